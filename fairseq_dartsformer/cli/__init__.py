@@ -1,0 +1,59 @@
+"""The commands, one a file. What they share: one-line errors, and whole files or none."""
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def run_command(parser: ArgumentParser, main: Callable[[Namespace], None]) -> None:
+    """Run a command; an :class:`InputError` ends it as one line and with exit status 1."""
+    try:
+        main(parser.parse_args())
+    except InputError as error:
+        parser.exit(1, f"{parser.prog}: error: {error}\n")
+
+
+def positive_integer(text: str) -> int:
+    """A type for argparse, which reports the error."""
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def check_output(output: Path, inputs: list[str]) -> None:
+    """Refuse an output file that is an input, a folder or a device, or that has no folder.
+
+    Raises:
+        InputError: as said.
+    """
+    if not output.parent.is_dir():
+        raise InputError(f"-o {output}: there is no folder {output.parent}")
+    if output.exists() and not output.is_file():
+        raise InputError(f"-o {output}: exists and is not a file")
+    for path in inputs:
+        if Path(path).resolve() == output.resolve():
+            raise InputError(f"-o {output}: would overwrite a checkpoint that is read")
+
+
+@contextmanager
+def replacing(output: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``output``, which takes its place if all goes well.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    output = output.resolve()  # a link stays a link
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(output)
+    except (OSError, RuntimeError) as error:  # RuntimeError: how torch.save reports a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"-o {output}: cannot be written: {reason}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

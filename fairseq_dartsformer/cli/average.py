@@ -1,0 +1,138 @@
+"""``dartsformer-average``: the mean of several checkpoints' weights, of any fairseq model."""
+
+import argparse
+import re
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from ..compat import load_checkpoint
+from ..errors import InputError
+from . import check_output, positive_integer, replacing, run_command
+
+
+def average(paths: list[str]) -> dict[str, Any]:
+    """The last checkpoint with the mean of all weights in place of its own.
+
+    Sums are taken in float64, and cast back to the last checkpoint's types; what is not floating
+    point is the last one's. The optimizer's state, which would not fit, is left out. One
+    checkpoint is in memory at a time. Tensors that share memory (tied embeddings) still do.
+
+    Raises:
+        InputError: a checkpoint cannot be read, or has other parameters than the first.
+    """
+    sums: dict[str, Tensor] = {}
+    shapes: dict[str, Any] = {}
+    for path in paths:
+        state = load_checkpoint(path)
+        model = _model(state, path)
+        shapes = shapes or _shapes(model)
+        _check_same(shapes, _shapes(model), path, paths[0])
+        for name, value in model.items():
+            if _is_float(value):
+                value = value.double()
+                sums[name] = sums[name].add_(value) if name in sums else value.clone()
+    means: dict[tuple, Tensor] = {}
+    for name, value in model.items():
+        if _is_float(value):
+            mean = (sums.pop(name) / len(paths)).to(value.dtype)
+            tied = means.setdefault((value.data_ptr(), value.shape, value.stride()), mean)
+            model[name] = tied if torch.equal(tied, mean) else mean
+    state.pop("last_optimizer_state", None)
+    if OmegaConf.is_config(state.get("cfg")):  # plain types, as the trainer saves them
+        state["cfg"] = OmegaConf.to_container(state["cfg"], resolve=True, enum_to_str=True)
+    return state
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _model(state: dict[str, Any], path: str) -> dict[str, Any]:
+    model = state.get("model")
+    if not isinstance(model, dict):
+        raise InputError(f"{path}: is not a checkpoint as fairseq writes it: it has no model")
+    return model
+
+
+def _shapes(model: dict[str, Any]) -> dict[str, tuple[int, ...] | None]:
+    return {k: tuple(v.shape) if _is_float(v) else None for k, v in model.items()}
+
+
+def _check_same(expected: dict, found: dict, path: str, first: str) -> None:
+    for name in [*expected, *found]:
+        if name not in found or name not in expected:
+            holder, other = (first, path) if name in expected else (path, first)
+            raise InputError(f"{other}: has no parameter {name}, which {holder} has")
+        if found[name] != expected[name]:
+            raise InputError(
+                f"{path}: {name} has shape {found[name]}: expected {expected[name]}, as in {first}"
+            )
+
+
+def last_checkpoints(folder: str, count: int) -> list[str]:
+    """The ``count`` newest `checkpoint_EPOCH_UPDATES.pt` or, without any, `checkpointEPOCH.pt`.
+
+    Returns:
+        their paths, the oldest first.
+
+    Raises:
+        InputError: no such folder, or too few checkpoints in it.
+    """
+    try:
+        names = [path.name for path in Path(folder).iterdir()]
+    except OSError as error:
+        raise InputError(f"--last: {folder}: {error.strerror}: expected a folder") from None
+    for pattern in (r"checkpoint_\d+_(\d+)\.pt", r"checkpoint(\d+)\.pt"):
+        found = [(int(m[1]), m[0]) for m in (re.fullmatch(pattern, name) for name in names) if m]
+        if found:
+            break
+    if len(found) < count:
+        raise InputError(f"--last {count}: {folder} has {len(found)} checkpoints by number")
+    return [str(Path(folder, name)) for _, name in sorted(found)[-count:]]
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dartsformer-average", description=__doc__)
+    parser.add_argument(
+        "checkpoints", nargs="+", metavar="CHECKPOINT", help="with --last: their folder"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="FILE")
+    parser.add_argument(
+        "--last",
+        type=positive_integer,
+        metavar="N",
+        help="average a folder's N newest checkpoints: those saved by updates if there are any, "
+        "else those saved by epoch",
+    )
+    return parser
+
+
+def main(args: Namespace) -> None:
+    """Average and write.
+
+    Raises:
+        InputError: an argument or a checkpoint is at fault; nothing has been written then.
+    """
+    paths, output = args.checkpoints, Path(args.output)
+    if args.last is not None:
+        if len(paths) != 1:
+            raise InputError(f"--last {args.last}: expected one folder, not {len(paths)} paths")
+        paths = last_checkpoints(paths[0], args.last)
+    check_output(output, paths)
+    state = average(paths)
+    with replacing(output) as temporary:
+        torch.save(state, temporary)
+    print("\n".join([f"averaged {len(paths)} checkpoints:", *paths, f"wrote {output}"]))
+
+
+def cli_main() -> None:
+    run_command(get_parser(), main)
+
+
+if __name__ == "__main__":
+    cli_main()

@@ -1,0 +1,135 @@
+"""The order of the batches of both levels."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from fairseq.data import data_utils
+from fairseq.data.iterators import EpochBatchIterator
+
+from ..errors import InputError
+from ..levels import ALPHA, LEVELS, WEIGHTS
+from .bilevel_dataset import BilevelDataset
+
+Batch = Sequence[int]
+
+
+class BilevelBatchIterator(EpochBatchIterator):
+    """Updates of the weights and of alpha in turn, over fairseq's own sharding and resuming.
+
+    fairseq deals batch i to worker ``i % workers`` and puts ``update_freq`` batches of a worker into
+    one update. So the batches come in groups of ``workers × update_freq``, each of one level: a
+    group of L_train, a group of L_val, and so on. An epoch is one pass over L_train; L_val goes
+    round and round, across epochs, in a new order each time. The last group of L_train is filled
+    up from the epoch's first batches, or dropped under ``--skip-remainder-batch``: no worker ever
+    lacks a batch.
+
+    The order depends on the seed, the epoch and the batches alone, so that a search resumed in the
+    middle of an epoch sees what it would have seen.
+
+    Args:
+        dataset: both levels' data.
+        batches: each level's batches of the dataset's indices, none empty.
+        update_freq: the entries of ``--update-freq``, one an epoch, the last one ever after.
+        skip_remainder_batch: drop the last, incomplete group.
+        arguments: as fairseq's iterator takes them.
+    """
+
+    def __init__(
+        self,
+        dataset: BilevelDataset,
+        batches: Mapping[str, Sequence[Batch]],
+        update_freq: Sequence[int],
+        skip_remainder_batch: bool = False,
+        **arguments: Any,
+    ):
+        super().__init__(
+            dataset=dataset,
+            collate_fn=dataset.collater,
+            batch_sampler=list(batches[WEIGHTS]),
+            # Groups are whole already.
+            skip_remainder_batch=False,
+            **arguments,
+        )
+        self.batches = {level: tuple(batches[level]) for level in LEVELS}
+        self.update_freq = tuple(update_freq)
+        self.drop_incomplete = skip_remainder_batch
+        if self._groups(1) == 0:
+            raise InputError(
+                f"the {len(self.batches[WEIGHTS])} batches of the weights' data do not fill one "
+                f"update of {self._group_size(1)} (workers × --update-freq), and "
+                "--skip-remainder-batch drops them: lower --max-tokens or leave it out"
+            )
+
+    def _group_size(self, epoch: int) -> int:
+        entry = min(epoch, len(self.update_freq)) - 1
+        return self.num_shards * self.update_freq[entry]
+
+    def _groups(self, epoch: int) -> int:
+        """Updates of each level in an epoch."""
+        whole, rest = divmod(len(self.batches[WEIGHTS]), self._group_size(epoch))
+        return whole + (rest > 0 and not self.drop_incomplete)
+
+    def __len__(self) -> int:
+        return 2 * self._groups(self.epoch) * self._group_size(self.epoch) // self.num_shards
+
+    def ordered_batches(
+        self, epoch: int, fix_batches_to_gpus: bool, shuffle: bool
+    ) -> list[Batch]:
+        """The epoch's batches of this worker."""
+        size, groups = self._group_size(epoch), self._groups(epoch)
+        weights = self._shuffled(WEIGHTS, shuffle, epoch)
+        weights = list(itertools.islice(itertools.cycle(weights), groups * size))
+        start = sum(self._groups(e) * self._group_size(e) for e in range(1, epoch))
+        alpha = self._alpha_batches(start, groups * size, shuffle)
+        order: list[Batch] = []
+        for i in range(0, groups * size, size):
+            order += weights[i : i + size]
+            order += alpha[i : i + size]
+        mine = order[self.shard_id :: self.num_shards]
+        if self._supports_prefetch:
+            self.dataset.prefetch([index for batch in mine for index in batch])
+        return mine
+
+    def _alpha_batches(self, start: int, count: int, shuffle: bool) -> list[Batch]:
+        """``count`` batches of L_val's endless sequence from its ``start``-th on."""
+        length = len(self.batches[ALPHA])
+        first, last = start // length, (start + count - 1) // length
+        passes = (self._shuffled(ALPHA, shuffle, n) for n in range(first, last + 1))
+        begin = start - first * length
+        return list(itertools.chain.from_iterable(passes))[begin : begin + count]
+
+    def _shuffled(self, level: str, shuffle: bool, pass_number: int) -> list[Batch]:
+        """The level's batches in the order of one pass."""
+        batches = list(self.batches[level])
+        if not shuffle:
+            return batches
+        unit = self.num_shards if self.grouped_shuffling else 1
+        units = [batches[i : i + unit] for i in range(0, len(batches), unit)]
+        # A short last unit stays last, lest it shift the others against the workers.
+        tail = units.pop() if len(units[-1]) < unit else []
+        with data_utils.numpy_seed(self.seed, LEVELS.index(level), pass_number):
+            order = np.random.permutation(len(units))
+        return [batch for i in order for batch in units[i]] + tail
+
+    def state_dict(self) -> dict[str, Any]:
+        """fairseq's state, and the size of the groups that the position counts in."""
+        return {**super().state_dict(), "group_size": self._group_size(self.epoch)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on where the state was taken.
+
+        Raises:
+            InputError: it was taken in the middle of an epoch with other groups.
+        """
+        size, saved = self._group_size(state_dict["epoch"]), state_dict.get("group_size")
+        if state_dict.get("iterations_in_epoch", 0) > 0 and saved != size:
+            raise InputError(
+                f"the checkpoint was saved within an epoch with workers × --update-freq = {saved}, "
+                f"now it is {size}: resume with the same, or give --reset-dataloader to begin an "
+                "epoch anew"
+            )
+        super().load_state_dict(state_dict)

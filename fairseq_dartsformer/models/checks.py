@@ -1,0 +1,94 @@
+"""Checks of options that can be made before anything is built; each names the option at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fairseq.data import Dictionary
+
+from ..errors import InputError
+from .config import SizeConfig
+
+if TYPE_CHECKING:
+    from .stacks import Block
+
+HEADED = ("self_attention", "cross_attention", "dynamic_conv")
+
+
+def check_sizes(
+    cfg: SizeConfig,
+    encoder_block: Block,
+    decoder_block: Block,
+    source: Dictionary,
+    target: Dictionary,
+) -> None:
+    """Check what both models share.
+
+    Raises:
+        InputError: the first thing found wrong.
+    """
+    for name in ("embed_dim", "hidden_dim", "ffn_dim", "attention_heads"):
+        check_at_least(cfg, name, 1)
+    for name in ("encoder_layers", "decoder_layers"):
+        check_at_least(cfg, name, 1)
+    for name in ("dropout", "attention_dropout", "activation_dropout", "weight_dropout"):
+        rate = getattr(cfg, name)
+        if not 0 <= rate < 1:
+            raise InputError(f"{flag(name)} is {rate}, it must lie in [0, 1)")
+    if cfg.share_all_embeddings and source != target:
+        raise InputError(
+            "--share-all-embeddings needs one dictionary for both sides: preprocess with "
+            "--joined-dictionary"
+        )
+    if cfg.share_all_embeddings and cfg.decoder_embed_path not in (None, cfg.encoder_embed_path):
+        raise InputError("--share-all-embeddings is not compatible with --decoder-embed-path")
+    _check_stack(cfg, "encoder", encoder_block)
+    _check_stack(cfg, "decoder", decoder_block)
+
+
+def _check_stack(cfg: SizeConfig, stack: str, block: Block) -> None:
+    layers, splits = getattr(cfg, f"{stack}_layers"), len(block[0])
+    if layers % len(block):
+        raise InputError(
+            f"{flag(f'{stack}_layers')} is {layers}, it must be a multiple of the searched block's "
+            f"{len(block)} layers"
+        )
+    if cfg.hidden_dim % splits:
+        raise InputError(
+            f"--hidden-dim is {cfg.hidden_dim}, which the {stack}'s {splits} splits do not divide: "
+            f"take a multiple of {splits}"
+        )
+    names = {name for layer in block for node in layer for name in node}
+    width = cfg.hidden_dim // splits
+    if width % cfg.attention_heads and any(name.startswith(HEADED) for name in names):
+        raise InputError(
+            f"--attention-heads is {cfg.attention_heads}, which does not divide the {stack}'s "
+            f"width of a split, {cfg.hidden_dim}/{splits} = {width} (--hidden-dim over the splits)"
+        )
+
+
+def check_at_least(cfg: SizeConfig, name: str, least: int) -> None:
+    """Check that the integer option ``name`` is ``least`` or more."""
+    if getattr(cfg, name) < least:
+        raise InputError(f"{flag(name)} is {getattr(cfg, name)}, it must be at least {least}")
+
+
+def parse_operations(text: str | None, name: str, allowed: Sequence[str]) -> tuple[str, ...]:
+    """The candidates that a comma-separated option names; all for ``None``."""
+    if text is None:
+        return tuple(allowed)
+    names = tuple(part.strip() for part in text.split(","))
+    for candidate in names:
+        if candidate not in allowed:
+            raise InputError(
+                f"{flag(name)} names {candidate!r}; it may name {', '.join(allowed)}"
+            )
+        if names.count(candidate) > 1:
+            raise InputError(f"{flag(name)} names {candidate!r} more than once")
+    return names
+
+
+def flag(name: str) -> str:
+    """The option of a field."""
+    return "--" + name.replace("_", "-")

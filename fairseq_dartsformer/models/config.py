@@ -1,0 +1,99 @@
+"""Options of the supernet and of the derived model.
+
+The dataclasses are flat: fairseq cannot build a model from the command line when its dataclass
+subclasses ``TransformerConfig``. Its parser reads annotations as types, so they are neither strings
+nor ``X | None``. Options that fairseq's transformer has too keep their name and meaning.
+"""
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from omegaconf import II
+
+from ..reversible import POOLINGS, ReversibleStack
+
+POOLING_CHOICES = ChoiceEnum(list(POOLINGS))
+BACKPROP_CHOICES = ChoiceEnum(list(ReversibleStack.BACKPROPS))
+
+
+def option(default, help: str, **metadata):
+    """A dataclass field with its ``--help`` text."""
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+@dataclass
+class SizeConfig(FairseqDataclass):
+    """What the supernet and the derived model share."""
+
+    embed_dim: int = option(256, "width e of the factorised embedding (V×e, then e×d)")
+    hidden_dim: int = option(960, "width d of the network; each of the n splits is d/n wide")
+    ffn_dim: Optional[int] = option(None, "inner width of every ffn (default: 16/3 of --hidden-dim)")
+    encoder_layers: int = option(6, "number of encoder layers (not blocks)")
+    decoder_layers: int = option(6, "number of decoder layers (not blocks)")
+    attention_heads: int = option(8, "heads of attention and of dynamic convolution")
+    dropout: float = option(0.1, "dropout probability")
+    attention_dropout: float = option(0.0, "dropout probability for attention weights")
+    activation_dropout: float = option(
+        0.0,
+        "dropout probability after the activation of an ffn",
+        argparse_alias="--relu-dropout",
+    )
+    weight_dropout: float = option(0.0, "dropout probability for dynamic convolution's kernels")
+    share_decoder_input_output_embed: bool = option(
+        False, "share decoder input and output embeddings"
+    )
+    share_all_embeddings: bool = option(
+        False,
+        "share encoder, decoder and output embeddings (requires a shared dictionary)",
+    )
+    encoder_embed_path: Optional[str] = option(None, "path to pre-trained encoder embedding")
+    decoder_embed_path: Optional[str] = option(None, "path to pre-trained decoder embedding")
+    encoder_learned_pos: bool = option(False, "use learned positional embeddings in the encoder")
+    decoder_learned_pos: bool = option(False, "use learned positional embeddings in the decoder")
+    no_token_positional_embeddings: bool = option(False, "disable positional embeddings")
+    no_scale_embedding: bool = option(False, "do not scale embeddings by the square root of e")
+    layernorm_embedding: bool = option(False, "add layernorm to embedding")
+    max_source_positions: int = II("task.max_source_positions")
+    max_target_positions: int = II("task.max_target_positions")
+
+
+@dataclass
+class SearchConfig(SizeConfig):
+    """Options of ``dartsformer_search``."""
+
+    encoder_splits: int = option(2, "splits n of an encoder layer, all of them searched")
+    decoder_splits: Optional[int] = option(
+        None,
+        "splits of a decoder layer, the last of them fixed as Cross Attention "
+        "(default: one more than --encoder-splits)",
+    )
+    search_layers: int = option(2, "layers s of the searched block, which all blocks share")
+    pooling: POOLING_CHOICES = option("max", "pooling of the n - 1 inputs of a search node")
+    encoder_operations: Optional[str] = option(
+        None, "the encoder's candidates, comma-separated (default: all 13)"
+    )
+    decoder_operations: Optional[str] = option(
+        None, "the decoder's candidates, comma-separated (default: all 14)"
+    )
+    backprop: BACKPROP_CHOICES = option(
+        "reconstruct",
+        "reconstruct activations while backpropagating, or store them (ordinary autograd)",
+    )
+
+
+@dataclass
+class DerivedConfig(SizeConfig):
+    """Options of ``dartsformer``. The genotype decides splits, block and pooling."""
+
+    genotype: Optional[str] = option(
+        None, "a genotype: JSON file or built-in name; the checkpoint carries its text"
+    )
+    encoder_splits: Optional[int] = option(None, "if given, must agree with the genotype")
+    decoder_splits: Optional[int] = option(None, "if given, must agree with the genotype")
+    search_layers: Optional[int] = option(None, "if given, must agree with the genotype's blocks")
+    pooling: Optional[POOLING_CHOICES] = option(None, "if given, must agree with the genotype")
+    backprop: BACKPROP_CHOICES = option(
+        "store",
+        "store activations (ordinary autograd) or reconstruct them while backpropagating",
+    )

@@ -1,0 +1,211 @@
+"""Encoder and decoder: input, reversible stack, closing norm; and the decoder's output layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fairseq.data import Dictionary
+from fairseq.models import FairseqEncoder, FairseqIncrementalDecoder
+from torch import Tensor, nn
+
+from ..operations import Context, OperationConfig, build_operation
+from ..operations.base import linear
+from ..reversible import ReversibleLayer, ReversibleStack
+from ..search_space import mixing_weights
+from .config import SizeConfig
+from .embedding import FactorizedEmbedding, StackInput
+
+# A block: for each of its layers, for each split, the names of the split's operations: the
+# candidates of a search node, or the one operation of a fixed split.
+Block = Sequence[Sequence[Sequence[str]]]
+
+
+def build_stack(
+    cfg: SizeConfig, block: Block, layers: int, pooling: str, causal: bool
+) -> ReversibleStack:
+    """A stack of identical blocks, up to ``layers`` layers, each with weights of its own."""
+    splits = len(block[0])
+    operation_cfg = OperationConfig(
+        channels=cfg.hidden_dim // splits,
+        encoder_dim=cfg.hidden_dim,
+        ffn_dim=cfg.ffn_dim,
+        attention_heads=cfg.attention_heads,
+        causal=causal,
+        dropout=cfg.dropout,
+        attention_dropout=cfg.attention_dropout,
+        activation_dropout=cfg.activation_dropout,
+        weight_dropout=cfg.weight_dropout,
+    )
+    return ReversibleStack(
+        (
+            ReversibleLayer(
+                (
+                    [build_operation(name, operation_cfg) for name in names]
+                    for names in block[i % len(block)]
+                ),
+                pooling,
+            )
+            for i in range(layers)
+        ),
+        str(cfg.backprop),
+    )
+
+
+class _AlphaMixin(nn.Module):
+    """Holds a stack's alpha, ``None`` in a derived model, and keeps it in float32 at least."""
+
+    alpha: nn.Parameter | None
+
+    def mixing_weights(self) -> Tensor | None:
+        """`s × nodes × candidates`, or ``None``."""
+        return None if self.alpha is None else mixing_weights(self.alpha)
+
+    def _apply(self, fn, recurse: bool = True):
+        """Move as usual, but never below float32: half precision would swallow alpha's steps."""
+        before = None if self.alpha is None else self.alpha.data
+        super()._apply(fn, recurse)
+        if before is not None and self.alpha.dtype.itemsize < before.dtype.itemsize:
+            self.alpha.data = before.to(self.alpha.device)
+        return self
+
+
+class DARTSformerEncoder(_AlphaMixin, FairseqEncoder):
+    """Reversible encoder.
+
+    Args:
+        cfg: the model's options.
+        dictionary: source symbols.
+        embedding: source embedding.
+        stack: the reversible layers.
+        alpha: `s × n × candidates` of a supernet, ``None`` of a derived model.
+    """
+
+    def __init__(
+        self,
+        cfg: SizeConfig,
+        dictionary: Dictionary,
+        embedding: FactorizedEmbedding,
+        stack: ReversibleStack,
+        alpha: nn.Parameter | None = None,
+    ):
+        super().__init__(dictionary)
+        self.register_parameter("alpha", alpha)
+        self.input = StackInput(cfg, embedding, cfg.max_source_positions, cfg.encoder_learned_pos)
+        self.stack = stack
+        self.layer_norm = nn.LayerNorm(cfg.hidden_dim)
+
+    def forward(
+        self, src_tokens: Tensor, src_lengths: Tensor | None = None, **unused: Any
+    ) -> dict[str, list[Tensor]]:
+        """Encode tokens `B × S`.
+
+        Returns:
+            fairseq's dictionary: ``encoder_out`` [`S × B × d`], ``encoder_padding_mask``
+            [bool `B × S`] (empty without padding), and entries that generation asks for.
+        """
+        x, padding_mask = self.input(src_tokens)
+        x = self.stack(x, self.mixing_weights(), Context(padding_mask=padding_mask))
+        x = self.layer_norm(x.to(self.layer_norm.weight.dtype))
+        return {
+            "encoder_out": [x],
+            "encoder_padding_mask": [] if padding_mask is None else [padding_mask],
+            "encoder_embedding": [],
+            "encoder_states": [],
+            "src_tokens": [],
+            "src_lengths": [],
+        }
+
+    def reorder_encoder_out(
+        self, encoder_out: dict[str, list[Tensor]], new_order: Tensor
+    ) -> dict[str, list[Tensor]]:
+        """Select sentences of the batch, as beam search does."""
+        batch_dim = {"encoder_out": 1, "encoder_padding_mask": 0}
+        return {
+            name: [t.index_select(batch_dim[name], new_order) for t in tensors]
+            for name, tensors in encoder_out.items()
+        }
+
+    def max_positions(self) -> int:
+        return self.input.max_positions
+
+
+class DARTSformerDecoder(_AlphaMixin, FairseqIncrementalDecoder):
+    """Reversible decoder; the output goes from d back to e, then through the embedding.
+
+    Args:
+        cfg: the model's options.
+        dictionary: target symbols.
+        embedding: target embedding, tied to the output under fairseq's sharing options.
+        stack: the reversible layers.
+        alpha: `s × (n - 1) × candidates` of a supernet, ``None`` of a derived model.
+    """
+
+    def __init__(
+        self,
+        cfg: SizeConfig,
+        dictionary: Dictionary,
+        embedding: FactorizedEmbedding,
+        stack: ReversibleStack,
+        alpha: nn.Parameter | None = None,
+    ):
+        super().__init__(dictionary)
+        self.register_parameter("alpha", alpha)
+        self.input = StackInput(cfg, embedding, cfg.max_target_positions, cfg.decoder_learned_pos)
+        self.stack = stack
+        self.layer_norm = nn.LayerNorm(cfg.hidden_dim)
+        self.project_out = linear(cfg.hidden_dim, cfg.embed_dim, bias=False)
+        self.output_projection = nn.Linear(cfg.embed_dim, len(dictionary), bias=False)
+        if cfg.share_decoder_input_output_embed or cfg.share_all_embeddings:
+            self.output_projection.weight = embedding.tokens.weight
+        else:
+            nn.init.normal_(self.output_projection.weight, std=cfg.embed_dim**-0.5)
+
+    def forward(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: dict[str, list[Tensor]] | None = None,
+        incremental_state: dict[str, dict[str, Tensor | None]] | None = None,
+        features_only: bool = False,
+        **unused: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Decode.
+
+        Args:
+            prev_output_tokens: `B × T`.
+            encoder_out: what the encoder returned.
+            incremental_state: if given, only the last step is computed.
+            features_only: skip the output layer.
+
+        Returns:
+            Logits `B × T × V` (features `B × T × d`), and fairseq's dictionary of extras.
+        """
+        x, extra = self.extract_features(prev_output_tokens, encoder_out, incremental_state)
+        return (x if features_only else self.output_layer(x)), extra
+
+    def extract_features(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: dict[str, list[Tensor]] | None = None,
+        incremental_state: dict[str, dict[str, Tensor | None]] | None = None,
+        **unused: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Features `B × T × d` before the output layer; arguments as `forward`."""
+        x, padding_mask = self.input(prev_output_tokens, incremental_state)
+        masks = encoder_out["encoder_padding_mask"]
+        context = Context(
+            encoder_out=encoder_out["encoder_out"][0],
+            encoder_padding_mask=masks[0] if masks else None,
+            padding_mask=padding_mask,
+        )
+        state = {} if incremental_state is None else {"incremental_state": incremental_state}
+        x = self.stack(x, self.mixing_weights(), context, **state)
+        x = self.layer_norm(x.to(self.layer_norm.weight.dtype))
+        return x.transpose(0, 1), {"attn": [None], "inner_states": []}
+
+    def output_layer(self, features: Tensor, **unused: Any) -> Tensor:
+        """Features `B × T × d` to logits `B × T × V`."""
+        return self.output_projection(self.project_out(features))
+
+    def max_positions(self) -> int:
+        return self.input.max_positions

@@ -1,0 +1,127 @@
+"""Multi-head attention (Vaswani et al. 2017), of the sequence itself and of the encoder output."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from fairseq.incremental_decoding_utils import with_incremental_state
+from fairseq.modules import FairseqDropout
+from torch import Tensor, nn
+
+from .base import Context, OperationConfig, append, linear
+
+
+class _Attention(nn.Module):
+    """Queries from `T × B × C`; heads, scaled dot products and the output projection.
+
+    ``scaled_dot_product_attention`` computes in the dtype of its input; fairseq's own attention
+    takes the softmax in float32 whatever the model's dtype.
+    """
+
+    def __init__(self, cfg: OperationConfig, kv_dim: int):
+        super().__init__()
+        self.heads = cfg.attention_heads
+        self.q_proj = linear(cfg.channels, cfg.channels)
+        self.k_proj = linear(kv_dim, cfg.channels)
+        self.v_proj = linear(kv_dim, cfg.channels)
+        self.out_proj = linear(cfg.channels, cfg.channels)
+        self.attention_dropout = FairseqDropout(
+            cfg.attention_dropout, module_name=type(self).__name__
+        )
+
+    def attend(
+        self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False
+    ) -> Tensor:
+        """Attend from ``x`` to the projected ``k`` and ``v``.
+
+        Args:
+            x: `T × B × C`.
+            k, v: `S × B × C`.
+            mask: bool, true where a query may look, broadcast to `B × heads × T × S`.
+            causal: position t looks at positions up to t; in place of ``mask``.
+        """
+        rate = self.attention_dropout.p if self.attention_dropout.training else 0.0
+        if self.attention_dropout.apply_during_inference:
+            rate = self.attention_dropout.p
+        out = F.scaled_dot_product_attention(
+            *map(self._split_heads, (self.q_proj(x), k, v)),
+            attn_mask=mask,
+            dropout_p=rate,
+            is_causal=causal,
+        )
+        return self.out_proj(out.permute(2, 0, 1, 3).reshape(x.shape))
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """`T × B × C` to `B × heads × T × C/heads`."""
+        return x.unflatten(-1, (self.heads, -1)).permute(1, 2, 0, 3)
+
+
+@with_incremental_state
+class SelfAttention(_Attention):
+    """Attention of the sequence to itself; causal in the decoder."""
+
+    def __init__(self, cfg: OperationConfig):
+        super().__init__(cfg, kv_dim=cfg.channels)
+        self.causal = cfg.causal
+
+    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        k, v = self.k_proj(x), self.v_proj(x)
+        if incremental_state is not None:
+            saved = self.get_incremental_state(incremental_state, "kv") or {}
+            k, v = append(saved.get("k"), k), append(saved.get("v"), v)
+            self.set_incremental_state(incremental_state, "kv", {"k": k, "v": v})
+            return self.attend(x, k, v)
+        if context.padding_mask is None:
+            return self.attend(x, k, v, causal=self.causal)
+        return self.attend(x, k, v, self._mask(context.padding_mask))
+
+    def _mask(self, padding_mask: Tensor) -> Tensor:
+        """`B × 1 × T × T`: no padding, and in the decoder nothing later."""
+        mask = ~padding_mask[:, None, None, :]
+        if self.causal:
+            steps = padding_mask.size(1)
+            whole = torch.ones(steps, steps, dtype=torch.bool, device=padding_mask.device)
+            # Padding may look at itself, lest a softmax be over nothing; no one looks at it.
+            mask = (mask & whole.tril()) | torch.eye(
+                steps, dtype=torch.bool, device=padding_mask.device
+            )
+        return mask
+
+    def reorder_incremental_state(self, incremental_state, new_order: Tensor) -> None:
+        saved = self.get_incremental_state(incremental_state, "kv")
+        if saved is not None:
+            saved = {name: t.index_select(1, new_order) for name, t in saved.items()}
+            self.set_incremental_state(incremental_state, "kv", saved)
+
+
+@with_incremental_state
+class CrossAttention(_Attention):
+    """Attention to the whole encoder output, `S × B × d`; the decoder's alone."""
+
+    def __init__(self, cfg: OperationConfig):
+        super().__init__(cfg, kv_dim=cfg.encoder_dim)
+
+    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        mask = context.encoder_padding_mask
+        if mask is not None:
+            mask = ~mask[:, None, None, :]
+        return self.attend(x, *self._keys_and_values(context, incremental_state), mask)
+
+    def _keys_and_values(self, context: Context, incremental_state) -> tuple[Tensor, Tensor]:
+        """Project the encoder output, once a sentence."""
+        if incremental_state is not None:
+            saved = self.get_incremental_state(incremental_state, "kv")
+            if saved is not None:
+                return saved["k"], saved["v"]
+        encoder_out = context.encoder_out.to(self.k_proj.weight.dtype)
+        k, v = self.k_proj(encoder_out), self.v_proj(encoder_out)
+        if incremental_state is not None:
+            self.set_incremental_state(incremental_state, "kv", {"k": k, "v": v})
+        return k, v
+
+    def reorder_incremental_state(self, incremental_state, new_order: Tensor) -> None:
+        """Follow a batch that shrinks; the beams of one sentence share one encoder output."""
+        saved = self.get_incremental_state(incremental_state, "kv")
+        if saved is not None and saved["k"].size(1) != new_order.size(0):
+            saved = {name: t.index_select(1, new_order) for name, t in saved.items()}
+            self.set_incremental_state(incremental_state, "kv", saved)

@@ -1,0 +1,90 @@
+"""What every operation is built from, what it sees, and its wrapping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from fairseq.modules import FairseqDropout
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class OperationConfig:
+    """Sizes and rates that an operation is built from.
+
+    Attributes:
+        channels: width C of a split, d/n.
+        encoder_dim: width of the encoder output that cross attention reads, d.
+        ffn_dim: inner width of the feed-forward network.
+        attention_heads: heads of attention and of dynamic convolution; divides C.
+        causal: position t sees positions up to t alone (the decoder).
+        dropout, attention_dropout, activation_dropout, weight_dropout: probabilities, acting where
+            fairseq's transformer and lightconv have them.
+    """
+
+    channels: int
+    encoder_dim: int
+    ffn_dim: int
+    attention_heads: int
+    causal: bool
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    weight_dropout: float = 0.0
+
+
+class Context(NamedTuple):
+    """What an operation sees besides its input.
+
+    Attributes:
+        encoder_out: `S × B × d`; in the decoder.
+        encoder_padding_mask: bool `B × S`, true at padding; ``None`` where there is none.
+        padding_mask: bool `B × T` of the operation's own input, likewise.
+    """
+
+    encoder_out: Tensor | None = None
+    encoder_padding_mask: Tensor | None = None
+    padding_mask: Tensor | None = None
+
+
+class PostNorm(nn.Module):
+    """`LayerNorm(x + dropout(o(x)))`: the residual and norm of every operation (Section 2.5).
+
+    They stand within the operation because the reversible stream can carry neither.
+    """
+
+    def __init__(self, operation: nn.Module, cfg: OperationConfig):
+        super().__init__()
+        self.operation = operation
+        self.dropout = FairseqDropout(cfg.dropout, module_name=type(self).__name__)
+        self.layer_norm = nn.LayerNorm(cfg.channels)
+
+    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape, in the dtype of the weights."""
+        x = x.to(self.layer_norm.weight.dtype)
+        out = self.operation(x, context, incremental_state)
+        return self.layer_norm(x + self.dropout(out))
+
+
+def masked(x: Tensor, padding_mask: Tensor | None) -> Tensor:
+    """``x`` (`T × B × C`) with zeros at the padding (`B × T`)."""
+    if padding_mask is None:
+        return x
+    return x.masked_fill(padding_mask.t().unsqueeze(-1), 0.0)
+
+
+def linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
+    """A linear map, initialised as in Vaswani et al.'s and fairseq's transformer."""
+    module = nn.Linear(in_features, out_features, bias)
+    nn.init.xavier_uniform_(module.weight)
+    if bias:
+        nn.init.zeros_(module.bias)
+    return module
+
+
+def append(buffer: Tensor | None, x: Tensor, limit: int | None = None) -> Tensor:
+    """``x`` (`T × B × C`) behind the steps before it, the last ``limit`` steps of both."""
+    joined = x if buffer is None else torch.cat([buffer, x])
+    return joined if limit is None else joined[max(0, len(joined) - limit) :]

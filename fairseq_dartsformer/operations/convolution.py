@@ -1,0 +1,126 @@
+"""Convolutions over time: standard, and dynamic (Wu et al. 2019)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from fairseq.incremental_decoding_utils import with_incremental_state
+from fairseq.modules import FairseqDropout
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from .base import Context, OperationConfig, append, linear, masked
+
+
+@with_incremental_state
+class _Convolution(nn.Module):
+    """Padding of a convolution over time, and its memory while decoding step by step."""
+
+    def __init__(self, cfg: OperationConfig, kernel_size: int):
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.left = kernel_size - 1 if cfg.causal else kernel_size // 2
+
+    def windows(self, x: Tensor, context: Context, incremental_state) -> Tensor:
+        """All that the kernel sees from the first position of ``x`` to the last.
+
+        Args:
+            x: `T × B × C`.
+
+        Returns:
+            Tensor `(T + kernel_size - 1) × B × C`; zeros at padding and beyond the sequence.
+        """
+        x = masked(x, context.padding_mask)
+        left, right = self.left, self.kernel_size - 1 - self.left
+        if incremental_state is not None:
+            saved = self.get_incremental_state(incremental_state, "input") or {}
+            steps = len(x)
+            x = append(saved.get("input"), x, steps + left)
+            self.set_incremental_state(incremental_state, "input", {"input": x})
+            left -= len(x) - steps
+        return F.pad(x, (0, 0, 0, 0, left, right))
+
+    def reorder_incremental_state(self, incremental_state, new_order: Tensor) -> None:
+        saved = self.get_incremental_state(incremental_state, "input")
+        if saved is not None:
+            saved = {"input": saved["input"].index_select(1, new_order)}
+            self.set_incremental_state(incremental_state, "input", saved)
+
+
+class StandardConv(_Convolution):
+    """`Standard Conv w×1`: C to C channels over time, with a bias and no activation."""
+
+    def __init__(self, cfg: OperationConfig, kernel_size: int):
+        super().__init__(cfg, kernel_size)
+        # Kernel x in x out, as conv_tbc takes it.
+        self.weight = nn.Parameter(torch.empty(kernel_size, cfg.channels, cfg.channels))
+        self.bias = nn.Parameter(torch.zeros(cfg.channels))
+        bound = (6 / (2 * kernel_size * cfg.channels)) ** 0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        windows = self.windows(x, context, incremental_state)
+        return torch.conv_tbc(windows, self.weight, self.bias, 0)
+
+
+class DynamicConv(_Convolution):
+    """GLU input projection, dynamic convolution, output projection (Wu et al. 2019).
+
+    Each position predicts, for each head, a softmax-normalised kernel that the head's channels
+    share.
+    """
+
+    def __init__(self, cfg: OperationConfig, kernel_size: int):
+        super().__init__(cfg, kernel_size)
+        self.heads = cfg.attention_heads
+        self.in_proj = linear(cfg.channels, 2 * cfg.channels)
+        self.kernel_proj = linear(cfg.channels, self.heads * kernel_size, bias=False)
+        self.out_proj = linear(cfg.channels, cfg.channels)
+        self.weight_dropout = FairseqDropout(cfg.weight_dropout, module_name=type(self).__name__)
+
+    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        x = F.glu(self.in_proj(x), dim=-1)
+        kernels = self.kernel_proj(x).unflatten(-1, (self.heads, self.kernel_size))
+        kernels = self.weight_dropout(kernels.softmax(dim=-1))
+        windows = self.windows(x, context, incremental_state)
+        return self.out_proj(dynamic_convolution(windows, kernels))
+
+
+def dynamic_convolution(windows: Tensor, kernels: Tensor) -> Tensor:
+    """`out[t, b, c] = sum_j kernels[t, b, h(c), j] · windows[t + j, b, c]`.
+
+    Args:
+        windows: `(T + K - 1) × B × C`.
+        kernels: `T × B × H × K`; the H heads share the channels evenly, in order.
+
+    Returns:
+        Tensor `T × B × C`. Neither it nor its gradient unfolds the K windows in memory.
+    """
+    return _DynamicConvolution.apply(windows, kernels.to(windows.dtype))
+
+
+class _DynamicConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, windows: Tensor, kernels: Tensor) -> Tensor:
+        ctx.save_for_backward(windows, kernels)
+        steps, _, heads, size = kernels.shape
+        windows = windows.unflatten(-1, (heads, -1))
+        out = windows[:steps] * kernels[..., :1]
+        for j in range(1, size):
+            out.addcmul_(windows[j : j + steps], kernels[..., j : j + 1])
+        return out.flatten(-2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        windows, kernels = ctx.saved_tensors
+        steps, _, heads, size = kernels.shape
+        grad = grad.unflatten(-1, (heads, -1))
+        windows = windows.unflatten(-1, (heads, -1))
+        grad_windows, grad_kernels = torch.zeros_like(windows), torch.empty_like(kernels)
+        for j in range(size):
+            grad_windows[j : j + steps].addcmul_(grad, kernels[..., j : j + 1])
+            grad_kernels[..., j] = (grad * windows[j : j + steps]).sum(-1)
+        return grad_windows.flatten(-2), grad_kernels

@@ -1,0 +1,33 @@
+"""The position-wise candidates."""
+
+import torch.nn.functional as F
+from fairseq.modules import FairseqDropout
+from torch import Tensor, nn
+
+from .base import Context, OperationConfig, linear
+
+
+class FeedForward(nn.Module):
+    """`ReLU(x W_1 + b_1) W_2 + b_2` (Vaswani et al. 2017), inner width ``ffn_dim``."""
+
+    def __init__(self, cfg: OperationConfig):
+        super().__init__()
+        self.fc1 = linear(cfg.channels, cfg.ffn_dim)
+        self.fc2 = linear(cfg.ffn_dim, cfg.channels)
+        self.activation_dropout = FairseqDropout(
+            cfg.activation_dropout, module_name=type(self).__name__
+        )
+
+    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        return self.fc2(self.activation_dropout(F.relu(self.fc1(x))))
+
+
+class GatedLinearUnit(nn.Module):
+    """`(x W + b) · sigmoid(x V + c)` (Dauphin et al. 2017)."""
+
+    def __init__(self, cfg: OperationConfig):
+        super().__init__()
+        self.linear = linear(cfg.channels, 2 * cfg.channels)
+
+    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        return F.glu(self.linear(x), dim=-1)

@@ -1,0 +1,145 @@
+"""`bilevel_adam`: one Adam for the weights, one for alpha (Algorithm 2, Section 3.2)."""
+
+import ast
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any, List, Optional  # noqa: UP035 - fairseq's parser reads these
+
+import torch
+from fairseq.dataclass import FairseqDataclass
+from fairseq.optim import FairseqOptimizer, register_optimizer
+from omegaconf import II
+
+from ..errors import InputError
+from ..levels import ALPHA, LEVELS, WEIGHTS, level_of
+
+
+@dataclass
+class BilevelAdamConfig(FairseqDataclass):
+    """Options; those of the weights are called as fairseq's `adam` calls them."""
+
+    adam_betas: Any = field(default=(0.9, 0.98), metadata={"help": "betas of the weights' Adam"})
+    adam_eps: float = field(default=1e-8, metadata={"help": "epsilon of both Adams"})
+    weight_decay: float = field(
+        default=0.0, metadata={"help": "decoupled weight decay of the weights, as in fairseq's adam"}
+    )
+    arch_lr: float = field(default=3e-4, metadata={"help": "learning rate of alpha, fixed"})
+    arch_adam_betas: Any = field(default=(0.9, 0.98), metadata={"help": "betas of alpha's Adam"})
+    arch_weight_decay: float = field(
+        default=1e-3, metadata={"help": "weight decay of alpha, L2 in the gradient, as in DARTS"}
+    )
+    lr: List[float] = II("optimization.lr")  # noqa: UP006
+
+
+@register_optimizer("bilevel_adam", dataclass=BilevelAdamConfig)
+class BilevelAdam(FairseqOptimizer):
+    """Two Adams, of which an update steps one.
+
+    The task says which, through ``optimizer.level``, before each step. The other level's
+    parameters and moments stay as they are, whatever stands in its gradients. The schedule drives
+    the weights' learning rate alone.
+
+    Args:
+        cfg: options.
+        params: the parameters, or their float32 twins; those marked as alpha form its level.
+
+    Raises:
+        InputError: there is no alpha among ``params``, or an option is out of range.
+    """
+
+    def __init__(self, cfg: BilevelAdamConfig, params: Iterable[torch.nn.Parameter]):
+        super().__init__(cfg)
+        options = self._options()
+        levels: dict[str, list[torch.nn.Parameter]] = {level: [] for level in LEVELS}
+        for parameter in params:
+            levels[level_of(parameter)].append(parameter)
+        if not levels[ALPHA]:
+            raise InputError(
+                "--optimizer bilevel_adam needs a supernet (--arch dartsformer_search): this model "
+                "has no alpha"
+            )
+        self._optimizer = LevelAdam(
+            [{"params": levels[level], "level": level, **options[level]} for level in LEVELS],
+            eps=cfg.adam_eps,
+            fused=True,
+        )
+
+    def _options(self) -> dict[str, dict[str, Any]]:
+        """The parameter group options of each level."""
+        cfg = self.cfg
+        lr = cfg.lr[0] if isinstance(cfg.lr, Collection) else cfg.lr
+        for name, value in {
+            "--arch-lr": cfg.arch_lr,
+            "--arch-weight-decay": cfg.arch_weight_decay,
+            "--weight-decay": cfg.weight_decay,
+        }.items():
+            if not value >= 0:
+                raise InputError(f"{name} is {value}, it must not be negative")
+        return {
+            WEIGHTS: {
+                "lr": lr,
+                "betas": _betas(cfg.adam_betas, "--adam-betas"),
+                "weight_decay": cfg.weight_decay,
+                "decoupled_weight_decay": True,
+            },
+            ALPHA: {
+                "lr": cfg.arch_lr,
+                "betas": _betas(cfg.arch_adam_betas, "--arch-adam-betas"),
+                "weight_decay": cfg.arch_weight_decay,
+                "decoupled_weight_decay": False,
+            },
+        }
+
+    @property
+    def optimizer_config(self) -> dict[str, Any]:
+        """Options that ``--optimizer-overrides`` may replace; the weights'."""
+        return self._options()[WEIGHTS]
+
+    def set_lr(self, lr: float) -> None:
+        """Set the weights' learning rate; alpha's is fixed."""
+        self.param_groups[0]["lr"] = lr
+
+    def load_state_dict(self, state_dict, optimizer_overrides=None) -> None:
+        """Restore both levels' moments; the options are those of this run."""
+        super().load_state_dict(state_dict)
+        options = self._options()
+        for group in self.param_groups:
+            group.update(options[group["level"]])
+        self.param_groups[0].update(optimizer_overrides or {})
+
+
+class LevelAdam(torch.optim.Adam):
+    """Adam over parameter groups that carry a level, stepping those of the current one.
+
+    Attributes:
+        level: the level that the next step updates.
+    """
+
+    level: Optional[str] = None
+
+    def step(self, closure=None):
+        """Step the groups of :attr:`level`.
+
+        Raises:
+            InputError: nobody has set the level.
+        """
+        if self.level not in LEVELS:
+            raise InputError("--optimizer bilevel_adam needs --task translation_search")
+        groups = self.param_groups
+        self.param_groups = [group for group in groups if group["level"] == self.level]
+        try:
+            return super().step(closure)
+        finally:
+            self.param_groups = groups
+
+
+def _betas(betas: Any, name: str) -> tuple[float, float]:
+    """Read betas from an option: a pair, or its text."""
+    try:
+        pair = ast.literal_eval(betas) if isinstance(betas, str) else betas
+        first, second = map(float, pair)
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise InputError(f"{name} is {betas!r}, it must be a pair such as (0.9, 0.98)") from error
+    if not (0 <= first < 1 and 0 <= second < 1):
+        raise InputError(f"{name} is {betas!r}, both must lie in [0, 1)")
+    return first, second

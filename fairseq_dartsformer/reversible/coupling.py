@@ -1,0 +1,123 @@
+"""The coupling of the splits (Eq. 3) and its inverse (Eq. 4), by ordinary autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .backprop import reconstructing_forward
+
+POOLINGS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
+    "max": lambda inputs: reduce(torch.maximum, inputs),
+    "avg": lambda inputs: reduce(torch.add, inputs) / len(inputs),
+}
+
+
+class ReversibleLayer(nn.Module):
+    """One n-split reversible layer: ``Y_k = X_k + G_k(X_{i>k}, Y_{i<k})`` for k = 1..n (Eq. 3).
+
+    ``G_k`` pools its n - 1 inputs elementwise to one and adds up the k-th list of branches, each
+    times its weight (Eq. 5 with Eq. 1); a list of one branch has no weight. A branch is a module
+    called as ``branch(h, context)`` and returns a tensor shaped like ``h``; ``context`` is a named
+    tuple of tensors or ``None`` that all branches see.
+
+    Args:
+        nodes: n lists of branches, n >= 2.
+        pooling: ``"max"`` or ``"avg"``.
+    """
+
+    def __init__(self, nodes: Iterable[Iterable[nn.Module]], pooling: str):
+        super().__init__()
+        self.nodes = nn.ModuleList(nn.ModuleList(branches) for branches in nodes)
+        self.splits = len(self.nodes)
+        if self.splits < 2:
+            raise ValueError(f"a reversible layer needs at least 2 splits, got {self.splits}")
+        self.pooling = pooling
+
+    def pool(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Pool the n - 1 inputs of a ``G_k`` to one of the same shape; identity at n = 2."""
+        return POOLINGS[self.pooling](inputs)
+
+    def residual(
+        self, k: int, others: Sequence[Tensor], weights: Tensor | None, context: NamedTuple, **state
+    ) -> Tensor:
+        """``G_k`` of the other splits, ``others[i]`` being ``Y_i`` below k and ``X_i`` above."""
+        h = self.pool(others)
+        if weights is None or k >= len(weights):
+            (branch,) = self.nodes[k]
+            return branch(h, context, **state).to(h.dtype)
+        terms = (
+            weight * branch(h, context, **state).to(h.dtype)
+            for weight, branch in zip(weights[k], self.nodes[k], strict=True)
+        )
+        return reduce(torch.add, terms)
+
+    def forward(self, x: Tensor, weights: Tensor | None, context: NamedTuple, **state) -> Tensor:
+        """Eq. 3, every intermediate tensor stored by autograd.
+
+        Args:
+            x: `T × B × d`, d a multiple of n.
+            weights: `m × candidates`, the mixing weights of the first m <= n nodes, or ``None``.
+            context: what the branches see besides their input.
+            state: keyword arguments handed to every branch.
+        """
+        splits = list(x.chunk(self.splits, dim=-1))
+        for k in range(self.splits):
+            others = splits[:k] + splits[k + 1 :]
+            splits[k] = splits[k] + self.residual(k, others, weights, context, **state)
+        return torch.cat(splits, dim=-1)
+
+    def inverse(self, y: Tensor, weights: Tensor | None, context: NamedTuple, **state) -> Tensor:
+        """Eq. 4, ``X_k = Y_k - G_k(X_{i>k}, Y_{i<k})`` for k = n..1; arguments as `forward`."""
+        splits = list(y.chunk(self.splits, dim=-1))
+        for k in reversed(range(self.splits)):
+            others = splits[:k] + splits[k + 1 :]
+            splits[k] = splits[k] - self.residual(k, others, weights, context, **state)
+        return torch.cat(splits, dim=-1)
+
+
+class ReversibleStack(nn.Module):
+    """Layers one above the other, in blocks that share their mixing weights.
+
+    Args:
+        layers: the layers from the bottom to the top.
+        backprop: ``"reconstruct"`` stores the top output alone and backpropagates by Algorithm 1;
+            ``"store"`` is ordinary autograd. Both compute the same.
+    """
+
+    BACKPROPS = ("reconstruct", "store")
+
+    def __init__(self, layers: Iterable[ReversibleLayer], backprop: str):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.backprop = backprop
+
+    def forward(
+        self, x: Tensor, weights: Tensor | None, context: NamedTuple, **state: Any
+    ) -> Tensor:
+        """Run the stack.
+
+        The streams between the layers are kept in float32 at least: reconstruction from half
+        precision would lose the gradient within a few layers.
+
+        Args:
+            x: `T × B × d`.
+            weights: `s × m × candidates`, layer i taking row ``i % s``, or ``None``.
+            context, state: as in :class:`ReversibleLayer`. ``state`` is for inference alone.
+
+        Returns:
+            Tensor `T × B × d`, of ``x``'s dtype or float32 if that is wider.
+        """
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        rows = [None] * len(self.layers)
+        if weights is not None:
+            rows = [weights[i % len(weights)] for i in range(len(self.layers))]
+        if self.backprop == "reconstruct" and torch.is_grad_enabled() and not state:
+            return reconstructing_forward(self.layers, x, rows, context)
+        for layer, row in zip(self.layers, rows, strict=True):
+            x = layer(x, row, context, **state)
+        return x

@@ -1,0 +1,5 @@
+"""The search task."""
+
+from .translation_search import TranslationSearchTask
+
+__all__ = ["TranslationSearchTask"]

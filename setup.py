@@ -1,0 +1,38 @@
+"""Packaging of the DARTSformer plugin for fairseq."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="fairseq-dartsformer",
+    version="0.1.0",
+    description="DARTSformer for fairseq: differentiable architecture search for Transformers "
+    "on reversible networks",
+    author="The DARTSformer for fairseq authors",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["fairseq_dartsformer*"]),
+    package_data={"fairseq_dartsformer": ["**/*.json"]},
+    install_requires=[
+        "torch>=2.11,<2.14",
+        "fairseq-fixed==0.12.3.1",
+        "mock>=5,<6",  # subword-nmt imports it and does not ask for it
+        "sacrebleu>=2.3,<3",
+        "sacremoses>=0.1,<0.3",
+        "subword-nmt>=0.3.8,<0.4",
+        "tensorboardX>=2.6,<3",
+    ],
+    extras_require={"dev": ["pytest>=8.3,<10", "ruff>=0.17,<0.18"]},
+    entry_points={
+        "console_scripts": [
+            "dartsformer-average=fairseq_dartsformer.cli.average:cli_main",
+            "dartsformer-derive=fairseq_dartsformer.cli.derive:cli_main",
+        ]
+    },
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

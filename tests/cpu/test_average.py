@@ -1,0 +1,187 @@
+"""`dartsformer-average`: the mean, types, tied weights, and what it refuses."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fairseq_dartsformer.cli import average as command
+from fairseq_dartsformer.errors import InputError
+
+
+def state(seed=0, dtype=torch.float32, **model):
+    """A checkpoint in fairseq's layout, with tied embeddings and an integer buffer."""
+    generator = torch.Generator().manual_seed(seed)
+    embedding = torch.randn(7, 4, generator=generator).to(dtype)
+    return {
+        "args": None,
+        "cfg": {"model": {"_name": "transformer"}, "task": {"_name": "translation"}},
+        "model": {
+            "encoder.embed_tokens.weight": embedding,
+            "decoder.embed_tokens.weight": embedding,
+            "decoder.bias": torch.randn(4, generator=generator).to(dtype),
+            "decoder.version": torch.tensor([seed]),
+        }
+        | model,
+        "criterion": None,
+        "optimizer_history": [
+            {"num_updates": seed, "optimizer_name": "FairseqAdam", "lr_scheduler_state": {}}
+        ],
+        "task_state": {},
+        "extra_state": {"train_iterator": {"epoch": seed}},
+        "last_optimizer_state": {"state": {0: torch.ones(100)}},
+    }
+
+
+def saved(folder, *states):
+    paths = [str(folder / f"checkpoint{n + 1}.pt") for n in range(len(states))]
+    for path, content in zip(paths, states, strict=True):
+        torch.save(content, path)
+    return paths
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["dartsformer-average", *map(str, arguments)])
+    command.cli_main()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_mean_of_the_weights(tmp_path, count, dtype):
+    states = [state(seed, dtype) for seed in range(count)]
+    model = command.average(saved(tmp_path, *states))["model"]
+    for name, value in model.items():
+        values = [s["model"][name] for s in states]
+        if value.is_floating_point():
+            expected = torch.stack([v.double() for v in values]).mean(0).to(dtype)
+            torch.testing.assert_close(value, expected, check_dtype=True)
+        else:
+            assert torch.equal(value, values[-1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_mean_of_equals_is_the_same(tmp_path, dtype):
+    one = state(1, dtype)
+    model = command.average(saved(tmp_path, one, one, one))["model"]
+    assert all(torch.equal(model[name], one["model"][name]) for name in one["model"])
+
+
+def test_sums_of_half_precision_do_not_overflow(tmp_path):
+    large = state(0, torch.float16, **{"decoder.bias": torch.full((4,), 6e4).half()})
+    assert torch.equal(
+        command.average(saved(tmp_path, large, large))["model"]["decoder.bias"],
+        large["model"]["decoder.bias"],
+    )
+
+
+def test_the_rest_is_the_last_ones_without_its_optimizer(tmp_path):
+    states = [state(seed) for seed in range(3)]
+    result = command.average(saved(tmp_path, *states))
+    for kept in ("args", "cfg", "criterion", "optimizer_history", "task_state", "extra_state"):
+        assert result[kept] == states[-1][kept]
+    assert "last_optimizer_state" not in result
+
+
+def test_tied_weights_stay_tied_where_they_agree(tmp_path):
+    tied, untied = state(0), state(1)
+    encoder, decoder = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
+    model = command.average(saved(tmp_path, tied, untied))["model"]
+    assert model[encoder].data_ptr() == model[decoder].data_ptr()
+    untied["model"][encoder] = torch.zeros(7, 4)
+    model = command.average(saved(tmp_path, untied, tied))["model"]
+    torch.testing.assert_close(model[encoder], tied["model"][encoder] / 2)
+    assert not torch.equal(model[encoder], model[decoder])
+
+
+def test_command_writes_what_fairseq_loads(tmp_path, monkeypatch):
+    from fairseq.checkpoint_utils import load_checkpoint_to_cpu
+
+    paths = saved(tmp_path, state(0), state(1))
+    output = tmp_path / "average.pt"
+    run(monkeypatch, *paths, "-o", output)
+    loaded = load_checkpoint_to_cpu(str(output))
+    assert loaded["cfg"]["model"]["_name"] == "transformer"
+    expected = command.average(paths)["model"]
+    assert all(torch.equal(loaded["model"][name], value) for name, value in expected.items())
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "average.pt",
+        "checkpoint1.pt",
+        "checkpoint2.pt",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["checkpoint2.pt", "checkpoint10.pt", "checkpoint9.pt"], ["9", "10"]),
+        (["checkpoint5.pt", "checkpoint_1_900.pt", "checkpoint_2_1000.pt"], ["_1_900", "_2_1000"]),
+    ],
+)
+def test_last_checkpoints_by_number(tmp_path, names, expected):
+    for name in [*names, "checkpoint_best.pt", "checkpoint_last.pt", "checkpoint99.pt.tmp"]:
+        (tmp_path / name).touch()
+    found = command.last_checkpoints(str(tmp_path), 2)
+    assert [Path(path).stem.removeprefix("checkpoint") for path in found] == expected
+    with pytest.raises(InputError, match=r"--last 9: .* has [0-9] checkpoints"):
+        command.last_checkpoints(str(tmp_path), 9)
+
+
+def test_last_in_the_command(tmp_path, monkeypatch):
+    paths = saved(tmp_path, *(state(seed) for seed in range(3)))
+    run(monkeypatch, tmp_path, "--last", 2, "-o", tmp_path / "average.pt")
+    model = torch.load(tmp_path / "average.pt", weights_only=True)["model"]
+    expected = command.average(paths[1:])["model"]
+    assert all(torch.equal(model[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (state(1, extra=torch.ones(1)), "checkpoint1.pt: has no parameter extra, which .*2.pt has"),
+        (state(1, **{"decoder.bias": torch.ones(5)}), r"decoder.bias has shape \(5,\): expected"),
+        (state(1) | {"model": None}, "checkpoint2.pt: is not a checkpoint as fairseq writes it"),
+    ],
+)
+def test_checkpoints_that_do_not_go_together(tmp_path, other, message):
+    with pytest.raises(InputError, match=message):
+        command.average(saved(tmp_path, state(0), other))
+
+
+def test_errors_of_the_command(tmp_path, monkeypatch, capsys):
+    (first, second) = saved(tmp_path, state(0), state(1))
+    content = Path(second).read_bytes()
+    output = tmp_path / "average.pt"
+    for arguments, message in [
+        ((first, second, "-o", second), "would overwrite a checkpoint"),
+        ((first, second, "-o", tmp_path), "is not a file"),
+        ((first, second, "-o", tmp_path / "no" / "x.pt"), "there is no folder"),
+        ((first, tmp_path / "no.pt", "-o", output), "no.pt"),
+        ((tmp_path, "--last", 5, "-o", output), "has 2 checkpoints by number"),
+        ((first, "--last", 1, "-o", output), "expected a folder"),
+        ((first, second, "--last", 1, "-o", output), "expected one folder, not 2 paths"),
+    ]:
+        with pytest.raises(SystemExit) as stop:
+            run(monkeypatch, *arguments)
+        error = capsys.readouterr().err
+        assert stop.value.code == 1 and message in error and error.count("\n") == 1
+    Path(second).write_bytes(content[: len(content) // 2])
+    with pytest.raises(SystemExit):
+        run(monkeypatch, first, second, "-o", output)
+    assert second in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint1.pt", "checkpoint2.pt"}
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    paths = saved(tmp_path, state(0), state(1))
+    output = tmp_path / "average.pt"
+    output.write_bytes(b"old")
+
+    def full(content, path):
+        Path(path).write_bytes(b"half")
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *paths, "-o", output)
+    assert output.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 3

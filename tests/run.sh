@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Installs the project into $VENV (.venv by default), then runs every check: ruff, then pytest.
+# usage: bash tests/run.sh [PYTEST OPTIONS]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=${VENV:-.venv}
+bash examples/install.sh "$venv" dev
+"$venv/bin/ruff" check .
+"$venv/bin/ruff" format --check .
+exec "$venv/bin/python" -m pytest tests/cpu tests/gpu "$@"
