@@ -49,10 +49,11 @@ tokenise() {
   local split language
   for split in train valid test; do
     for language in "$source_lang" "$target_lang"; do
-      echo "  $split.$language"
+      printf ' %s' "$split.$language"
       quietly "$log" moses "$language" "$out/text/$split.$language" "$1/$split.$language"
     done
   done
+  echo
 }
 
 moses() { sacremoses -q -l "$1" -j "$workers" normalize tokenize <"$2" >"$3"; }
@@ -69,11 +70,12 @@ apply_bpe() {
     for language in "$source_lang" "$target_lang"; do
       file=$split.$language
       [[ $split == train ]] && file=all.$language
-      echo "  $split.$language"
+      printf ' %s' "$split.$language"
       quietly "$log" subword-nmt apply-bpe --codes "$out/codes/codes" --num-workers "$workers" \
         --input "$out/tok/$split.$language" --output "$1/$file"
     done
   done
+  echo
   python "$here/corpus.py" filter "$1/all" "$1/train" "$source_lang" "$target_lang" \
     --max-tokens "$max_tokens" --max-ratio "$max_ratio"
 }

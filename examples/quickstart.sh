@@ -69,7 +69,7 @@ progress() {
 # short by an interruption is copied again.
 mend() {
   local name newest
-  newest=$(ls -t "$1"/checkpoint_*_*.pt 2>/dev/null | head -n 1)
+  newest=$(find "$1" -name 'checkpoint_*_*.pt' | sort -V | tail -n 1)
   for name in last best; do
     [[ ! $newest || ! -e $1/checkpoint_$name.pt ]] || python -m zipfile -t "$1/checkpoint_$name.pt" >/dev/null 2>&1 ||
       cp "$newest" "$1/checkpoint_$name.pt"
@@ -111,10 +111,11 @@ train "$work/derived" "${model[@]}" --task translation --arch dartsformer_small 
 
 headline 6 "translation of the test text, beam 5"
 out=$work/translation
+# (with its default multiple of 8, fairseq would leave out the last sentences)
 translate() {
   fairseq-generate "$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang" \
     --path "$work/derived/checkpoint_best.pt" --gen-subset test --beam 5 --max-len-a 1 --max-len-b 50 \
-    --max-tokens 4000 --remove-bpe --log-format simple --log-interval 10
+    --max-tokens 4000 --required-batch-size-multiple 1 --remove-bpe --log-format simple
 }
 if [[ ! -e $out/hypotheses ]]; then
   mkdir -p "$out"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import struct
 import zipfile
 from argparse import Namespace
 from functools import wraps
@@ -64,19 +65,31 @@ def _name_bad_file(load):
     which file it could not read.
     """
 
+    # What torch and pickle were seen to raise on cut files and flipped bytes, and fairseq on files
+    # that are not its own.
+    unreadable = (
+        RuntimeError,
+        EOFError,
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        struct.error,
+    )
+
     @wraps(load)
     def load_checkpoint_to_cpu(path: str, *args, **kwargs) -> dict[str, Any]:
         try:
             return load(path, *args, **kwargs)
-        except FileNotFoundError:
-            raise InputError(f"checkpoint {path} does not exist") from None
-        except IsADirectoryError:
-            raise InputError(f"checkpoint {path} is a folder") from None
-        except (RuntimeError, EOFError, zipfile.BadZipFile, KeyError, TypeError) as error:
-            raise InputError(f"checkpoint {path} is damaged or truncated: {error}") from error
-        except pickle.UnpicklingError as error:
+        except OSError as error:
+            raise InputError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+        except unreadable as error:
             reason = str(error).split("\n")[0]
-            raise InputError(f"checkpoint {path} is damaged or not to be trusted: {reason}") from error
+            raise InputError(
+                f"checkpoint {path} is damaged, truncated, or not fairseq's: {reason}"
+            ) from error
 
     load_checkpoint_to_cpu.patched_by_dartsformer = True
     return load_checkpoint_to_cpu

@@ -158,14 +158,14 @@ def report(result: SearchResult, exclude: Collection[str] = (), top: int | None 
     for stack, layer, split in result.nodes():
         ranked = result.ranked(stack, layer, split)
         allowed = [(name, weight) for name, weight in ranked if name not in exclude]
-        margin = f"{allowed[0][1] - allowed[1][1]:.4f}" if len(allowed) > 1 else "none"
+        margin = f"{allowed[0][1] - allowed[1][1]:.6f}" if len(allowed) > 1 else "none"
         nats = entropy(result.alpha[stack][layer, split]).item()
         lines.append(
             f"{node_name(stack, layer, split)}: {allowed[0][0]}, margin {margin}, "
             f"entropy {nats:.3f} of at most {math.log(len(ranked)):.3f}"
         )
         for name, weight in ranked[:top]:
-            lines.append(f"  {weight:.4f} {name}{' (excluded)' if name in exclude else ''}")
+            lines.append(f"  {weight:.6f} {name}{' (excluded)' if name in exclude else ''}")
         if stack == "decoder" and split == result.alpha[stack].size(1) - 1:
             lines.append(f"{node_name(stack, layer, split + 1)}: {FIXED_OPERATION}, fixed")
     return "\n".join(lines)

@@ -88,9 +88,14 @@ class StackInput(nn.Module):
             x = x + positions
         if self.layer_norm is not None:
             x = self.layer_norm(x.to(self.layer_norm.weight.dtype))
-        x = self.dropout(x).transpose(0, 1)
+        x = self.dropout(x)
         padding_mask = tokens.eq(self.padding_idx)
-        return x, padding_mask if padding_mask.any() else None
+        if not padding_mask.any():
+            return x.transpose(0, 1), None
+        # Zeros would do for the output, but LayerNorm is steepest at a constant: there it turns
+        # the rounding of a reconstruction into noise. So padding carries a ramp.
+        ramp = torch.linspace(-1, 1, x.size(-1), dtype=x.dtype, device=x.device)
+        return torch.where(padding_mask.unsqueeze(-1), ramp, x).transpose(0, 1), padding_mask
 
 
 def _load_pretrained(tokens: nn.Embedding, path: str, dictionary: Dictionary) -> None:

@@ -1,15 +1,16 @@
 """Backpropagation with reconstruction (Algorithm 1), one branch at a time.
 
-A chain of autograd functions, one a layer, in which only the last keeps a tensor: the top output.
-Beside the stream each function hands an empty *token* upwards, and its backward pass hands the
-reconstructed input down as that token's gradient:
+A chain of autograd functions, one a layer, in which only the last keeps anything: the top output.
+Beside the stream each function hands two more tensors upwards, of which only the gradients matter:
+through them its backward pass hands the reconstructed input down.
 
-    x ── Layer 1 ── Layer 2 ── … ── Top ── y          forward: streams, tokens beside them
-    dX ←─ dY, Y ←── dY, Y ←─ … ←── (keeps y) ←─ dY    backward: gradients, reconstructions beside
+    x ── Layer 1 ── Layer 2 ── … ── Top ── y          forward: the stream
+    dX, X ←─ dY, Y ←── dY, Y ←─ … ←── (Y) ←─ dY       backward: gradient and reconstruction
 
 So no state is shared outside the graph (two forward passes may precede one backward), gradients of
 weights that several layers share are summed by autograd itself, and each parameter's hook fires
-once.
+once. The stream is a pair of high and low parts (see :mod:`.compensated`); the network sees the
+high part.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .compensated import accumulate
 from .random_state import preserved_random_state, random_state, set_random_state
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def reconstructing_forward(
     x: Tensor,
     weights: Sequence[Tensor | None],
     context: NamedTuple,
+    reconstruction: Tensor | None = None,
 ) -> Tensor:
     """Run ``layers`` upon ``x`` and store the top output alone.
 
@@ -41,19 +44,23 @@ def reconstructing_forward(
         x: `T × B × d`.
         weights: for each layer its `m × candidates` mixing weights or ``None``.
         context: named tuple of tensors or ``None``; gradients flow to its tensors.
+        reconstruction: a leaf shaped like ``x``; its gradient will be ``x`` as reconstructed.
 
     Returns:
         Tensor `T × B × d`; gradients are those of ordinary autograd up to rounding.
     """
-    token = _token(x)
+    low = _token(x)
+    token = _token(x) if reconstruction is None else reconstruction
     for layer, row in zip(layers, weights, strict=True):
         parameters = [p for node in layer.nodes for branch in node for p in branch.parameters()]
-        x, token = _Layer.apply(layer, type(context), x, token, row, *context, *parameters)
-    return _Top.apply(x, token)
+        x, low, token = _Layer.apply(
+            layer, type(context), x, low, token, row, *context, *parameters
+        )
+    return _Top.apply(x, low, token)
 
 
 def _token(x: Tensor) -> Tensor:
-    """A tensor that looks like ``x`` and takes the room of one number."""
+    """Zeros that look like ``x`` and take the room of one number."""
     return x.new_zeros(()).expand(x.shape)
 
 
@@ -61,15 +68,15 @@ class _Top(torch.autograd.Function):
     """Keeps the top output and starts the chain of reconstructions with it."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, token: Tensor) -> Tensor:
-        ctx.save_for_backward(y)
-        return y.view_as(y)
+    def forward(ctx: Any, high: Tensor, low: Tensor, token: Tensor) -> Tensor:
+        ctx.save_for_backward(high, low)
+        return high.view_as(high)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor]:
-        (y,) = ctx.saved_tensors
-        return grad_y, y
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        high, low = ctx.saved_tensors
+        return grad_y, low, high
 
 
 class _Layer(torch.autograd.Function):
@@ -84,10 +91,11 @@ class _Layer(torch.autograd.Function):
         layer: ReversibleLayer,
         context_type: type,
         x: Tensor,
+        low: Tensor,
         token: Tensor,
         weights: Tensor | None,
         *tensors: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         width = len(context_type._fields)
         context = context_type._make(tensors[:width])
         ctx.layer, ctx.context_type = layer, context_type
@@ -96,23 +104,24 @@ class _Layer(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
         ctx.random_states = []
-        splits = list(x.chunk(layer.splits, dim=-1))
+        splits, lows = (list(t.chunk(layer.splits, dim=-1)) for t in (x, low))
         with ctx.autocast():
             for k in range(layer.splits):
                 ctx.random_states.append(random_state(x.device))
                 others = splits[:k] + splits[k + 1 :]
-                splits[k] = splits[k] + _residual(layer, k, others, weights, context)
-        return torch.cat(splits, dim=-1), _token(x)
+                residual = _residual(layer, k, others, weights, context)
+                splits[k], lows[k] = accumulate(splits[k], lows[k], residual)
+        return torch.cat(splits, dim=-1), torch.cat(lows, dim=-1), _token(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_y: Tensor, y: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_y: Tensor, low: Tensor, y: Tensor) -> tuple[Tensor | None, ...]:
         weights, *tensors = ctx.saved_tensors
         pass_ = _BackwardPass(ctx, weights, ctx.context_type._make(tensors))
         with preserved_random_state(y.device), ctx.autocast():
-            x, grad_x = pass_.run(y, grad_y)
-        # The reconstruction goes down as the token's gradient.
-        return (None, None, grad_x, x, pass_.grad_weights, *pass_.grads)
+            x, low, grad_x = pass_.run(y, low, grad_y)
+        # The reconstruction goes down as the gradient of low part and token.
+        return (None, None, grad_x, low, x, pass_.grad_weights, *pass_.grads)
 
 
 def _residual(
@@ -146,9 +155,8 @@ class _BackwardPass:
         self.layer = ctx.layer
         self.random_states = ctx.random_states
         self.weights = weights
-        # needs_input_grad: layer, context type, x, token, weights, context, parameters
-        self.needs_x, self.needs_weights = ctx.needs_input_grad[2], ctx.needs_input_grad[4]
-        needs = ctx.needs_input_grad[5:]
+        # In the order of the inputs of _Layer.forward.
+        _, _, self.needs_x, _, _, self.needs_weights, *needs = ctx.needs_input_grad
         self.context = context._make(
             None if t is None else t.detach().requires_grad_(need)
             for t, need in zip(context, needs, strict=False)
@@ -167,10 +175,12 @@ class _BackwardPass:
                 start += len(parameters)
         return indices
 
-    def run(self, y: Tensor, grad_y: Tensor) -> tuple[Tensor, Tensor | None]:
-        """From ``Y`` and its gradient to ``X`` and its gradient, for k = n..1."""
+    def run(
+        self, y: Tensor, low: Tensor, grad_y: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """From ``Y``, its low part and its gradient to those of ``X``, for k = n..1."""
         n = self.layer.splits
-        splits, grads = list(y.chunk(n, dim=-1)), list(grad_y.chunk(n, dim=-1))
+        splits, lows, grads = (list(t.chunk(n, dim=-1)) for t in (y, low, grad_y))
         for k in reversed(range(n)):
             # Below k still Y_i, above k already X_i.
             others = [s.detach() for i, s in enumerate(splits) if i != k]
@@ -181,14 +191,14 @@ class _BackwardPass:
                 h = self.layer.pool(others)
             set_random_state(self.random_states[k], y.device)
             residual, grad_h = self._node(k, h.detach().requires_grad_(needs_h), grads[k])
-            splits[k] = splits[k] - residual
+            splits[k], lows[k] = accumulate(splits[k], lows[k], -residual)
             if grad_h is not None:
                 grad_others = torch.autograd.grad(h, others, grad_h)
                 rest = [i for i in range(n) if i != k]
                 for i, grad in zip(rest, grad_others, strict=True):
                     grads[i] = grads[i] + grad
         grad_x = torch.cat(grads, dim=-1) if self.needs_x else None
-        return torch.cat(splits, dim=-1), grad_x
+        return torch.cat(splits, dim=-1), torch.cat(lows, dim=-1), grad_x
 
     def _node(self, k: int, h: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         """Recompute ``G_k(h)`` and backpropagate ``grad`` through it, branch by branch."""

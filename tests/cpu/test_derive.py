@@ -130,16 +130,16 @@ def test_report_has_weights_margin_and_entropy():
     nats = -sum(p * math.log(p) for p in (0.5, 0.2, 0.3))
     assert lines[:5] == [
         "c.pt: 10000 updates, max pooling",
-        f"encoder layer 1 split 1: ffn, margin 0.2000, entropy {nats:.3f} of at most 1.099",
-        "  0.5000 ffn",
-        "  0.3000 zero",
-        "  0.2000 glu",
+        f"encoder layer 1 split 1: ffn, margin 0.200000, entropy {nats:.3f} of at most 1.099",
+        "  0.500000 ffn",
+        "  0.300000 zero",
+        "  0.200000 glu",
     ]
-    assert "decoder layer 2 split 1: ffn, margin 0.0000, entropy 0.693 of at most 0.693" in lines
+    assert "decoder layer 2 split 1: ffn, margin 0.000000, entropy 0.693 of at most 0.693" in lines
     assert lines[-1] == "decoder layer 2 split 3: cross_attention, fixed"
     lines = command.report(result, exclude=["ffn"], top=2).splitlines()
-    assert lines[1].startswith("encoder layer 1 split 1: zero, margin 0.1000, ")
-    assert lines[2:4] == ["  0.5000 ffn (excluded)", "  0.3000 zero"]
+    assert lines[1].startswith("encoder layer 1 split 1: zero, margin 0.100000, ")
+    assert lines[2:4] == ["  0.500000 ffn (excluded)", "  0.300000 zero"]
     assert lines[4].startswith("encoder layer 1 split 2")
     assert "margin none" in command.report(result, exclude=["ffn", "zero"])
 

@@ -1,0 +1,180 @@
+"""Reconstruction: the inputs it finds, the gradients it gives, what it leaves alone, what it holds."""
+
+import pytest
+import torch
+from memory import peak_memory
+from models import batch, build_search
+from torch import nn
+
+from fairseq_dartsformer.operations import (
+    DECODER_OPERATIONS,
+    ENCODER_OPERATIONS,
+    Context,
+    OperationConfig,
+    build_operation,
+)
+from fairseq_dartsformer.reversible import (
+    ReversibleLayer,
+    ReversibleStack,
+    reconstructing_forward,
+)
+from fairseq_dartsformer.search_space import mixing_weights, new_alpha
+
+GRID = [(n, pooling) for n in (2, 3, 4) for pooling in ("max", "avg")]
+
+
+def build_stack(
+    layers: int, splits: int, pooling: str, width: int = 24, names=DECODER_OPERATIONS, **options
+) -> ReversibleStack:
+    cfg = OperationConfig(
+        channels=width // splits,
+        encoder_dim=width,
+        ffn_dim=2 * width,
+        attention_heads=options.pop("heads", 2),
+        causal=True,
+        **options,
+    )
+    return ReversibleStack(
+        (
+            ReversibleLayer(
+                [[build_operation(name, cfg) for name in names] for _ in range(splits)], pooling
+            )
+            for _ in range(layers)
+        ),
+        "reconstruct",
+    )
+
+
+def assert_same_gradients(stored: dict, reconstructed: dict) -> None:
+    """1e-9 of each tensor's largest, or 1e-15 of the model's where it is zero exactly."""
+    assert stored.keys() == reconstructed.keys()
+    largest = max(g.abs().max() for g in stored.values())
+    for name, expected in stored.items():
+        difference = (reconstructed[name] - expected).abs().max()
+        bound = max(1e-9 * expected.abs().max(), 1e-15 * largest)
+        assert difference <= bound, f"{name}: {difference:.3g} > {bound:.3g}"
+
+
+def gradients(model: nn.Module, backprop: str, passes: int = 1) -> dict[str, torch.Tensor]:
+    """Gradients after ``passes`` forward passes and one backward, all of the same dropout masks."""
+    for stack in (model.encoder.stack, model.decoder.stack):
+        stack.backprop = backprop
+    model.zero_grad()
+    torch.manual_seed(3)
+    loss = 0
+    for i in range(passes):
+        # Lengths differ, so there is padding on both sides.
+        logits = model(**batch([3, 9, 6], seed=i))[0]
+        loss = loss + (logits * torch.linspace(-1, 1, logits.size(-1))).pow(2).mean()
+    state = torch.get_rng_state()
+    loss.backward()
+    assert torch.equal(state, torch.get_rng_state()), "backward moved the global random state"
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize(("splits", "pooling"), GRID)
+@pytest.mark.parametrize("sharing", ["none", "all"])
+def test_gradients_equal_ordinary_autograd(splits, pooling, sharing, passes):
+    torch.manual_seed(splits)
+    model = build_search(
+        encoder_splits=splits,
+        hidden_dim=120,
+        pooling=pooling,
+        encoder_layers=4,
+        decoder_layers=4,
+        share_all_embeddings=sharing == "all",
+    ).double()
+    for stack in (model.encoder, model.decoder):
+        nn.init.normal_(stack.alpha)
+    assert_same_gradients(
+        gradients(model, "store", passes), gradients(model, "reconstruct", passes)
+    )
+
+
+def test_gradients_of_one_level_alone():
+    """torch.autograd.grad for alpha, and weights that take no gradient."""
+    model = build_search(hidden_dim=120).double()
+    alphas = [model.encoder.alpha, model.decoder.alpha]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("alpha" in name)
+    found = {}
+    for backprop in ("store", "reconstruct"):
+        for stack in (model.encoder.stack, model.decoder.stack):
+            stack.backprop = backprop
+        torch.manual_seed(3)
+        loss = model(**batch([3, 9, 6]))[0].pow(2).mean()
+        found[backprop] = dict(enumerate(torch.autograd.grad(loss, alphas)))
+    assert_same_gradients(found["store"], found["reconstruct"])
+
+
+def test_shared_and_repeated_use_in_one_graph():
+    """A stack applied to its own output: every gradient is the sum over both uses."""
+    stack = build_stack(2, 2, "max", dropout=0.2).double()
+    alpha = nn.Parameter(torch.randn(1, 2, len(DECODER_OPERATIONS), dtype=torch.float64))
+    x, encoder_out = torch.randn(2, 5, 3, 24, dtype=torch.float64).requires_grad_().unbind()
+    inputs = [x, encoder_out, alpha, *stack.parameters()]
+    found = {}
+    for stack.backprop in ("store", "reconstruct"):
+        torch.manual_seed(0)
+        weights = mixing_weights(alpha)
+        y = stack(stack(x, weights, Context(encoder_out)), weights, Context(encoder_out))
+        found[stack.backprop] = dict(enumerate(torch.autograd.grad(y.pow(2).sum(), inputs)))
+    assert_same_gradients(found["store"], found["reconstruct"])
+
+
+@pytest.mark.parametrize(("splits", "pooling"), GRID)
+def test_inverse(splits, pooling):
+    layer = build_stack(1, splits, pooling).layers[0].double()
+    alpha = torch.randn(splits, len(DECODER_OPERATIONS), dtype=torch.float64)
+    x, encoder_out = torch.randn(2, 6, 3, 24, dtype=torch.float64)
+    with torch.no_grad():
+        y = layer(x, mixing_weights(alpha), Context(encoder_out))
+        found = layer.inverse(y, mixing_weights(alpha), Context(encoder_out))
+    torch.testing.assert_close(found, x, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize(("splits", "pooling"), GRID)
+def test_reconstruction_through_24_layers(splits, pooling, dropout):
+    """In float32, at initialisation, each number within 1e-4 of the input's root mean square."""
+    torch.manual_seed(splits)
+    stack = build_stack(24, splits, pooling, width=120, dropout=dropout)
+    weights = mixing_weights(new_alpha(1, splits, len(DECODER_OPERATIONS)))[0]
+    x, encoder_out = torch.randn(2, 10, 4, 120)
+    reconstruction = torch.zeros_like(x).requires_grad_()
+    y = reconstructing_forward(
+        stack.layers, x, [weights] * 24, Context(encoder_out), reconstruction
+    )
+    y.sum().backward()
+    assert (reconstruction.grad - x).abs().max() <= 1e-4 * x.pow(2).mean().sqrt()
+
+
+def activation_memory(layers: int, names: tuple[str, ...]) -> int:
+    """Peak bytes of a forward and backward pass beyond parameters and gradients."""
+    stack = build_stack(layers, 2, "max", width=64, names=names, dropout=0.1)
+    alpha = new_alpha(1, 2, len(names))
+    x = torch.randn(40, 32, 64, requires_grad=True)
+    encoder_out = torch.randn(40, 32, 64, requires_grad=True)
+    leaves = [x, encoder_out, alpha, *stack.parameters()]
+
+    def step():
+        for leaf in leaves:
+            leaf.grad = None
+        stack(x, mixing_weights(alpha), Context(encoder_out)).sum().backward()
+
+    step()
+    return peak_memory(step) - sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+
+
+def test_memory_does_not_grow_with_depth():
+    shallow, deep = (activation_memory(layers, DECODER_OPERATIONS) for layers in (4, 16))
+    assert deep <= 1.05 * shallow
+
+
+def test_memory_does_not_grow_with_candidates():
+    few = ("ffn", "cross_attention", "dynamic_conv_15", "conv_11")
+    assert set(few) < set(DECODER_OPERATIONS)
+    four, all_of_them = (activation_memory(4, names) for names in (few, DECODER_OPERATIONS))
+    assert all_of_them <= 1.15 * four
+    assert len(ENCODER_OPERATIONS) == 13
