@@ -20,9 +20,9 @@ Batch = Sequence[int]
 class BilevelBatchIterator(EpochBatchIterator):
     """Updates of the weights and of alpha in turn, over fairseq's own sharding and resuming.
 
-    fairseq deals batch i to worker ``i % workers`` and puts ``update_freq`` batches of a worker into
-    one update. So the batches come in groups of ``workers × update_freq``, each of one level: a
-    group of L_train, a group of L_val, and so on. An epoch is one pass over L_train; L_val goes
+    fairseq deals batch i to worker ``i % workers`` and puts ``update_freq`` batches of a worker
+    into one update. So the batches come in groups of ``workers × update_freq``, each of one level:
+    a group of L_train, a group of L_val, and so on. An epoch is one pass over L_train; L_val goes
     round and round, across epochs, in a new order each time. The last group of L_train is filled
     up from the epoch's first batches, or dropped under ``--skip-remainder-batch``: no worker ever
     lacks a batch.
@@ -76,9 +76,7 @@ class BilevelBatchIterator(EpochBatchIterator):
     def __len__(self) -> int:
         return 2 * self._groups(self.epoch) * self._group_size(self.epoch) // self.num_shards
 
-    def ordered_batches(
-        self, epoch: int, fix_batches_to_gpus: bool, shuffle: bool
-    ) -> list[Batch]:
+    def ordered_batches(self, epoch: int, fix_batches_to_gpus: bool, shuffle: bool) -> list[Batch]:
         """The epoch's batches of this worker."""
         size, groups = self._group_size(epoch), self._groups(epoch)
         weights = self._shuffled(WEIGHTS, shuffle, epoch)

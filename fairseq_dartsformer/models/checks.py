@@ -81,9 +81,7 @@ def parse_operations(text: str | None, name: str, allowed: Sequence[str]) -> tup
     names = tuple(part.strip() for part in text.split(","))
     for candidate in names:
         if candidate not in allowed:
-            raise InputError(
-                f"{flag(name)} names {candidate!r}; it may name {', '.join(allowed)}"
-            )
+            raise InputError(f"{flag(name)} names {candidate!r}; it may name {', '.join(allowed)}")
         if names.count(candidate) > 1:
             raise InputError(f"{flag(name)} names {candidate!r} more than once")
     return names

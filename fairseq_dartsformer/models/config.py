@@ -28,7 +28,7 @@ class SizeConfig(FairseqDataclass):
 
     embed_dim: int = option(256, "width e of the factorised embedding (V×e, then e×d)")
     hidden_dim: int = option(960, "width d of the network; each of the n splits is d/n wide")
-    ffn_dim: Optional[int] = option(None, "inner width of every ffn (default: 16/3 of --hidden-dim)")
+    ffn_dim: Optional[int] = option(None, "inner width of an ffn (default: 16/3 of --hidden-dim)")
     encoder_layers: int = option(6, "number of encoder layers (not blocks)")
     decoder_layers: int = option(6, "number of decoder layers (not blocks)")
     attention_heads: int = option(8, "heads of attention and of dynamic convolution")

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any, List, Optional  # noqa: UP035 - fairseq's parser reads these
+from typing import Any, List
 
 import torch
 from fairseq.dataclass import FairseqDataclass
@@ -21,14 +21,15 @@ class BilevelAdamConfig(FairseqDataclass):
     adam_betas: Any = field(default=(0.9, 0.98), metadata={"help": "betas of the weights' Adam"})
     adam_eps: float = field(default=1e-8, metadata={"help": "epsilon of both Adams"})
     weight_decay: float = field(
-        default=0.0, metadata={"help": "decoupled weight decay of the weights, as in fairseq's adam"}
+        default=0.0,
+        metadata={"help": "weight decay of the weights, decoupled as in fairseq's adam"},
     )
     arch_lr: float = field(default=3e-4, metadata={"help": "learning rate of alpha, fixed"})
     arch_adam_betas: Any = field(default=(0.9, 0.98), metadata={"help": "betas of alpha's Adam"})
     arch_weight_decay: float = field(
         default=1e-3, metadata={"help": "weight decay of alpha, L2 in the gradient, as in DARTS"}
     )
-    lr: List[float] = II("optimization.lr")  # noqa: UP006
+    lr: List[float] = II("optimization.lr")
 
 
 @register_optimizer("bilevel_adam", dataclass=BilevelAdamConfig)
@@ -115,7 +116,7 @@ class LevelAdam(torch.optim.Adam):
         level: the level that the next step updates.
     """
 
-    level: Optional[str] = None
+    level: str | None = None
 
     def step(self, closure=None):
         """Step the groups of :attr:`level`.

@@ -175,9 +175,7 @@ class _BackwardPass:
                 start += len(parameters)
         return indices
 
-    def run(
-        self, y: Tensor, low: Tensor, grad_y: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def run(self, y: Tensor, low: Tensor, grad_y: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """From ``Y``, its low part and its gradient to those of ``X``, for k = n..1."""
         n = self.layer.splits
         splits, lows, grads = (list(t.chunk(n, dim=-1)) for t in (y, low, grad_y))

@@ -1,10 +1,10 @@
 """`translation_search`: translation whose updates alternate between theta and alpha (Algorithm 2).
 
-    batches of two levels -> one level's gradients -> that level's Adam
+batches of two levels -> one level's gradients -> that level's Adam
 """
 
 from dataclasses import dataclass, field
-from typing import Any, List, Optional  # noqa: UP035 - fairseq's parser reads these
+from typing import Any, List, Optional
 
 import numpy as np
 import torch
@@ -47,7 +47,7 @@ class TranslationSearchConfig(TranslationConfig):
         default="darts", metadata={"help": "how the supernet is trained"}
     )
     seed: int = II("common.seed")
-    update_freq: List[int] = II("optimization.update_freq")  # noqa: UP006
+    update_freq: List[int] = II("optimization.update_freq")
     optimizer_name: str = II("optimizer._name")
 
 
@@ -63,7 +63,6 @@ class TranslationSearchTask(TranslationTask):
 
     def __init__(self, cfg: TranslationSearchConfig, src_dict, tgt_dict):
         super().__init__(cfg, src_dict, tgt_dict)
-        self._level: str | None = None
         self._entropy: torch.Tensor | None = None
 
     @classmethod
@@ -76,9 +75,7 @@ class TranslationSearchTask(TranslationTask):
         if cfg.arch_subset is not None and cfg.arch_fraction is not None:
             raise InputError("--arch-subset and --arch-fraction exclude each other: give one")
         if cfg.arch_fraction is not None and not 0 < cfg.arch_fraction < 1:
-            raise InputError(
-                f"--arch-fraction is {cfg.arch_fraction}, it must lie between 0 and 1"
-            )
+            raise InputError(f"--arch-fraction is {cfg.arch_fraction}, it must lie between 0 and 1")
         return super().setup_task(cfg, **kwargs)
 
     def build_model(self, cfg, from_checkpoint: bool = False):
@@ -185,8 +182,9 @@ class TranslationSearchTask(TranslationTask):
                 )
             if len(indices) == 0:
                 raise InputError(
-                    f"no sentence is left to update {level} on: all are longer than "
-                    f"--max-source-positions, --max-target-positions or --max-tokens {max_positions}"
+                    f"no sentence is left to update {level} on: there is none, or all are longer "
+                    f"than --max-source-positions, --max-target-positions or --max-tokens allow "
+                    f"{max_positions}"
                 )
             level_batches = data.batch_by_size(
                 indices,
@@ -223,8 +221,7 @@ class TranslationSearchTask(TranslationTask):
         """
         if ignore_grad:
             raise RuntimeError("a worker was left without a batch of the search")
-        level = sample["level"]
-        optimizer.optimizer.level = self._level = level
+        level = optimizer.optimizer.level = sample["level"]
         with gradients_for(model, level):
             loss, sample_size, logging_output = super().train_step(
                 sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs

@@ -52,9 +52,7 @@ def build_search(task: Task | None = None, **options: Any) -> DARTSformerSearchM
     return DARTSformerSearchModel.build_model(cfg, task or Task())
 
 
-def build_derived(
-    genotype: Genotype, task: Task | None = None, **options: Any
-) -> DARTSformerModel:
+def build_derived(genotype: Genotype, task: Task | None = None, **options: Any) -> DARTSformerModel:
     """A small derived model."""
     cfg = OmegaConf.structured(
         DerivedConfig(**{**SIZES, "genotype": genotype.to_json(), **options})

@@ -12,9 +12,7 @@ import random
 import signal
 import socket
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from pathlib import Path
@@ -44,7 +42,9 @@ SEARCH = [
     *"--decoder-operations conv_3,self_attention,cross_attention,glu,zero".split(),
     *"--arch-lr 3e-3".split(),
 ]
-DERIVED = "--task translation --arch dartsformer --optimizer adam --genotype paper_fig4_approx".split()
+DERIVED = (
+    "--task translation --arch dartsformer --optimizer adam --genotype paper_fig4_approx".split()
+)
 
 
 @dataclass
@@ -124,18 +124,17 @@ class Run:
         return torch.load(self.folder / "steps", weights_only=False)
 
 
-@contextmanager
-def fork_server() -> Iterator[None]:
-    """Have the processes' server started with one thread and no GPU, both seen by every process."""
-    settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def start_server() -> None:
+    """Start the server, with settings that every process inherits: one thread, no GPU."""
+    settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
     before = {name: os.environ.get(name) for name in settings}
-    os.environ |= settings
-    forkserver.set_forkserver_preload(["pytest", "fairseq_cli.train", "fairseq_dartsformer"])
+    os.environ.update(settings)
+    forkserver.set_forkserver_preload(
+        ["pytest", "torch._dynamo", "fairseq_cli.train", "fairseq_dartsformer"]
+    )
     forkserver.ensure_running()
     for name, value in before.items():
         os.environ.pop(name) if value is None else os.environ.update({name: value})
-    yield
-    forkserver._forkserver._stop()
 
 
 def start(
@@ -169,15 +168,20 @@ def _run(
     for stream in (sys.stdout, sys.stderr):
         with open(folder / stream.name.strip("<>"), "w") as file:
             os.dup2(file.fileno(), stream.fileno())
-    warnings.simplefilter("ignore")
     sys.argv = [f"fairseq-{command}", *arguments]
     steps: list[Step] = []
+    import time
+
+    t0 = time.process_time()
+    import atexit
+
     _watch(steps if record else None, kill_after)
     try:
         importlib.import_module(f"fairseq_cli.{command}").cli_main()
     except Exception:
         sys.excepthook(*sys.exc_info())  # multiprocessing would not ask it
         sys.exit(1)
+    print("CPU", t0, time.process_time())
     if record:
         torch.save(steps, folder / "steps")
 
@@ -253,7 +257,12 @@ def prepare_data(folder: Path) -> Path:
                 print(*(f"w{word}" for word in words), file=aa)
                 print(*(f"w{(word + 1) % 40}" for word in words), file=bb)
     arguments = "--source-lang aa --target-lang bb --joined-dictionary --workers 1".split()
-    arguments += ["--destdir", str(folder / "binarised"), "--testpref", f"{folder}/test,{folder}/none"]
+    arguments += [
+        "--destdir",
+        str(folder / "binarised"),
+        "--testpref",
+        f"{folder}/test,{folder}/none",
+    ]
     for split in ("train", "valid"):
         arguments += [f"--{split}pref", str(folder / split)]
     run = start("preprocess", arguments, folder / "preprocess").wait()

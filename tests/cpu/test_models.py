@@ -25,7 +25,11 @@ TOLERANCE = {"rtol": 0, "atol": 1e-10}
 CASES = [
     *[(f"supernet {n} {p}", n, p, None) for n in SPLITS for p in POOLINGS],
     *[(f"derived {n} {p} all", n, p, "all") for n in SPLITS for p in POOLINGS],
-    *[(f"derived {n} {o}", n, p, o) for o in DECODER_OPERATIONS for n, p in ((2, "max"), (3, "avg"))],
+    *[
+        (f"derived {n} {o}", n, p, o)
+        for o in DECODER_OPERATIONS
+        for n, p in ((2, "max"), (3, "avg"))
+    ],
 ]
 
 

@@ -1,4 +1,4 @@
-"""Reconstruction: the inputs it finds, the gradients it gives, what it leaves alone, what it holds."""
+"""Reconstruction: the inputs it finds, the gradients it gives, what it leaves alone and holds."""
 
 import pytest
 import torch

@@ -1,0 +1,131 @@
+"""What the scripts in examples/ make of text: aligned, without leaks, or one clear error."""
+
+import importlib.util
+import sqlite3
+import subprocess
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+prepare_text, corpus = load("prepare_text"), load("corpus")
+
+
+def database(rows: list[tuple[int, str, str]]) -> sqlite3.Connection:
+    """A database as in the package: (book, English, German), a verse each."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE bible (bbName, bNumber, cNumber, vNumber, vText)")
+    for number, (book, *texts) in enumerate(rows):
+        for name, text in zip("4e", texts, strict=True):
+            connection.execute(
+                "INSERT INTO bible VALUES (?, ?, 1, ?, ?)", (name, book, number, text)
+            )
+    return connection
+
+
+def test_verses_are_split_by_book_without_leaks():
+    said = ("He said to them,", "Und er sprach zu ihnen:")
+    rows = [
+        (1, "In the beginning", "Im Anfang"),
+        (1, *said),
+        (8, "And Ruth said,", "Und Ruth sprach:"),
+        (19, "A song", "Ein Lied"),
+        (27, "A dream", "Ein Traum"),
+        (44, *said),
+    ]
+    assert prepare_text.make_splits(database(rows), "de") == {
+        "test": [("And Ruth said,", "Und Ruth sprach:"), said],
+        "valid": [("A dream", "Ein Traum")],
+        "train": [("In the beginning", "Im Anfang")],
+    }
+
+
+@pytest.mark.parametrize(
+    "english, german, expected",
+    [
+        ("don`t  [be] afraid", "fürchte dich nicht *", ("don't be afraid", "fürchte dich nicht")),
+        ("Go out from here", "(51:3) Geh hinaus", ("Go out from here", "Geh hinaus")),
+        ("He died. Psalm 1", "Und er starb.", None),
+        ("short", "a verse that was divided elsewhere", None),
+        ("He dwelt there", "(*)", None),
+    ],
+)
+def test_marks_go_and_verses_that_do_not_match_are_left_out(english, german, expected):
+    pairs = [pair for _, pair in prepare_text.verses(database([(1, english, german)]), "de")]
+    assert pairs == ([expected] if expected else [])
+
+
+def write(prefix: Path, lines: list[str], others: list[str]) -> None:
+    corpus.beside(prefix, "x").write_text("".join(f"{line}\n" for line in lines))
+    corpus.beside(prefix, "y").write_text("".join(f"{line}\n" for line in others))
+
+
+def split(text: Path, out: Path) -> dict[str, list[tuple[str, str]]]:
+    out.mkdir()
+    corpus.split(str(text), out, ["x", "y"])
+    return {name: list(corpus.read(out / name, ["x", "y"])) for name in ("train", "valid", "test")}
+
+
+def test_the_last_pairs_are_held_out_and_kept_from_train(tmp_path):
+    lines = [f"line {i}" for i in range(100)]
+    write(tmp_path / "mine", ["line 99", "", *lines], ["y", "z", *(f"y {i}" for i in range(100))])
+    splits = split(tmp_path / "mine", tmp_path / "out")
+    assert [x for x, _ in splits["valid"]] == lines[90:95]
+    assert [x for x, _ in splits["test"]] == lines[95:]
+    assert [x for x, _ in splits["train"]] == lines[:90]
+    assert all(x.replace("line", "y") == y for pairs in splits.values() for x, y in pairs)
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_the_users_own_valid_and_test_are_kept(tmp_path, folder):
+    text = tmp_path if folder else tmp_path / "mine"
+    names = {"train": "train" if folder else "mine"}
+    for name in ("train", "valid", "test"):
+        write(tmp_path / names.get(name, name if folder else f"mine.{name}"), [name], ["y\u2028 z"])
+    splits = split(text, tmp_path / "out")
+    assert splits == {name: [(name, "y z")] for name in ("train", "valid", "test")}
+
+
+@pytest.mark.parametrize(
+    "lines, others, message",
+    [
+        (["a", "b"], ["a"], "differ in their number of lines"),
+        (["a"], ["a", "b"], "differ in their number of lines"),
+        (["a"], ["b"], "too few"),
+    ],
+)
+def test_unusable_text_is_refused(tmp_path, lines, others, message):
+    write(tmp_path / "mine", lines, others)
+    with pytest.raises(ValueError, match=message):
+        split(tmp_path / "mine", tmp_path / "out")
+
+
+def test_long_and_unlike_pairs_are_dropped():
+    pairs = [("a b", "c d"), ("a", "b c d e"), ("a b c d", "a b c d")]
+    assert list(corpus.short(pairs, max_tokens=3, max_ratio=3.0)) == pairs[:1]
+
+
+@pytest.mark.parametrize("script", ["quickstart.sh", "prepare.sh"])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--frobnicate", "1"], "unknown option: --frobnicate"),
+        (["--text"], "--text needs a value"),
+        (["positional"], "unknown option: positional"),
+    ],
+)
+def test_scripts_refuse_unknown_options(script, arguments, message):
+    command = ["bash", str(EXAMPLES / script), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert message in result.stderr and len(result.stderr.splitlines()) == 1

@@ -1,0 +1,165 @@
+"""Each candidate against an independent statement of what it computes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from models import build_derived, build_search
+from torch import nn
+
+from fairseq_dartsformer.cli.derive import SearchResult, derive
+from fairseq_dartsformer.operations import (
+    DECODER_OPERATIONS,
+    ENCODER_OPERATIONS,
+    OPERATIONS,
+    Context,
+    OperationConfig,
+    build_operation,
+)
+from fairseq_dartsformer.operations.convolution import dynamic_convolution
+
+PAPER = {  # Section 2.5
+    *(f"conv_{k}" for k in (3, 5, 7, 11)),
+    *(f"dynamic_conv_{k}" for k in (3, 7, 11, 15)),
+    *("self_attention", "cross_attention", "glu", "ffn", "zero", "identity"),
+}
+EXACT = {"rtol": 0, "atol": 1e-12}
+
+
+def config(causal: bool) -> OperationConfig:
+    return OperationConfig(
+        channels=12, encoder_dim=20, ffn_dim=18, attention_heads=3, causal=causal
+    )
+
+
+def inner(name: str, causal: bool = False) -> nn.Module:
+    """The operation without residual and norm, in float64, no parameter at zero."""
+    operation = build_operation(name, config(causal)).double().operation
+    for parameter in operation.parameters():
+        nn.init.normal_(parameter)
+    return operation
+
+
+def test_the_papers_candidates():
+    assert set(DECODER_OPERATIONS) == set(OPERATIONS) == PAPER
+    assert set(ENCODER_OPERATIONS) == PAPER - {"cross_attention"}
+
+
+@pytest.mark.parametrize("name", DECODER_OPERATIONS)
+def test_residual_and_norm_within_all_but_zero_and_identity(name):
+    operation = build_operation(name, config(causal=True)).double()
+    x, encoder_out = torch.randn(5, 2, 12).double(), torch.randn(7, 2, 20).double()
+    out = operation(x, Context(encoder_out))
+    if name in ("zero", "identity"):
+        assert not list(operation.parameters())
+        assert torch.equal(out, x if name == "identity" else torch.zeros_like(x))
+        return
+    expected = F.layer_norm(x + operation.operation(x, Context(encoder_out)), (12,))
+    torch.testing.assert_close(out, expected, **EXACT)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("size", [3, 5, 7, 11])
+def test_standard_convolution(size, causal):
+    operation, x = inner(f"conv_{size}", causal), torch.randn(9, 2, 12).double()
+    left = size - 1 if causal else size // 2
+    padded = F.pad(x.permute(1, 2, 0), (left, size - 1 - left))
+    expected = F.conv1d(padded, operation.weight.permute(2, 1, 0), operation.bias)
+    torch.testing.assert_close(operation(x, Context()), expected.permute(2, 0, 1), **EXACT)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("size", [3, 7, 11, 15])
+def test_dynamic_convolution(size, causal):
+    operation, x = inner(f"dynamic_conv_{size}", causal), torch.randn(9, 2, 12).double()
+    h = F.glu(operation.in_proj(x), dim=-1)
+    kernels = operation.kernel_proj(h).view(9, 2, 3, size).softmax(-1)
+    left = size - 1 if causal else size // 2
+    expected = torch.zeros_like(h)
+    for t in range(9):
+        for j in range(size):
+            if 0 <= t + j - left < 9:
+                weight = kernels[t, :, :, j].repeat_interleave(4, dim=-1)
+                expected[t] += weight * h[t + j - left]
+    torch.testing.assert_close(operation(x, Context()), operation.out_proj(expected), **EXACT)
+
+
+def test_gradient_of_dynamic_convolution():
+    windows = torch.randn(8, 2, 6, dtype=torch.float64, requires_grad=True)
+    kernels = torch.randn(4, 2, 3, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(dynamic_convolution, (windows, kernels))
+
+
+@pytest.mark.parametrize(("name", "width"), [("self_attention", 12), ("cross_attention", 20)])
+def test_attention(name, width):
+    operation, x = inner(name), torch.randn(5, 2, 12).double()
+    memory = x if name == "self_attention" else torch.randn(7, 2, width).double()
+    mask = torch.zeros(2, len(memory), dtype=torch.bool)
+    mask[1, -2:] = True
+    reference = nn.MultiheadAttention(12, 3, kdim=width, vdim=width).double()
+    projections = (operation.q_proj, operation.k_proj, operation.v_proj)
+    weights, biases = [p.weight for p in projections], [p.bias for p in projections]
+    state = {
+        "in_proj_bias": torch.cat(biases),
+        "out_proj.weight": operation.out_proj.weight,
+        "out_proj.bias": operation.out_proj.bias,
+    }
+    if width == 12:
+        state["in_proj_weight"] = torch.cat(weights)
+    else:
+        names = [f"{part}_proj_weight" for part in "qkv"]
+        state |= dict(zip(names, weights, strict=True))
+    reference.load_state_dict(state)
+    expected = reference(x, memory, memory, key_padding_mask=mask, need_weights=False)[0]
+    context = Context(memory, mask, mask if name == "self_attention" else None)
+    torch.testing.assert_close(operation(x, context), expected, **EXACT)
+
+
+def test_position_wise():
+    x = torch.randn(5, 2, 12).double()
+    glu, ffn = inner("glu"), inner("ffn")
+    first, second = F.linear(x, glu.linear.weight, glu.linear.bias).chunk(2, dim=-1)
+    torch.testing.assert_close(glu(x, Context()), first * torch.sigmoid(second), **EXACT)
+    hidden = F.linear(x, ffn.fc1.weight, ffn.fc1.bias).clamp(min=0)
+    assert hidden.size(-1) == 18
+    expected = F.linear(hidden, ffn.fc2.weight, ffn.fc2.bias)
+    torch.testing.assert_close(ffn(x, Context()), expected, **EXACT)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("pooling", ["max", "avg"])
+@pytest.mark.parametrize("splits", [2, 3])
+def test_derived_model_is_the_supernet_at_a_sharp_alpha(splits, pooling):
+    """As alpha grows, the supernet becomes the model of its genotype with the same weights."""
+    torch.manual_seed(splits)
+    supernet = build_search(encoder_splits=splits, hidden_dim=120, pooling=pooling)
+    supernet = supernet.double().eval()
+    for stack in (supernet.encoder, supernet.decoder):
+        nn.init.normal_(stack.alpha, std=1e6)
+    alpha = {"encoder": supernet.encoder.alpha, "decoder": supernet.decoder.alpha}
+    candidates = {"encoder": ENCODER_OPERATIONS, "decoder": DECODER_OPERATIONS}
+    genotype = derive(SearchResult("checkpoint", 0, pooling, candidates, alpha))
+    derived = build_derived(genotype, hidden_dim=120).double().eval()
+
+    state = {}
+    for name, tensor in supernet.state_dict().items():
+        parts = name.split(".")
+        if parts[-1] == "alpha":
+            continue
+        if "nodes" in parts:
+            stack, layer, node, candidate = parts[0], *(int(parts[i]) for i in (3, 5, 6))
+            block = getattr(genotype, stack)
+            chosen = block[layer % len(block)][node]
+            searched = not (stack == "decoder" and node == splits)
+            if searched:
+                if candidates[stack][candidate] != chosen:
+                    continue
+                parts[6] = "0"
+        state[".".join(parts)] = tensor
+    derived.load_state_dict(state)
+
+    net = {
+        "src_tokens": torch.randint(4, 30, (2, 7)),
+        "src_lengths": torch.tensor([7, 7]),
+        "prev_output_tokens": torch.randint(4, 30, (2, 6)),
+    }
+    torch.testing.assert_close(derived(**net)[0], supernet(**net)[0], **EXACT)
