@@ -109,7 +109,7 @@ class _Layer(torch.autograd.Function):
             for k in range(layer.splits):
                 ctx.random_states.append(random_state(x.device))
                 others = splits[:k] + splits[k + 1 :]
-                residual = _residual(layer, k, others, weights, context)
+                residual = layer.residual(k, others, weights, context)
                 splits[k], lows[k] = accumulate(splits[k], lows[k], residual)
         return torch.cat(splits, dim=-1), torch.cat(lows, dim=-1), _token(x)
 
@@ -122,24 +122,6 @@ class _Layer(torch.autograd.Function):
             x, low, grad_x = pass_.run(y, low, grad_y)
         # The reconstruction goes down as the gradient of low part and token.
         return (None, None, grad_x, low, x, pass_.grad_weights, *pass_.grads)
-
-
-def _residual(
-    layer: ReversibleLayer,
-    k: int,
-    others: Sequence[Tensor],
-    weights: Tensor | None,
-    context: NamedTuple,
-) -> Tensor:
-    """``G_k`` without a graph, holding one branch's output beside the sum."""
-    h = layer.pool(others)
-    if weights is None or k >= len(weights):
-        (branch,) = layer.nodes[k]
-        return branch(h, context).to(h.dtype)
-    total = torch.zeros_like(h)
-    for weight, branch in zip(weights[k], layer.nodes[k], strict=True):
-        total += weight * branch(h, context).to(h.dtype)
-    return total
 
 
 class _BackwardPass:

@@ -1,4 +1,4 @@
-"""The coupling of the splits (Eq. 3) and its inverse (Eq. 4), by ordinary autograd."""
+"""The coupling of the splits (Eq. 3) by ordinary autograd; :mod:`.backprop` inverts it (Eq. 4)."""
 
 from __future__ import annotations
 
@@ -69,14 +69,6 @@ class ReversibleLayer(nn.Module):
         for k in range(self.splits):
             others = splits[:k] + splits[k + 1 :]
             splits[k] = splits[k] + self.residual(k, others, weights, context, **state)
-        return torch.cat(splits, dim=-1)
-
-    def inverse(self, y: Tensor, weights: Tensor | None, context: NamedTuple, **state) -> Tensor:
-        """Eq. 4, ``X_k = Y_k - G_k(X_{i>k}, Y_{i<k})`` for k = n..1; arguments as `forward`."""
-        splits = list(y.chunk(self.splits, dim=-1))
-        for k in reversed(range(self.splits)):
-            others = splits[:k] + splits[k + 1 :]
-            splits[k] = splits[k] - self.residual(k, others, weights, context, **state)
         return torch.cat(splits, dim=-1)
 
 

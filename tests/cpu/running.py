@@ -82,7 +82,7 @@ class Step:
             state[name] = {k: torch.as_tensor(v).detach().clone() for k, v in values.items()}
             gradients[name] = None if master.grad is None else master.grad.clone()
         return cls(
-            level=getattr(trainer.task, "_level", None),
+            level=getattr(optimizer.optimizer, "level", None),
             updates=trainer.get_num_updates(),
             loss=None if log is None else float(log["loss"]),
             lr=[group["lr"] for group in optimizer.param_groups],

@@ -123,21 +123,10 @@ def test_shared_and_repeated_use_in_one_graph():
     assert_same_gradients(found["store"], found["reconstruct"])
 
 
-@pytest.mark.parametrize(("splits", "pooling"), GRID)
-def test_inverse(splits, pooling):
-    layer = build_stack(1, splits, pooling).layers[0].double()
-    alpha = torch.randn(splits, len(DECODER_OPERATIONS), dtype=torch.float64)
-    x, encoder_out = torch.randn(2, 6, 3, 24, dtype=torch.float64)
-    with torch.no_grad():
-        y = layer(x, mixing_weights(alpha), Context(encoder_out))
-        found = layer.inverse(y, mixing_weights(alpha), Context(encoder_out))
-    torch.testing.assert_close(found, x, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize(("splits", "pooling"), GRID)
 def test_reconstruction_through_24_layers(splits, pooling, dropout):
-    """In float32, at initialisation, each number within 1e-4 of the input's root mean square."""
+    """In float32, at initialisation, each number within 1e-6 of the input's root mean square."""
     torch.manual_seed(splits)
     stack = build_stack(24, splits, pooling, width=120, dropout=dropout)
     weights = mixing_weights(new_alpha(1, splits, len(DECODER_OPERATIONS)))[0]
@@ -147,7 +136,7 @@ def test_reconstruction_through_24_layers(splits, pooling, dropout):
         stack.layers, x, [weights] * 24, Context(encoder_out), reconstruction
     )
     y.sum().backward()
-    assert (reconstruction.grad - x).abs().max() <= 1e-4 * x.pow(2).mean().sqrt()
+    assert (reconstruction.grad - x).abs().max() <= 1e-6 * x.pow(2).mean().sqrt()
 
 
 def activation_memory(layers: int, names: tuple[str, ...]) -> int:

@@ -1,0 +1,228 @@
+"""The order of the batches of both levels, over workers, accumulation and epochs."""
+
+from collections import Counter
+from itertools import islice
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from fairseq import tasks
+from fairseq.data import Dictionary, LanguagePairDataset, ListDataset
+from fairseq.data.iterators import GroupedIterator
+
+from fairseq_dartsformer.data import BilevelBatchIterator, BilevelDataset
+from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.levels import ALPHA, LEVELS, WEIGHTS
+
+EPOCHS = 4
+SENTENCES = {WEIGHTS: 40, ALPHA: 30}
+
+
+def pairs(sentences: int) -> LanguagePairDataset:
+    """Sentence i is one word long."""
+    words = ListDataset([torch.tensor([4, 2])] * sentences, np.full(sentences, 2))
+    return LanguagePairDataset(words, words.sizes, Dictionary(), words, words.sizes, Dictionary())
+
+
+DATASET = BilevelDataset(
+    {level: pairs(count) for level, count in SENTENCES.items()},
+    {level: np.arange(count) for level, count in SENTENCES.items()},
+)
+
+
+def iterator(
+    weights: int = 7, alpha: int = 5, workers: int = 1, shard: int = 0, update_freq=(1,), **options
+) -> BilevelBatchIterator:
+    """Over so many batches of each level; batch i of a level has its sentence i alone."""
+    offset = SENTENCES[WEIGHTS]
+    batches = {WEIGHTS: [[i] for i in range(weights)], ALPHA: [[offset + i] for i in range(alpha)]}
+    arguments = {"num_shards": workers, "shard_id": shard, "reuse_dataloader": True, **options}
+    return BilevelBatchIterator(DATASET, batches, update_freq, **arguments)
+
+
+def updates(iterator: BilevelBatchIterator):
+    """A worker's updates, without end, as the trainer takes them: (epoch, its micro-batches)."""
+    while True:
+        epoch_iterator = iterator.next_epoch_itr()
+        length = len(epoch_iterator)
+        entry = min(iterator.epoch, len(iterator.update_freq)) - 1
+        grouped = GroupedIterator(
+            epoch_iterator, iterator.update_freq[entry], skip_remainder_batch=iterator.drop_incomplete
+        )
+        for group in grouped:
+            yield iterator.epoch, [(batch["level"], batch["id"].item()) for batch in group]
+        assert epoch_iterator.n == length == len(iterator)
+
+
+def epochs_of(iterator: BilevelBatchIterator) -> list[list[list[tuple[str, int]]]]:
+    """The first epochs' updates."""
+    epochs: list[list] = [[] for _ in range(EPOCHS)]
+    for epoch, update in updates(iterator):
+        if epoch > EPOCHS:
+            return epochs
+        epochs[epoch - 1].append(update)
+
+
+GRID = [
+    {"weights": w, "alpha": a, "workers": n, "update_freq": f, **options}
+    for w, a in ((7, 5), (12, 4), (1, 3), (3, 20))
+    for n in (1, 2, 3)
+    for f in ((1,), (2,), (1, 3, 2))
+    for options in ({}, {"grouped_shuffling": True}, {"skip_remainder_batch": True})
+]
+FITTING = [c for c in GRID if "skip_remainder_batch" not in c or c["weights"] >= 9]
+
+
+@pytest.mark.parametrize("case", FITTING, ids=str)
+def test_order(case):
+    frequencies = case["update_freq"]
+    shards = [epochs_of(iterator(shard=s, **case)) for s in range(case["workers"])]
+    seen_alpha, orders = Counter(), {level: [] for level in LEVELS}
+    for epoch in range(EPOCHS):
+        frequency = frequencies[min(epoch, len(frequencies) - 1)]
+        size = frequency * case["workers"]
+        of_workers = [shard[epoch] for shard in shards]
+        assert len({len(updates) for updates in of_workers}) == 1
+        weights, alpha = [], []
+        for i, update in enumerate(zip(*of_workers, strict=True)):
+            batches = [batch for step in zip(*update, strict=True) for batch in step]
+            assert len(batches) == size
+            assert {level for level, _ in batches} == {LEVELS[i % 2]}
+            (alpha if i % 2 else weights).extend(number for _, number in batches)
+        assert len(weights) == len(alpha) > 0
+
+        # Weights: each batch once, then the first ones again to fill the last group.
+        count = case["weights"]
+        if case.get("skip_remainder_batch"):
+            assert len(weights) == count // size * size == len(set(weights))
+        else:
+            assert sorted(weights[:count]) == list(range(count))
+            assert len(weights) == -(-count // size) * size
+            assert weights == [weights[i % count] for i in range(len(weights))]
+
+        # Alpha: no batch an (n + 1)th time before all the others have been seen n times.
+        for number in alpha:
+            seen_alpha[number] += 1
+            counts = [seen_alpha[i] for i in range(case["alpha"])]
+            assert max(counts) - min(counts) <= 1
+        orders[WEIGHTS].append(tuple(weights[:count]))
+        orders[ALPHA] += alpha
+    if case["weights"] > 9 and not case.get("grouped_shuffling"):
+        assert len(set(orders[WEIGHTS])) == EPOCHS
+    length = case["alpha"]
+    passes = [tuple(orders[ALPHA][i : i + length]) for i in range(0, len(orders[ALPHA]), length)]
+    if length * 2 < len(orders[ALPHA]) and not case.get("grouped_shuffling"):
+        assert len(set(passes)) > 1
+
+
+@pytest.mark.parametrize("case", FITTING, ids=str)
+def test_resumed_anywhere_goes_on_the_same(case):
+    shard = case["workers"] - 1
+    run = iterator(shard=shard, **case)
+    rest = list(islice(updates(run), 60))
+    run = iterator(shard=shard, **case)
+    for taken, _ in enumerate(islice(updates(run), 40), 1):
+        if taken % 3:
+            continue
+        state = run.state_dict()
+        resumed = iterator(shard=shard, epoch=state["epoch"], **case)
+        resumed.load_state_dict(state)
+        assert list(islice(updates(resumed), 15)) == rest[taken : taken + 15]
+
+
+def test_every_seed_has_its_order():
+    def order(seed):
+        return epochs_of(iterator(weights=20, alpha=20, seed=seed))
+
+    assert order(1) == order(1) != order(2)
+
+
+def test_unshuffled_epochs_keep_the_balance_of_alpha():
+    """``--curriculum 2``: the first epochs' batches of the weights come in order."""
+    run, seen = iterator(weights=7, alpha=5), []
+    for epoch in (1, 2, 3, 4):
+        batches = list(run.next_epoch_itr(shuffle=epoch > 2))
+        weights = [batch["id"].item() for batch in batches if batch["level"] == WEIGHTS]
+        assert (weights == list(range(7))) == (epoch <= 2)
+        seen += [batch["id"].item() for batch in batches if batch["level"] == ALPHA]
+    for end in range(len(seen)):
+        counts = [seen[:end].count(i) for i in range(5)]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_refuses_to_resume_among_other_groups():
+    run = iterator(workers=2)
+    next(updates(run))
+    for options in ({"workers": 1}, {"workers": 2, "update_freq": (2,)}):
+        with pytest.raises(InputError, match=r"--update-freq.* = 2.*--reset-dataloader"):
+            iterator(**options).load_state_dict(run.state_dict())
+    at_the_end = {**run.state_dict(), "epoch": 2, "iterations_in_epoch": 0}
+    iterator(workers=1).load_state_dict(at_the_end)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 4, "update_freq": (2,)}, "7 batches .* one update of 8 "),
+        ({"update_freq": (1, 9)}, "7 batches .* one update of 9 "),
+    ],
+)
+def test_refuses_epochs_without_an_update(options, message):
+    with pytest.raises(InputError, match=f"{message}.*--skip-remainder-batch"):
+        iterator(skip_remainder_batch=True, **options)
+
+
+def test_refuses_update_freq_below_one():
+    with pytest.raises(InputError, match="--update-freq"):
+        iterator(update_freq=(1, 0))
+
+
+def search_task(data, **options):
+    """A search's task with its training data."""
+    options = {
+        "_name": "translation_search",
+        "data": str(data),
+        "source_lang": "aa",
+        "target_lang": "bb",
+        "seed": 1,
+        "update_freq": [1],
+        "optimizer_name": "bilevel_adam",
+        **options,
+    }
+    config = tasks.TASK_DATACLASS_REGISTRY["translation_search"]
+    task = tasks.setup_task(config.from_namespace(SimpleNamespace(**options)))
+    task.load_dataset("train")
+    return task
+
+
+@pytest.mark.parametrize(("options", "share"), [({}, 4 / 9), ({"arch_fraction": 0.1}, 0.1)])
+def test_split_is_by_sentence_and_fixed_by_the_seed(data, options, share):
+    members = search_task(data, **options).datasets["train"].members
+    assert sorted([*members[WEIGHTS], *members[ALPHA]]) == list(range(300))
+    assert len(members[ALPHA]) == round(share * 300)
+    again = search_task(data, **options).datasets["train"].members
+    other = search_task(data, seed=2, **options).datasets["train"].members
+    for level in LEVELS:
+        assert np.array_equal(members[level], again[level])
+        assert not np.array_equal(members[level], other[level])
+
+
+@pytest.mark.parametrize("options", [{}, {"arch_subset": "test"}])
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_batches_of_the_task(data, options, multiple):
+    """Each of one level and from its level's sentences; sizes as asked for."""
+    task = search_task(data, **options)
+    dataset = task.datasets["train"]
+    batches = task.get_batch_iterator(
+        dataset, max_tokens=100, max_sentences=20, required_batch_size_multiple=multiple, seed=1
+    )
+    seen = {level: [] for level in LEVELS}
+    for batch in batches.next_epoch_itr():
+        level, ids = batch["level"], batch["id"].tolist()
+        assert set(ids) <= set(dataset.members[level])
+        assert len(ids) <= 20 and (len(ids) % multiple == 0 or len(ids) < multiple)
+        seen[level] += ids
+    assert Counter(seen[WEIGHTS]) == Counter(dataset.members[WEIGHTS].tolist())
+    assert set(seen[ALPHA]) <= set(dataset.members[ALPHA])
+    assert (len(dataset.members[WEIGHTS]) == 300) == ("arch_subset" in options)
