@@ -57,12 +57,19 @@ class BilevelBatchIterator(EpochBatchIterator):
         self.batches = {level: tuple(batches[level]) for level in LEVELS}
         self.update_freq = tuple(update_freq)
         self.drop_incomplete = skip_remainder_batch
-        if self._groups(1) == 0:
-            raise InputError(
-                f"the {len(self.batches[WEIGHTS])} batches of the weights' data do not fill one "
-                f"update of {self._group_size(1)} (workers × --update-freq), and "
-                "--skip-remainder-batch drops them: lower --max-tokens or leave it out"
-            )
+        self._check_update_freq()
+
+    def _check_update_freq(self) -> None:
+        """No epoch may be without an update."""
+        for epoch, entry in enumerate(self.update_freq, 1):
+            if entry < 1:
+                raise InputError(f"--update-freq is {entry} in epoch {epoch}, it must be at least 1")
+            if self._groups(epoch) == 0:
+                raise InputError(
+                    f"the {len(self.batches[WEIGHTS])} batches of the weights' data do not fill one "
+                    f"update of {self._group_size(epoch)} (workers × --update-freq), and "
+                    "--skip-remainder-batch drops them: lower --max-tokens or leave it out"
+                )
 
     def _group_size(self, epoch: int) -> int:
         entry = min(epoch, len(self.update_freq)) - 1
@@ -82,7 +89,9 @@ class BilevelBatchIterator(EpochBatchIterator):
         weights = self._shuffled(WEIGHTS, shuffle, epoch)
         weights = list(itertools.islice(itertools.cycle(weights), groups * size))
         start = sum(self._groups(e) * self._group_size(e) for e in range(1, epoch))
-        alpha = self._alpha_batches(start, groups * size, shuffle)
+        # Whole passes have one order each, though an epoch may begin or end within them; so
+        # --curriculum, which leaves the first epochs' batches in order, is for the weights alone.
+        alpha = self._alpha_batches(start, groups * size, not self.disable_shuffling)
         order: list[Batch] = []
         for i in range(0, groups * size, size):
             order += weights[i : i + size]

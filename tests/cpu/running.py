@@ -33,7 +33,7 @@ SIZES = (
 ).split()
 COMMON = (
     "--source-lang aa --target-lang bb --batch-size 16 --cpu --lr 5e-3 --lr-scheduler inverse_sqrt "
-    "--warmup-updates 4 --criterion label_smoothed_cross_entropy --label-smoothing 0.1 "
+    "--warmup-updates 4 --warmup-init-lr 1e-3 --criterion label_smoothed_cross_entropy --label-smoothing 0.1 "
     "--no-epoch-checkpoints --log-format none"
 ).split()
 SEARCH = [

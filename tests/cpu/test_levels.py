@@ -39,7 +39,7 @@ def check_learning_rates(steps: list[Step]) -> None:
     """The schedule, which counts both levels' updates, drives the weights' alone."""
     for n, step in enumerate(steps):
         assert step.updates == n
-        weights = 5e-3 * (n / 4 if n < 4 else (4 / n) ** 0.5)
+        weights = 1e-3 + n * 1e-3 if n < 4 else 5e-3 * (4 / n) ** 0.5
         assert step.lr == pytest.approx([weights, ARCH_LR], rel=1e-12, abs=0)
 
 

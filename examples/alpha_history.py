@@ -1,0 +1,26 @@
+"""Prints the mixing weights of a search's checkpoints as a table, for plotting and for keeping.
+
+usage: python examples/alpha_history.py CHECKPOINT ... > alpha.tsv
+"""
+
+import argparse
+
+from fairseq_dartsformer.cli.derive import alphas_of
+from fairseq_dartsformer.compat import load_checkpoint
+
+
+def main() -> None:
+    """One line an operation, node and checkpoint, tab-separated, under a line of names."""
+    parser = argparse.ArgumentParser(description="mixing weights of a search's checkpoints")
+    parser.add_argument("checkpoints", nargs="+", help="in the order of their updates")
+    print("updates", "stack", "layer", "split", "operation", "weight", sep="\t")
+    for path in parser.parse_args().checkpoints:
+        result = alphas_of(load_checkpoint(path), path)
+        for stack, layer, split in result.nodes():
+            for operation, weight in result.ranked(stack, layer, split):
+                node = (stack, layer + 1, split + 1)
+                print(result.updates, *node, operation, f"{weight:.5f}", sep="\t")
+
+
+if __name__ == "__main__":
+    main()

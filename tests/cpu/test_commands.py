@@ -1,0 +1,64 @@
+"""From data to translations by the README's commands."""
+
+import re
+
+from running import DERIVED, PLUGIN, SEARCH, start, train
+
+from fairseq_dartsformer.cli import average, derive
+from fairseq_dartsformer.genotype import Genotype
+
+
+def run(command: str, arguments: list[str], folder, **options):
+    result = start(command, arguments, folder, **options).wait()
+    assert result.status == 0, result.stderr
+    return result
+
+
+def test_from_search_to_translation(data, tmp_path):
+    search = tmp_path / "search" / "checkpoints"
+    train(SEARCH, data, tmp_path / "search", *"--max-update 4 --save-interval-updates 2".split())
+    genotypes = tmp_path / "genotypes"
+    paths = [str(search / f"checkpoint_1_{n}.pt") for n in (2, 4)]
+    derive.main(derive.get_parser().parse_args([*paths, "-o", str(genotypes)]))
+    assert len(list(genotypes.iterdir())) == 2
+    genotype = genotypes / "checkpoint_1_4.json"
+    assert Genotype.load(genotype).encoder_splits == 2
+
+    # Train, and go on from the checkpoint, which carries the genotype.
+    options = [*DERIVED, "--genotype", str(genotype), "--save-interval-updates", "4"]
+    train(options, data, tmp_path / "derived", "--max-update", "4")
+    train(options, data, tmp_path / "derived", "--max-update", "12")
+    genotype.unlink()
+
+    checkpoints = tmp_path / "derived" / "checkpoints"
+    averaged = str(tmp_path / "average.pt")
+    arguments = ["--last", "2", str(checkpoints), "-o", averaged]
+    average.main(average.get_parser().parse_args(arguments))
+
+    common = [str(data), "--user-dir", PLUGIN, "--path", averaged, "--cpu"]
+    validated = run(
+        "validate",
+        [*common, *"--task translation --valid-subset valid --max-tokens 500".split()],
+        tmp_path / "validate",
+    )
+    assert "valid on 'valid' subset | loss" in validated.stderr + validated.stdout
+    beam = "--beam 3 --batch-size 8 --required-batch-size-multiple 1".split()
+    generated = run(
+        "generate", [*common, "--gen-subset", "test", *beam], tmp_path / "generate"
+    ).stdout
+    assert len(hypotheses(generated)) == 50
+    assert "Generate test with beam=3: BLEU4" in generated
+
+    # The same sentence by itself is translated the same.
+    source = re.search(r"^S-7\t(.*)$", generated, re.MULTILINE).group(1)
+    (tmp_path / "input").write_text(source + "\n")
+    interactive = run(
+        "interactive", [*common, *beam[:2], "--input", str(tmp_path / "input")], tmp_path / "alone"
+    ).stdout
+    assert hypotheses(interactive) == {0: hypotheses(generated)[7]}
+
+
+def hypotheses(output: str) -> dict[int, str]:
+    """The translations that fairseq printed, by the number of their sentence."""
+    lines = re.findall(r"^H-(\d+)\t\S+\t(.*)$", output, re.MULTILINE)
+    return {int(number): text for number, text in lines}
