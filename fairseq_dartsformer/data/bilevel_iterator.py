@@ -63,7 +63,9 @@ class BilevelBatchIterator(EpochBatchIterator):
         """No epoch may be without an update."""
         for epoch, entry in enumerate(self.update_freq, 1):
             if entry < 1:
-                raise InputError(f"--update-freq is {entry} in epoch {epoch}, it must be at least 1")
+                raise InputError(
+                    f"--update-freq is {entry} in epoch {epoch}, it must be at least 1"
+                )
             if self._groups(epoch) == 0:
                 raise InputError(
                     f"the {len(self.batches[WEIGHTS])} batches of the weights' data do not fill one "
@@ -82,6 +84,12 @@ class BilevelBatchIterator(EpochBatchIterator):
 
     def __len__(self) -> int:
         return 2 * self._groups(self.epoch) * self._group_size(self.epoch) // self.num_shards
+
+    def _get_iterator_for_epoch(self, epoch: int, shuffle: bool, **arguments: Any):
+        """fairseq's, in which a reused loader would stick to the first epoch's ``shuffle``."""
+        if self.dataloader is not None:
+            self.epoch_batch_sampler.shuffle = shuffle
+        return super()._get_iterator_for_epoch(epoch, shuffle, **arguments)
 
     def ordered_batches(self, epoch: int, fix_batches_to_gpus: bool, shuffle: bool) -> list[Batch]:
         """The epoch's batches of this worker."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .compensated import accumulate
-from .random_state import preserved_random_state, random_state, set_random_state
+from .seeding import preserved_generators, seed_generators
 
 if TYPE_CHECKING:
     from .coupling import ReversibleLayer
@@ -35,6 +35,7 @@ def reconstructing_forward(
     x: Tensor,
     weights: Sequence[Tensor | None],
     context: NamedTuple,
+    seeds: Sequence[int],
     reconstruction: Tensor | None = None,
 ) -> Tensor:
     """Run ``layers`` upon ``x`` and store the top output alone.
@@ -44,6 +45,7 @@ def reconstructing_forward(
         x: `T × B × d`.
         weights: for each layer its `m × candidates` mixing weights or ``None``.
         context: named tuple of tensors or ``None``; gradients flow to its tensors.
+        seeds: for each layer that of its random numbers; the generators are left seeded.
         reconstruction: a leaf shaped like ``x``; its gradient will be ``x`` as reconstructed.
 
     Returns:
@@ -51,10 +53,10 @@ def reconstructing_forward(
     """
     low = _token(x)
     token = _token(x) if reconstruction is None else reconstruction
-    for layer, row in zip(layers, weights, strict=True):
+    for layer, row, seed in zip(layers, weights, seeds, strict=True):
         parameters = [p for node in layer.nodes for branch in node for p in branch.parameters()]
         x, low, token = _Layer.apply(
-            layer, type(context), x, low, token, row, *context, *parameters
+            layer, seed, type(context), x, low, token, row, *context, *parameters
         )
     return _Top.apply(x, low, token)
 
@@ -89,6 +91,7 @@ class _Layer(torch.autograd.Function):
     def forward(
         ctx: Any,
         layer: ReversibleLayer,
+        seed: int,
         context_type: type,
         x: Tensor,
         low: Tensor,
@@ -98,18 +101,16 @@ class _Layer(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         width = len(context_type._fields)
         context = context_type._make(tensors[:width])
-        ctx.layer, ctx.context_type = layer, context_type
+        ctx.layer, ctx.seed, ctx.context_type = layer, seed, context_type
         ctx.autocast = _autocast_state(x.device)
         ctx.save_for_backward(weights, *tensors[:width])
         ctx.set_materialize_grads(False)
 
-        ctx.random_states = []
         splits, lows = (list(t.chunk(layer.splits, dim=-1)) for t in (x, low))
         with ctx.autocast():
             for k in range(layer.splits):
-                ctx.random_states.append(random_state(x.device))
                 others = splits[:k] + splits[k + 1 :]
-                residual = layer.residual(k, others, weights, context)
+                residual = layer.residual(k, others, weights, context, seed)
                 splits[k], lows[k] = accumulate(splits[k], lows[k], residual)
         return torch.cat(splits, dim=-1), torch.cat(lows, dim=-1), _token(x)
 
@@ -118,10 +119,10 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, grad_y: Tensor, low: Tensor, y: Tensor) -> tuple[Tensor | None, ...]:
         weights, *tensors = ctx.saved_tensors
         pass_ = _BackwardPass(ctx, weights, ctx.context_type._make(tensors))
-        with preserved_random_state(y.device), ctx.autocast():
+        with preserved_generators(y.device), ctx.autocast():
             x, low, grad_x = pass_.run(y, low, grad_y)
         # The reconstruction goes down as the gradient of low part and token.
-        return (None, None, grad_x, low, x, pass_.grad_weights, *pass_.grads)
+        return (None, None, None, grad_x, low, x, pass_.grad_weights, *pass_.grads)
 
 
 class _BackwardPass:
@@ -134,11 +135,10 @@ class _BackwardPass:
     """
 
     def __init__(self, ctx: Any, weights: Tensor | None, context: NamedTuple):
-        self.layer = ctx.layer
-        self.random_states = ctx.random_states
+        self.layer, self.seed = ctx.layer, ctx.seed
         self.weights = weights
         # In the order of the inputs of _Layer.forward.
-        _, _, self.needs_x, _, _, self.needs_weights, *needs = ctx.needs_input_grad
+        _, _, _, self.needs_x, _, _, self.needs_weights, *needs = ctx.needs_input_grad
         self.context = context._make(
             None if t is None else t.detach().requires_grad_(need)
             for t, need in zip(context, needs, strict=False)
@@ -169,7 +169,7 @@ class _BackwardPass:
             with torch.enable_grad():
                 others = [s.requires_grad_(needs_h) for s in others]
                 h = self.layer.pool(others)
-            set_random_state(self.random_states[k], y.device)
+            seed_generators(self.seed + k, y.device)
             residual, grad_h = self._node(k, h.detach().requires_grad_(needs_h), grads[k])
             splits[k], lows[k] = accumulate(splits[k], lows[k], -residual)
             if grad_h is not None:

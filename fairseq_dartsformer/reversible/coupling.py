@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .backprop import reconstructing_forward
+from .seeding import draw_seed, preserved_generators, seed_generators
 
 POOLINGS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
     "max": lambda inputs: reduce(torch.maximum, inputs),
@@ -43,10 +44,18 @@ class ReversibleLayer(nn.Module):
         return POOLINGS[self.pooling](inputs)
 
     def residual(
-        self, k: int, others: Sequence[Tensor], weights: Tensor | None, context: NamedTuple, **state
+        self,
+        k: int,
+        others: Sequence[Tensor],
+        weights: Tensor | None,
+        context: NamedTuple,
+        seed: int | None,
+        **state: Any,
     ) -> Tensor:
         """``G_k`` of the other splits, ``others[i]`` being ``Y_i`` below k and ``X_i`` above."""
         h = self.pool(others)
+        if seed is not None:
+            seed_generators(seed + k, h.device)
         if weights is None or k >= len(weights):
             (branch,) = self.nodes[k]
             return branch(h, context, **state).to(h.dtype)
@@ -56,19 +65,28 @@ class ReversibleLayer(nn.Module):
         )
         return reduce(torch.add, terms)
 
-    def forward(self, x: Tensor, weights: Tensor | None, context: NamedTuple, **state) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        weights: Tensor | None,
+        context: NamedTuple,
+        seed: int | None = None,
+        **state: Any,
+    ) -> Tensor:
         """Eq. 3, every intermediate tensor stored by autograd.
 
         Args:
             x: `T × B × d`, d a multiple of n.
             weights: `m × candidates`, the mixing weights of the first m <= n nodes, or ``None``.
             context: what the branches see besides their input.
+            seed: of the random numbers, ``G_k`` drawing by ``seed + k``; ``None`` leaves the
+                generators alone.
             state: keyword arguments handed to every branch.
         """
         splits = list(x.chunk(self.splits, dim=-1))
         for k in range(self.splits):
             others = splits[:k] + splits[k + 1 :]
-            splits[k] = splits[k] + self.residual(k, others, weights, context, **state)
+            splits[k] = splits[k] + self.residual(k, others, weights, context, seed, **state)
         return torch.cat(splits, dim=-1)
 
 
@@ -99,7 +117,7 @@ class ReversibleStack(nn.Module):
         Args:
             x: `T × B × d`.
             weights: `s × m × candidates`, layer i taking row ``i % s``, or ``None``.
-            context, state: as in :class:`ReversibleLayer`. ``state`` is for inference alone.
+            context, state: as in :class:`ReversibleLayer`; with ``state`` all is stored.
 
         Returns:
             Tensor `T × B × d`, of ``x``'s dtype or float32 if that is wider.
@@ -108,8 +126,16 @@ class ReversibleStack(nn.Module):
         rows = [None] * len(self.layers)
         if weights is not None:
             rows = [weights[i % len(weights)] for i in range(len(self.layers))]
-        if self.backprop == "reconstruct" and torch.is_grad_enabled() and not state:
-            return reconstructing_forward(self.layers, x, rows, context)
-        for layer, row in zip(self.layers, rows, strict=True):
-            x = layer(x, row, context, **state)
-        return x
+        if state or not torch.is_grad_enabled():
+            for layer, row in zip(self.layers, rows, strict=True):
+                x = layer(x, row, context, **state)
+            return x
+
+        first = draw_seed()
+        seeds = [first + i * layer.splits for i, layer in enumerate(self.layers)]
+        with preserved_generators(x.device):
+            if self.backprop == "reconstruct":
+                return reconstructing_forward(self.layers, x, rows, context, seeds)
+            for layer, row, seed in zip(self.layers, rows, seeds, strict=True):
+                x = layer(x, row, context, seed)
+            return x

@@ -192,6 +192,12 @@ class TranslationSearchTask(TranslationTask):
                 max_sentences=max_sentences,
                 required_batch_size_multiple=required_batch_size_multiple,
             )
+            if len(level_batches) == 0:
+                raise InputError(
+                    f"the {len(indices)} sentences to update {level} on make no batch: fairseq "
+                    "leaves out a last one that --required-batch-size-multiple "
+                    f"{required_batch_size_multiple} does not divide"
+                )
             batches[level] = [
                 [int(i) + dataset.offsets[level] for i in batch] for batch in level_batches
             ]

@@ -170,18 +170,12 @@ def _run(
             os.dup2(file.fileno(), stream.fileno())
     sys.argv = [f"fairseq-{command}", *arguments]
     steps: list[Step] = []
-    import time
-
-    t0 = time.process_time()
-    import atexit
-
     _watch(steps if record else None, kill_after)
     try:
         importlib.import_module(f"fairseq_cli.{command}").cli_main()
     except Exception:
         sys.excepthook(*sys.exc_info())  # multiprocessing would not ask it
         sys.exit(1)
-    print("CPU", t0, time.process_time())
     if record:
         torch.save(steps, folder / "steps")
 

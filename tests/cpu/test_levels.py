@@ -60,8 +60,15 @@ def test_one_level_an_update(data, tmp_path, options):
     check_learning_rates(run.steps)
 
 
-@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
-@pytest.mark.parametrize("options", ["", "--fp16", "--update-freq 2 --clip-norm 0.1"])
+@pytest.mark.parametrize(
+    ("backend", "options"),
+    [
+        ("legacy_ddp", "--update-freq 2 --clip-norm 0.1"),
+        ("legacy_ddp", "--fp16"),
+        ("pytorch_ddp", ""),
+        ("pytorch_ddp", "--fp16 --update-freq 2 --clip-norm 0.1"),
+    ],
+)
 def test_one_level_an_update_of_several_workers(data, tmp_path, backend, options):
     arguments = ["--max-update", "12", "--ddp-backend", backend, *options.split()]
     for run in train_workers(SEARCH, data, tmp_path, *arguments, record=True):

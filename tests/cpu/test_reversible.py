@@ -133,7 +133,7 @@ def test_reconstruction_through_24_layers(splits, pooling, dropout):
     x, encoder_out = torch.randn(2, 10, 4, 120)
     reconstruction = torch.zeros_like(x).requires_grad_()
     y = reconstructing_forward(
-        stack.layers, x, [weights] * 24, Context(encoder_out), reconstruction
+        stack.layers, x, [weights] * 24, Context(encoder_out), range(24), reconstruction
     )
     y.sum().backward()
     assert (reconstruction.grad - x).abs().max() <= 1e-6 * x.pow(2).mean().sqrt()
