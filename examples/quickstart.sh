@@ -11,9 +11,9 @@
 #   --target-lang Y       (default: de)
 #   --work FOLDER         where everything goes (default: quickstart)
 #   --merges N            BPE merge operations (default: 4000)
-#   --search-updates N    updates of the search, of weights and of alpha together (default: SEARCH)
-#   --train-updates N     updates of the derived model (default: TRAIN)
-#   --minutes M           the search and the training stop after so long each (default: 8)
+#   --search-updates N    updates of the search, of weights and of alpha together (default: 1000)
+#   --train-updates N     updates of the derived model (default: 3000)
+#   --minutes M           the search and the training stop after so long each (default: 7)
 #
 # A step that is done is not done again; after an interruption, the same command goes on, in the
 # search and in the training from the last checkpoint. The environment goes to .venv, or $VENV.
@@ -23,7 +23,7 @@ root=$(dirname "$here")
 source "$here/lib.sh"
 
 text='' source_lang=en target_lang=de work=quickstart merges=4000
-search_updates=400 train_updates=800 minutes=8
+search_updates=1000 train_updates=3000 minutes=7
 options "text source-lang target-lang work merges search-updates train-updates minutes" "$@"
 if [[ ! $text ]]; then
   [[ $source_lang == en && $target_lang =~ ^(de|fr)$ ]] ||
@@ -47,7 +47,7 @@ train() {
   mend "$folder"
   fairseq-train "$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang" \
     --save-dir "$folder" --tensorboard-logdir "$folder/tensorboard" --seed 1 --num-workers 0 \
-    --no-epoch-checkpoints --keep-interval-updates 1 --log-format simple --log-interval 10 \
+    --no-epoch-checkpoints --keep-interval-updates 1 --log-format simple --log-interval 50 \
     --stop-time-hours "$(awk "BEGIN { print $minutes / 60 }")" "${@:2}" 2>&1 |
     tee -a "$folder/train.log" | progress || status=$?
   ((status == 0)) && [[ -e $folder/checkpoint_last.pt ]] || fail "$folder/train.log" fairseq-train "$status"
@@ -56,13 +56,23 @@ train() {
 
 # progress: fairseq's log, down to one short line for each of its reports.
 progress() {
-  awk -F'[|,] *' '
-    function field(name,  i) {
-      for (i = 1; i <= NF; i++) if ($i ~ "(^|[ :])" name "[= ]") { sub(".*" name "[= ]", "", $i); return $i }
-    }
-    / \| train_inner \| / { printf "   update %s: loss %s, %s words/s, %s s\n", field("num_updates"), field("loss"), field("wps"), field("wall") }
-    / \| valid \| .*ppl/ { printf "   validation: loss %s, perplexity %s\n", field("loss"), field("ppl") }
-    { fflush() }'
+  local line
+  while IFS= read -r line; do
+    if [[ $line =~ \ loss=([^,]+),.*\ wps=([^,]+),.*\ num_updates=([^,]+),.*\ wall=([0-9]+) ]]; then
+      echo "   update ${BASH_REMATCH[3]}: loss ${BASH_REMATCH[1]}, ${BASH_REMATCH[2]} words/s, ${BASH_REMATCH[4]} s"
+    elif [[ $line =~ \|\ valid\ on\ .*\ ppl\ ([^ ]+) ]]; then
+      echo "   validation: perplexity ${BASH_REMATCH[1]}"
+    fi
+  done
+}
+
+# count: the number of translations so far.
+count() {
+  local line sentences=0
+  while IFS= read -r line; do
+    [[ $line == H-* ]] && ((++sentences % 100 == 0)) && echo "   $sentences sentences"
+  done
+  echo "   $sentences sentences"
 }
 
 # mend FOLDER: fairseq copies its newest checkpoint to the names it keeps; a copy that was cut
@@ -79,6 +89,7 @@ mend() {
 headline 1 "installation"
 bash "$here/install.sh" "${VENV:-$root/.venv}"
 PATH=$(cd "${VENV:-$root/.venv}/bin" && pwd):$PATH
+export PYTHONUNBUFFERED=1
 SECONDS=0 # the twenty minutes begin here
 
 headline 2 "text"
@@ -92,22 +103,22 @@ bash "$here/prepare.sh" --text "$text" --source-lang "$source_lang" --target-lan
 
 model=(--share-all-embeddings --encoder-layers 2 --decoder-layers 2 --dropout 0.1
   --criterion label_smoothed_cross_entropy --label-smoothing 0.1
-  --lr-scheduler inverse_sqrt --max-tokens 2000)
+  --lr-scheduler inverse_sqrt --max-tokens 1000)
 
 headline 3 "architecture search: weights and alpha in turn, $search_updates updates"
 train "$work/search" "${model[@]}" --task translation_search --arch dartsformer_search_tiny \
   --optimizer bilevel_adam --adam-betas '(0.9, 0.98)' --lr 1e-3 --warmup-updates 100 \
   --arch-lr 3e-3 --arch-adam-betas '(0.9, 0.98)' --arch-weight-decay 1e-3 \
-  --max-update "$search_updates" --save-interval-updates 50 --disable-validation
+  --max-update "$search_updates" --save-interval-updates 100 --disable-validation
 
 headline 4 "genotype: the strongest candidate of every search node"
-[[ -e $genotype ]] || dartsformer-derive "$work/search/checkpoint_last.pt" -o "$genotype"
+[[ -e $genotype ]] || quietly "$work/search/derive.log" dartsformer-derive "$work/search/checkpoint_last.pt" -o "$genotype"
 cat "$genotype"
 
 headline 5 "training of the derived model, $train_updates updates"
 train "$work/derived" "${model[@]}" --task translation --arch dartsformer_small --genotype "$genotype" \
-  --optimizer adam --adam-betas '(0.9, 0.98)' --lr 2e-3 --warmup-updates 200 \
-  --max-update "$train_updates" --save-interval-updates 100
+  --optimizer adam --adam-betas '(0.9, 0.98)' --lr 4e-3 --warmup-updates 400 \
+  --max-update "$train_updates" --save-interval-updates 250
 
 headline 6 "translation of the test text, beam 5"
 out=$work/translation
@@ -115,26 +126,32 @@ out=$work/translation
 translate() {
   fairseq-generate "$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang" \
     --path "$work/derived/checkpoint_best.pt" --gen-subset test --beam 5 --max-len-a 1 --max-len-b 50 \
-    --max-tokens 4000 --required-batch-size-multiple 1 --remove-bpe --log-format simple
+    --max-tokens 8000 --required-batch-size-multiple 1 --remove-bpe --log-format simple
 }
 if [[ ! -e $out/hypotheses ]]; then
   mkdir -p "$out"
-  translate 2>"$out/generate.err" | tee "$out/generate.out" |
-    awk '/^H-/ && ++n % 100 == 0 { print "   " n " sentences"; fflush() }' || fail "$out/generate.err" fairseq-generate $?
+  translate 2>"$out/generate.err" | tee "$out/generate.out" | count ||
+    fail "$out/generate.err" fairseq-generate $?
   sed -n 's/^H-//p' "$out/generate.out" | sort -n | cut -f 3 |
     sacremoses -q -l "$target_lang" detokenize >"$out/hypotheses.partial"
   mv "$out/hypotheses.partial" "$out/hypotheses"
 fi
 
 headline 7 "result"
-raw=$work/prepared/text
-echo "Genotype ($genotype):"
-cat "$genotype"
+text=$work/prepared/text
+references=$text/test.$target_lang
 lines=$(wc -l <"$out/hypotheses")
-for i in 1 2 3 4; do
-  n=$((lines * i / 5 + 1))
-  for side in "source     $raw/test.$source_lang" "reference  $raw/test.$target_lang" "translated $out/hypotheses"; do
-    printf '%s %s\n' "${side:0:10}" "$(sed -n "${n}p" "${side:11}")"
+for sample in 1 2 3 4; do
+  for side in "source     $text/test.$source_lang" "reference  $references" "translated $out/hypotheses"; do
+    printf '%s %s\n' "${side:0:10}" "$(sed -n "$((lines * sample / 5 + 1))p" "${side:11}")"
   done
+  echo
 done
-sacrebleu "$raw/test.$target_lang" --input "$out/hypotheses" --format text | tee "$out/bleu"
+sacrebleu "$references" --input "$out/hypotheses" --format text | tee "$out/bleu"
+cat <<END
+
+genotype      $genotype
+derived model $work/derived/checkpoint_best.pt
+translations  $out/hypotheses, of $text/test.$source_lang
+curves        tensorboard --logdir $work
+END

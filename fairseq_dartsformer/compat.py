@@ -38,6 +38,7 @@ def apply() -> None:
     )
     distributed_fairseq_model.DistributedDataParallel = _distributed_data_parallel
     distributed_utils.all_gather_list = _all_gather_list(distributed_utils.all_gather_list)
+    distributed_utils._broadcast_object_slow = _broadcast_object
     distributed_utils.call_main = _refuse_empty_spawn(distributed_utils.call_main)
     FP16Optimizer.build_optimizer = classmethod(
         _without_flat_params(FP16Optimizer.build_optimizer.__func__)
@@ -138,6 +139,23 @@ def _all_gather_list(gather):
         return gathered
 
     return all_gather_list
+
+
+def _broadcast_object(
+    obj: Any,
+    src_rank: int,
+    group: torch.distributed.ProcessGroup,
+    dist_device: torch.device | None = None,
+) -> Any:
+    """Hand what one worker has read to the others.
+
+    Symptom: ``Unsupported global: GLOBAL omegaconf.dictconfig.DictConfig`` when several workers
+    resume. Cause: torch 2.6 and later load tensors and plain types alone, also from the worker
+    that has read the checkpoint, safely. Goes when fairseq tells them apart.
+    """
+    objects = [obj]
+    torch.distributed.broadcast_object_list(objects, src_rank, group, dist_device)
+    return objects[0]
 
 
 def _refuse_empty_spawn(call_main):

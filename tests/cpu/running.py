@@ -23,6 +23,7 @@ from torch import Tensor
 
 import fairseq_dartsformer
 from fairseq_dartsformer.compat import load_checkpoint
+from fairseq_dartsformer.levels import LEVELS, level_of
 
 PLUGIN = str(Path(fairseq_dartsformer.__file__).parent)
 TIMEOUT = 240  # seconds: a run takes one or two, but a machine may be busy
@@ -34,7 +35,7 @@ SIZES = (
 COMMON = (
     "--source-lang aa --target-lang bb --batch-size 16 --cpu --lr 5e-3 --lr-scheduler inverse_sqrt "
     "--warmup-updates 4 --warmup-init-lr 1e-3 --criterion label_smoothed_cross_entropy --label-smoothing 0.1 "
-    "--no-epoch-checkpoints --log-format none"
+    "--no-epoch-checkpoints --log-format none --num-workers 0"
 ).split()
 SEARCH = [
     *"--task translation_search --arch dartsformer_search --optimizer bilevel_adam".split(),
@@ -56,9 +57,8 @@ class Step:
         updates: number of updates so far; an overflow leaves it as it was.
         loss: mean loss of the update's words in bits, ``None`` after an overflow.
         lr: learning rates of the optimizer's groups.
-        state: by parameter and name: its ``value``, its ``master`` in the optimizer, and Adam's
-            moments.
-        gradients: of the optimizer's parameters.
+        state: of each level, its parameters in one vector: their ``value``, their ``master`` in
+            the optimizer, the ``gradient`` there (0 for none) and Adam's moments.
     """
 
     level: str | None
@@ -66,7 +66,6 @@ class Step:
     loss: float | None
     lr: list[float]
     state: dict[str, dict[str, Tensor]]
-    gradients: dict[str, Tensor | None]
 
     @classmethod
     def of(cls, trainer, log: dict[str, Any] | None) -> Step:
@@ -75,19 +74,24 @@ class Step:
         if hasattr(optimizer, "fp16_params"):
             pairs = zip(optimizer.fp16_params, optimizer.fp32_params, strict=True)
             masters = {id(half): single for half, single in pairs}
-        state, gradients = {}, {}
-        for name, parameter in trainer.get_model().named_parameters():
+        parts: dict[str, dict[str, list[Tensor]]] = {level: {} for level in LEVELS}
+        for parameter in trainer.get_model().parameters():
             master = masters.get(id(parameter), parameter)
-            values = {"value": parameter, "master": master, **optimizer.optimizer.state[master]}
-            state[name] = {k: torch.as_tensor(v).detach().clone() for k, v in values.items()}
-            gradients[name] = None if master.grad is None else master.grad.clone()
+            gradient = torch.zeros_like(master) if master.grad is None else master.grad
+            moments = optimizer.optimizer.state[master]
+            values = {"value": parameter, "master": master, "gradient": gradient, **moments}
+            of_level = parts[level_of(parameter)]
+            for name, value in values.items():
+                of_level.setdefault(name, []).append(torch.as_tensor(value).detach().flatten())
         return cls(
             level=getattr(optimizer.optimizer, "level", None),
             updates=trainer.get_num_updates(),
             loss=None if log is None else float(log["loss"]),
             lr=[group["lr"] for group in optimizer.param_groups],
-            state=state,
-            gradients=gradients,
+            state={
+                level: {name: torch.cat(values) for name, values in of_level.items()}
+                for level, of_level in parts.items()
+            },
         )
 
 

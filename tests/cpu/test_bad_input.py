@@ -1,0 +1,159 @@
+"""Bad input ends in one line that names it, before any update, and with everything as it was."""
+
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running import DERIVED, SEARCH, TIMEOUT, start, train, training
+
+ENCODER = "conv_3, conv_5, conv_7, conv_11, dynamic_conv_3, "
+SUPERNET = ["--arch", "dartsformer_search"]
+
+# what is trained, its options ({data} and the like are filled in), a pattern of the line
+CASES = [
+    # -- sizes
+    (SEARCH, "--hidden-dim 25", "--hidden-dim is 25, .* encoder's 2 splits"),
+    (SEARCH, "--hidden-dim 26 --attention-heads 1", "--hidden-dim is 26, .* decoder's 3 splits"),
+    (SEARCH, "--attention-heads 5", "--attention-heads is 5, .* encoder's .* 24/2 = 12"),
+    (SEARCH, "--attention-heads 3", "--attention-heads is 3, .* decoder's .* 24/3 = 8"),
+    (SEARCH, "--encoder-splits 1", "--encoder-splits is 1, it must be at least 2"),
+    (SEARCH, "--search-layers 3", "--encoder-layers is 2, .* multiple .* 3 layers"),
+    (SEARCH, "--decoder-layers 5", "--decoder-layers is 5, .* multiple .* 2 layers"),
+    (SEARCH, "--search-layers 0", "--search-layers is 0, it must be at least 1"),
+    (DERIVED, "--hidden-dim 25", "--hidden-dim is 25, .* encoder's 2 splits"),
+    (DERIVED, "--attention-heads 7", "--attention-heads is 7, "),
+    (DERIVED, "--dropout 1.5", r"--dropout is 1.5, it must lie in \[0, 1\)"),
+    # -- candidates
+    (SEARCH, "--encoder-operations ffn,conv_4", f"--encoder-operations names 'conv_4'.*{ENCODER}"),
+    (SEARCH, "--decoder-operations ffn,glu,ffn", "--decoder-operations names 'ffn' more than once"),
+    (SEARCH, "--encoder-operations cross_attention", "--encoder-operations .*'cross_attention'"),
+    (SEARCH, "--encoder-operations ,", "--encoder-operations names ''"),
+    # -- genotype
+    (DERIVED, "--encoder-splits 3", "--encoder-splits is 3, the genotype says 2"),
+    (DERIVED, "--decoder-splits 2", "--decoder-splits is 2, the genotype says 3"),
+    (DERIVED, "--search-layers 1", "--search-layers is 1, the genotype says 2"),
+    (DERIVED, "--pooling avg", "--pooling is avg, the genotype says max"),
+    (DERIVED, "--encoder-layers 3", "--encoder-layers is 3, .* multiple .* 2 layers"),
+    (DERIVED, "--genotype no_such", "genotype no_such: neither a file nor a built-in genotype"),
+    (DERIVED, "--genotype {data}/dict.aa.txt", "genotype .*dict.aa.txt: not JSON"),
+    (DERIVED[:-2], "", "--genotype is missing"),
+    # -- alpha's data
+    (SEARCH, "--arch-subset no_such", "--arch-subset is 'no_such', .* no such binarised split"),
+    (SEARCH, "--arch-subset test1", "--arch-subset is 'test1', which is empty"),
+    (SEARCH, "--arch-subset train", "--arch-subset is 'train', the weights' own data"),
+    (SEARCH, "--arch-subset test --arch-fraction 0.4", "--arch-subset and --arch-fraction exclude"),
+    *[
+        (SEARCH, f"--arch-fraction={f}", rf"--arch-fraction is {f}\S*, it must lie between 0 and 1")
+        for f in ("0", "1", "nan", "-0.5", "inf")
+    ],
+    (SEARCH, "--arch-fraction 0.001", "--arch-fraction 0.001 of 300 .* 0 to alpha"),
+    (SEARCH, "--arch-fraction 0.02", "6 sentences to update alpha .* --required-batch-size-mult"),
+    (SEARCH, "--max-target-positions 2", "--max-target-positions"),
+    (SEARCH, "--update-freq 0", "--update-freq is 0"),
+    (SEARCH, "--update-freq 50 --skip-remainder-batch", "--skip-remainder-batch"),
+    # -- what does not belong together
+    (SEARCH, "--optimizer adam", "--optimizer is adam, --task translation_search needs bilevel_adam"),
+    (DERIVED, "--task translation_search", "--task translation_search needs a supernet"),
+    (DERIVED, "--optimizer bilevel_adam", "--optimizer bilevel_adam needs a supernet"),
+    (SEARCH, "--task translation", "--optimizer bilevel_adam needs --task translation_search"),
+    # -- the optimizer's options
+    (SEARCH, "--adam-betas (0.9,1.5)", r"--adam-betas is '\(0.9,1.5\)', both must lie in \[0, 1\)"),
+    (SEARCH, "--arch-adam-betas 0.9", "--arch-adam-betas is '0.9', it must be a pair"),
+    (SEARCH, "--arch-adam-betas (0.9", "--arch-adam-betas is .*, it must be a pair"),
+    (SEARCH, "--arch-lr=-1", "--arch-lr is -1.0, it must not be negative"),
+    (SEARCH, "--arch-lr nan", "--arch-lr is nan"),
+    (SEARCH, "--arch-weight-decay=-0.1", "--arch-weight-decay is -0.1, it must not be negative"),
+    # -- checkpoints
+    (DERIVED, "--restore-file {search}", "--restore-file.* holds a supernet: .*dartsformer-derive"),
+    (DERIVED, "--finetune-from-model {search}", "--finetune-from-model.* holds a supernet"),
+    (SEARCH, "--restore-file {derived}", "--restore-file.* holds no supernet"),
+    (SEARCH, "--finetune-from-model {derived}", "--finetune-from-model.* holds no supernet"),
+    (DERIVED, "--embed-dim 16 --restore-file {derived}", "holds a different model: .*embedding"),
+    (SEARCH, "--restore-file {data}/train.aa-bb.aa.bin", "train.aa-bb.aa.bin is damaged"),
+    # -- workers
+    (SEARCH, "--distributed-world-size 2 --distributed-port 1", "--distributed-world-size is 2, .*"),
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(data, tmp_path_factory) -> dict[str, Path]:
+    """What stands in braces in the options above."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    paths = {"data": data}
+    for name, kind in (("search", SEARCH), ("derived", DERIVED)):
+        train(kind, data, folder / name, "--max-update", "1", "--disable-validation")
+        paths[name] = folder / name / "checkpoints" / "checkpoint_last.pt"
+    return paths
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def check_line(text: str, pattern: str) -> None:
+    """``text`` is one line, of an `InputError` with this pattern."""
+    (line,) = text.splitlines()
+    name, message = line.split(": ", 1)
+    assert name == "fairseq_dartsformer.errors.InputError"
+    assert re.search(pattern, message), message
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "line"),
+    CASES,
+    ids=[f"{'search' if kind is SEARCH else 'derived'} {options}" for kind, options, _ in CASES],
+)
+def test_one_line(data, checkpoints, tmp_path, kind, options, line):
+    options = options.format(**checkpoints).split()
+    before = files(checkpoints["search"].parent) | files(data)
+    run = start("train", training(kind, data, tmp_path, *options), tmp_path).wait()
+    assert run.status == 1
+    check_line(run.stderr, line)
+    assert files(tmp_path).keys() == {tmp_path / "stdout", tmp_path / "stderr"}
+    assert files(checkpoints["search"].parent) | files(data) == before
+
+
+@pytest.mark.parametrize(
+    ("keep", "line"),
+    [
+        (lambda good: good[: len(good) // 2], "damaged or truncated"),
+        (lambda good: good[:-1], "damaged or truncated"),
+        (lambda good: b"", "damaged or truncated"),
+        (lambda good: b"garbage", "damaged or not to be trusted"),
+        (lambda good: pickle.dumps({"model": Path}), "damaged or not to be trusted"),
+    ],
+    ids=["half", "less a byte", "empty", "garbage", "pickle"],
+)
+def test_bad_checkpoint_is_not_written_over(data, checkpoints, tmp_path, keep, line):
+    last = tmp_path / "checkpoints" / "checkpoint_last.pt"
+    last.parent.mkdir()
+    last.write_bytes(keep(checkpoints["search"].read_bytes()))
+    before = files(last.parent)
+    run = start("train", training(SEARCH, data, tmp_path), tmp_path).wait()
+    assert run.status == 1
+    check_line(run.stderr, f"checkpoint {last} is {line}")
+    assert files(last.parent) == before
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[24], CASES[-1]], ids=lambda case: case[1])
+def test_command_by_itself(data, tmp_path, case):
+    """As installed, with the plugin found by ``--user-dir`` alone."""
+    kind, options, line = case
+    environment = {name: v for name, v in os.environ.items() if name != "PYTHONPATH"}
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "fairseq_cli.train"),
+            *training(kind, data, tmp_path, *options.split()),
+        ],
+        env={**environment, "PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert run.returncode == 1
+    check_line(run.stderr, line)

@@ -1,0 +1,58 @@
+"""Half precision on the CPU: of the search and of the derived model, through overflows too."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from running import DERIVED, SEARCH, Step, train
+
+from fairseq_dartsformer.levels import ALPHA, WEIGHTS
+
+UPDATES = 24
+OVERFLOWING = f"--fp16-init-scale {2**40}"
+
+
+def applied(steps: list[Step]) -> list[Step]:
+    """The steps that were updates; the others must have left everything alone."""
+    updates = []
+    for before, after in itertools.pairwise(steps):
+        if after.updates > before.updates:
+            updates.append(after)
+            continue
+        assert after.loss is None
+        for level, values in after.state.items():
+            for name, value in values.items():
+                if name != "gradient":
+                    assert torch.equal(value, before.state[level][name]), (level, name)
+    return updates
+
+
+@pytest.mark.parametrize("kind", [SEARCH, DERIVED], ids=["search", "derived"])
+@pytest.mark.parametrize(
+    ("options", "dtype"),
+    [
+        (f"--fp16 {OVERFLOWING}", torch.float16),
+        (f"--fp16 --fp16-no-flatten-grads {OVERFLOWING} --update-freq 2", torch.float16),
+        ("--bf16", torch.bfloat16),
+        ("--amp", torch.float32),
+    ],
+)
+def test_training(data, tmp_path, kind, options, dtype):
+    arguments = f"--max-update {UPDATES} {options}".split()
+    steps = train(kind, data, tmp_path, *arguments, record=True).steps
+    updates = applied(steps)
+    assert [step.updates for step in updates] == list(range(1, UPDATES + 1))
+    overflows = len(steps) - 1 - UPDATES
+    assert (overflows > 5) == (OVERFLOWING in options)
+
+    assert steps[-1].state[WEIGHTS]["value"].dtype == dtype
+    assert steps[-1].state[WEIGHTS]["master"].dtype == torch.float32
+    if kind is SEARCH:
+        assert steps[-1].state[ALPHA]["value"].dtype == torch.float32
+        first, last = steps[0].state[ALPHA]["value"], steps[-1].state[ALPHA]["value"]
+        assert (last - first).abs().max() > 1e-2
+
+    losses = [step.loss for step in updates]
+    assert all(map(math.isfinite, losses))
+    assert sum(losses[-6:]) < sum(losses[:6]) - 6 * 0.5

@@ -1,0 +1,92 @@
+"""A search that was killed and started again ends with the bits of one that never stopped.
+
+There are 10 batches of the weights' data: 20 updates an epoch, or 10 under ``--update-freq 2``.
+"""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from running import DERIVED, SEARCH, checkpoint, start, train, train_workers, training
+
+LAST = 30  # updates
+
+
+def bits(value: Any) -> Any:
+    """What a checkpoint's entry comes to, so that two can be compared bit for bit."""
+    if isinstance(value, torch.Tensor):
+        return value.dtype, value.shape, value.reshape(-1).view(torch.uint8).numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: bits(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [bits(item) for item in value]
+    return value
+
+
+def check_same_end(folder: Path, other: Path) -> None:
+    """Weights, alpha, both Adams' states, learning rates, number of updates, place in the data."""
+    one, two = checkpoint(folder), checkpoint(other)
+    for state in (one, two):
+        assert state["optimizer_history"][-1]["num_updates"] == LAST
+        assert len(state["last_optimizer_state"]["state"]) > 2
+    for entry in ("model", "last_optimizer_state"):
+        assert bits(one[entry]) == bits(two[entry]), entry
+    assert one["optimizer_history"][-1] == two["optimizer_history"][-1]
+    assert one["extra_state"]["train_iterator"] == two["extra_state"]["train_iterator"]
+
+
+@pytest.mark.parametrize(
+    ("options", "kills"),
+    [
+        # the updates after which it is killed; the checkpoint before is of the same epoch
+        ("--update-freq 2", [8]),
+        ("--update-freq 2 --num-workers 1 --disable-validation", [18]),
+        ("--update-freq 1,2 --grouped-shuffling --skip-remainder-batch", [8, 28]),
+        ("--arch-subset test --batch-size 24 --backprop store", [17, 23]),
+    ],
+)
+def test_killed_search_ends_with_the_same_bits(data, tmp_path, options, kills):
+    dropout = "--attention-dropout 0.1 --activation-dropout 0.1 --weight-dropout 0.1"
+    arguments = f"--max-update {LAST} --save-interval-updates 5 {dropout} {options}".split()
+    train(SEARCH, data, tmp_path / "whole", *arguments)
+    folder = tmp_path / "killed"
+    for kill in kills:
+        command = training(SEARCH, data, folder, *arguments)
+        run = start("train", command, folder / f"until{kill}", kill_after=kill).wait()
+        assert run.status == -signal.SIGKILL, run.stderr
+        state = checkpoint(folder)
+        assert state["optimizer_history"][-1]["num_updates"] == kill // 5 * 5
+        assert state["extra_state"]["train_iterator"]["iterations_in_epoch"] > 0
+    train(SEARCH, data, folder, *arguments)
+    check_same_end(tmp_path / "whole", folder)
+
+
+def test_search_of_two_workers(data, tmp_path):
+    arguments = f"--max-update {LAST} --save-interval-updates 5".split()
+    train_workers(SEARCH, data, tmp_path / "whole", *arguments)
+    folder = tmp_path / "stopped"
+    train_workers(SEARCH, data, folder, *arguments, "--max-update", "17")
+    train_workers(SEARCH, data, folder, *arguments)
+    check_same_end(tmp_path / "whole", folder)
+
+
+@pytest.mark.parametrize("kind", [SEARCH, DERIVED], ids=["search", "derived"])
+def test_half_precision(data, tmp_path, kind):
+    """fairseq saves fp16 weights in half: alpha, moments and the loss scale are as they were."""
+    arguments = "--fp16 --save-interval-updates 5 --max-update".split()
+    before = train(kind, data, tmp_path, *arguments, "10", record=True).steps[-1]
+    saved = checkpoint(tmp_path)
+    after = train(kind, data, tmp_path, *arguments, "14", record=True).steps
+    assert [step.updates for step in after] == [10, 11, 12, 13, 14]
+    for level, values in after[0].state.items():
+        for name, value in values.items():
+            if name not in ("master", "gradient"):
+                assert torch.equal(value, before.state[level][name]), (level, name)
+        if level == "alpha" and values:
+            assert torch.equal(values["master"], before.state[level]["master"])
+        elif values:
+            assert (values["master"] - before.state[level]["master"]).abs().max() < 1e-3
+    assert saved["last_optimizer_state"]["loss_scale"] == 128
+    assert after[-1].loss < before.loss + 0.5

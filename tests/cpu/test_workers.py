@@ -1,0 +1,39 @@
+"""Several workers reach what one worker reaches that accumulates as many batches."""
+
+import pytest
+import torch
+from running import SEARCH, train, train_workers
+
+from fairseq_dartsformer.levels import LEVELS
+
+UPDATES = 20
+# Adam would make large steps of rounding errors where the exact gradient is 0, as that of the keys'
+# biases: a larger epsilon than usual keeps it from that.
+OPTIONS = (
+    f"--max-update {UPDATES} --dropout 0 --adam-eps 1e-6 --disable-validation --no-save "
+    "--update-freq"
+).split()
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def alone(request, data, tmp_path_factory):
+    """``--update-freq`` of a worker, and what one worker reaches."""
+    folder = tmp_path_factory.mktemp("alone")
+    run = train(SEARCH, data, folder, *OPTIONS, str(2 * request.param), record=True)
+    return request.param, run.steps
+
+
+@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+def test_two_workers_reach_what_one_does(alone, data, tmp_path, backend):
+    update_freq, steps = alone
+    options = [*OPTIONS, str(update_freq), "--ddp-backend", backend]
+    first, second = train_workers(SEARCH, data, tmp_path, *options, record=True)
+    one, two = first.steps, second.steps
+    assert [step.updates for step in one] == list(range(UPDATES + 1))
+    for level in LEVELS:
+        for step, other in zip(one, two, strict=True):
+            for name, value in step.state[level].items():
+                assert torch.equal(value, other.state[level][name]), (step.updates, level, name)
+        start, end = steps[0].state[level]["value"], steps[-1].state[level]["value"]
+        assert (end - start).abs().max() > 1e-2
+        assert (one[-1].state[level]["value"] - end).abs().max() < 1e-4
