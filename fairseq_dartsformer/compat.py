@@ -18,6 +18,7 @@ import numpy
 import torch
 from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
+from fairseq.file_io import PathManager
 from fairseq.models import distributed_fairseq_model
 from fairseq.optim import AMPOptimizer, FP16Optimizer
 from fairseq.trainer import Trainer
@@ -36,6 +37,7 @@ def apply() -> None:
     checkpoint_utils.load_checkpoint_to_cpu = _name_bad_file(
         checkpoint_utils.load_checkpoint_to_cpu
     )
+    PathManager.copy = staticmethod(_copy_whole(PathManager.copy))
     distributed_fairseq_model.DistributedDataParallel = _distributed_data_parallel
     distributed_utils.all_gather_list = _all_gather_list(distributed_utils.all_gather_list)
     distributed_utils._broadcast_object_slow = _broadcast_object
@@ -87,13 +89,34 @@ def _name_bad_file(load):
         except OSError as error:
             raise InputError(f"checkpoint {path} cannot be read: {error.strerror}") from error
         except unreadable as error:
-            reason = str(error).split("\n")[0]
+            reason = (
+                str(error).split("\n")[0].split(". ")[0]
+            )  # torch adds advice that is no use here
             raise InputError(
                 f"checkpoint {path} is damaged, truncated, or not fairseq's: {reason}"
             ) from error
 
     load_checkpoint_to_cpu.patched_by_dartsformer = True
     return load_checkpoint_to_cpu
+
+
+def _copy_whole(copy):
+    """Copy a checkpoint wholly or not at all.
+
+    Symptom: a training killed at the wrong moment cannot go on: ``checkpoint_last.pt`` is cut
+    short. Cause: fairseq writes a checkpoint beside its place and renames it, but not the copies
+    that it makes of it. Goes when it does.
+    """
+
+    @wraps(copy)
+    def copy_whole(src_path: str, dst_path: str, overwrite: bool = False):
+        if not PathManager.supports_rename(dst_path):
+            return copy(src_path, dst_path, overwrite=overwrite)
+        copied = copy(src_path, f"{dst_path}.tmp", overwrite=True)
+        PathManager.rename(f"{dst_path}.tmp", dst_path)
+        return copied
+
+    return copy_whole
 
 
 def load_checkpoint(path: str) -> dict[str, Any]:

@@ -68,8 +68,8 @@ class BilevelBatchIterator(EpochBatchIterator):
                 )
             if self._groups(epoch) == 0:
                 raise InputError(
-                    f"the {len(self.batches[WEIGHTS])} batches of the weights' data do not fill one "
-                    f"update of {self._group_size(epoch)} (workers × --update-freq), and "
+                    f"the {len(self.batches[WEIGHTS])} batches of the weights' data do not fill "
+                    f"one update of {self._group_size(epoch)} (workers × --update-freq), and "
                     "--skip-remainder-batch drops them: lower --max-tokens or leave it out"
                 )
 

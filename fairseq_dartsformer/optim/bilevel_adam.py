@@ -73,6 +73,7 @@ class BilevelAdam(FairseqOptimizer):
             "--arch-lr": cfg.arch_lr,
             "--arch-weight-decay": cfg.arch_weight_decay,
             "--weight-decay": cfg.weight_decay,
+            "--adam-eps": cfg.adam_eps,
         }.items():
             if not value >= 0:
                 raise InputError(f"{name} is {value}, it must not be negative")

@@ -4,6 +4,7 @@ batches of two levels -> one level's gradients -> that level's Adam
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, List, Optional
 
 import numpy as np
@@ -127,17 +128,17 @@ class TranslationSearchTask(TranslationTask):
                 f"--arch-subset is {name!r}, the weights' own data; to divide them use "
                 "--arch-fraction"
             )
+        folder = utils.split_paths(self.cfg.data)[0]
+        # fairseq cannot open an empty one.
+        if any(path.stat().st_size == 0 for path in Path(folder).glob(f"{name}.*.bin")):
+            raise InputError(f"--arch-subset is {name!r}, which is empty")
         try:
             super().load_dataset(name, epoch=epoch)
         except FileNotFoundError:
             raise InputError(
-                f"--arch-subset is {name!r}, but there is no such binarised split in "
-                f"{utils.split_paths(self.cfg.data)[0]}"
+                f"--arch-subset is {name!r}, but there is no such binarised split in {folder}"
             ) from None
-        dataset = self.datasets[name]
-        if len(dataset) == 0:
-            raise InputError(f"--arch-subset is {name!r}, which is empty")
-        return dataset
+        return self.datasets[name]
 
     def get_batch_iterator(self, dataset, *args, **kwargs):
         """fairseq's iterator, or for a search's training data a :class:`BilevelBatchIterator`."""

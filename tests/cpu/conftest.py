@@ -2,7 +2,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from running import start_server, prepare_data
+from running import prepare_data, start_server
 
 warnings.filterwarnings("ignore", message=".*pin_memory.*")
 

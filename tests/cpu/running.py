@@ -9,21 +9,18 @@ import importlib
 import multiprocessing
 import os
 import random
-import signal
 import socket
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from recording import Step, watch
 
 import fairseq_dartsformer
 from fairseq_dartsformer.compat import load_checkpoint
-from fairseq_dartsformer.levels import LEVELS, level_of
 
 PLUGIN = str(Path(fairseq_dartsformer.__file__).parent)
 TIMEOUT = 240  # seconds: a run takes one or two, but a machine may be busy
@@ -33,9 +30,9 @@ SIZES = (
     "--attention-heads 2 --dropout 0.1"
 ).split()
 COMMON = (
-    "--source-lang aa --target-lang bb --batch-size 16 --cpu --lr 5e-3 --lr-scheduler inverse_sqrt "
-    "--warmup-updates 4 --warmup-init-lr 1e-3 --criterion label_smoothed_cross_entropy --label-smoothing 0.1 "
-    "--no-epoch-checkpoints --log-format none --num-workers 0"
+    "--source-lang aa --target-lang bb --batch-size 16 --num-workers 0 --cpu --log-format none "
+    "--criterion label_smoothed_cross_entropy --label-smoothing 0.1 --no-epoch-checkpoints "
+    "--lr 5e-3 --lr-scheduler inverse_sqrt --warmup-updates 4 --warmup-init-lr 1e-3"
 ).split()
 SEARCH = [
     *"--task translation_search --arch dartsformer_search --optimizer bilevel_adam".split(),
@@ -46,53 +43,6 @@ SEARCH = [
 DERIVED = (
     "--task translation --arch dartsformer --optimizer adam --genotype paper_fig4_approx".split()
 )
-
-
-@dataclass
-class Step:
-    """What a call of the trainer's ``train_step`` left behind; of the start, for the first.
-
-    Attributes:
-        level: the update's level, ``None`` for a derived model.
-        updates: number of updates so far; an overflow leaves it as it was.
-        loss: mean loss of the update's words in bits, ``None`` after an overflow.
-        lr: learning rates of the optimizer's groups.
-        state: of each level, its parameters in one vector: their ``value``, their ``master`` in
-            the optimizer, the ``gradient`` there (0 for none) and Adam's moments.
-    """
-
-    level: str | None
-    updates: int
-    loss: float | None
-    lr: list[float]
-    state: dict[str, dict[str, Tensor]]
-
-    @classmethod
-    def of(cls, trainer, log: dict[str, Any] | None) -> Step:
-        optimizer = trainer.optimizer
-        masters = {}
-        if hasattr(optimizer, "fp16_params"):
-            pairs = zip(optimizer.fp16_params, optimizer.fp32_params, strict=True)
-            masters = {id(half): single for half, single in pairs}
-        parts: dict[str, dict[str, list[Tensor]]] = {level: {} for level in LEVELS}
-        for parameter in trainer.get_model().parameters():
-            master = masters.get(id(parameter), parameter)
-            gradient = torch.zeros_like(master) if master.grad is None else master.grad
-            moments = optimizer.optimizer.state[master]
-            values = {"value": parameter, "master": master, "gradient": gradient, **moments}
-            of_level = parts[level_of(parameter)]
-            for name, value in values.items():
-                of_level.setdefault(name, []).append(torch.as_tensor(value).detach().flatten())
-        return cls(
-            level=getattr(optimizer.optimizer, "level", None),
-            updates=trainer.get_num_updates(),
-            loss=None if log is None else float(log["loss"]),
-            lr=[group["lr"] for group in optimizer.param_groups],
-            state={
-                level: {name: torch.cat(values) for name, values in of_level.items()}
-                for level, of_level in parts.items()
-            },
-        )
 
 
 @dataclass
@@ -174,7 +124,7 @@ def _run(
             os.dup2(file.fileno(), stream.fileno())
     sys.argv = [f"fairseq-{command}", *arguments]
     steps: list[Step] = []
-    _watch(steps if record else None, kill_after)
+    watch(steps if record else None, kill_after)
     try:
         importlib.import_module(f"fairseq_cli.{command}").cli_main()
     except Exception:
@@ -182,24 +132,6 @@ def _run(
         sys.exit(1)
     if record:
         torch.save(steps, folder / "steps")
-
-
-def _watch(steps: list[Step] | None, kill_after: int | None) -> None:
-    from fairseq.trainer import Trainer
-
-    train_step: Callable = Trainer.train_step
-
-    def watched(self: Trainer, *arguments, **options):
-        if steps == []:
-            steps.append(Step.of(self, None))
-        log = train_step(self, *arguments, **options)
-        if steps is not None:
-            steps.append(Step.of(self, log))
-        if self.get_num_updates() == kill_after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return log
-
-    Trainer.train_step = watched
 
 
 def training(kind: list[str], data: Path, folder: Path, *options: str) -> list[str]:

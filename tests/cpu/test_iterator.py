@@ -48,7 +48,9 @@ def updates(iterator: BilevelBatchIterator):
         length = len(epoch_iterator)
         entry = min(iterator.epoch, len(iterator.update_freq)) - 1
         grouped = GroupedIterator(
-            epoch_iterator, iterator.update_freq[entry], skip_remainder_batch=iterator.drop_incomplete
+            epoch_iterator,
+            iterator.update_freq[entry],
+            skip_remainder_batch=iterator.drop_incomplete,
         )
         for group in grouped:
             yield iterator.epoch, [(batch["level"], batch["id"].item()) for batch in group]

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 import torch
-from running import SEARCH, Step, train, train_workers
+from recording import Step
+from running import SEARCH, train, train_workers
 
 from fairseq_dartsformer.levels import ALPHA, WEIGHTS
 

@@ -5,7 +5,8 @@ import math
 
 import pytest
 import torch
-from running import DERIVED, SEARCH, Step, train
+from recording import Step
+from running import DERIVED, SEARCH, train
 
 from fairseq_dartsformer.levels import ALPHA, WEIGHTS
 

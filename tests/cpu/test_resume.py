@@ -3,12 +3,14 @@
 There are 10 batches of the weights' data: 20 updates an epoch, or 10 under ``--update-freq 2``.
 """
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from fairseq.file_io import PathManager
 from running import DERIVED, SEARCH, checkpoint, start, train, train_workers, training
 
 LAST = 30  # updates
@@ -90,3 +92,21 @@ def test_half_precision(data, tmp_path, kind):
             assert (values["master"] - before.state[level]["master"]).abs().max() < 1e-3
     assert saved["last_optimizer_state"]["loss_scale"] == 128
     assert after[-1].loss < before.loss + 0.5
+
+
+def test_kill_while_copying_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
+    newest, last = tmp_path / "checkpoint_1_5.pt", tmp_path / "checkpoint_last.pt"
+    newest.write_bytes(b"newest")
+    last.write_bytes(b"last")
+
+    def cut_short(source, target, **options):
+        Path(target).write_bytes(b"new")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            PathManager.copy(str(newest), str(last), overwrite=True)
+    assert last.read_bytes() == b"last"
+    assert PathManager.copy(str(newest), str(last), overwrite=True)
+    assert last.read_bytes() == b"newest"

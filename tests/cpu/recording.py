@@ -1,0 +1,78 @@
+"""What a training does, step by step, seen from inside its process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fairseq.trainer import Trainer
+from torch import Tensor
+
+from fairseq_dartsformer.levels import LEVELS, level_of
+
+
+@dataclass
+class Step:
+    """What a call of the trainer's ``train_step`` left behind; of the start, for the first.
+
+    Attributes:
+        level: the update's level, ``None`` for a derived model.
+        updates: number of updates so far; an overflow leaves it as it was.
+        loss: mean loss of the update's words in bits, ``None`` after an overflow.
+        lr: learning rates of the optimizer's groups.
+        state: of each level, its parameters in one vector: their ``value``, their ``master`` in
+            the optimizer, the ``gradient`` there (0 for none) and Adam's moments.
+    """
+
+    level: str | None
+    updates: int
+    loss: float | None
+    lr: list[float]
+    state: dict[str, dict[str, Tensor]]
+
+    @classmethod
+    def of(cls, trainer, log: dict[str, Any] | None) -> Step:
+        optimizer = trainer.optimizer
+        masters = {}
+        if hasattr(optimizer, "fp16_params"):
+            pairs = zip(optimizer.fp16_params, optimizer.fp32_params, strict=True)
+            masters = {id(half): single for half, single in pairs}
+        parts: dict[str, dict[str, list[Tensor]]] = {level: {} for level in LEVELS}
+        for parameter in trainer.get_model().parameters():
+            master = masters.get(id(parameter), parameter)
+            gradient = torch.zeros_like(master) if master.grad is None else master.grad
+            moments = optimizer.optimizer.state[master]
+            values = {"value": parameter, "master": master, "gradient": gradient, **moments}
+            of_level = parts[level_of(parameter)]
+            for name, value in values.items():
+                of_level.setdefault(name, []).append(torch.as_tensor(value).detach().flatten())
+        return cls(
+            level=getattr(optimizer.optimizer, "level", None),
+            updates=trainer.get_num_updates(),
+            loss=None if log is None else float(log["loss"]),
+            lr=[group["lr"] for group in optimizer.param_groups],
+            state={
+                level: {name: torch.cat(values) for name, values in of_level.items()}
+                for level, of_level in parts.items()
+            },
+        )
+
+
+def watch(steps: list[Step] | None, kill_after: int | None) -> None:
+    """Append the start and every step to ``steps``; die after so many updates."""
+    train_step = Trainer.train_step
+
+    def watched(self: Trainer, *arguments, **options):
+        if steps == []:
+            steps.append(Step.of(self, None))
+        log = train_step(self, *arguments, **options)
+        if steps is not None:
+            steps.append(Step.of(self, log))
+        if self.get_num_updates() == kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return log
+
+    Trainer.train_step = watched
