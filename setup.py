@@ -12,7 +12,6 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["fairseq_dartsformer*"]),
-    package_data={"fairseq_dartsformer": ["**/*.json"]},
     install_requires=[
         "torch>=2.11,<2.14",
         "fairseq-fixed==0.12.3.1",

@@ -11,8 +11,8 @@
 #   --target-lang Y       (default: de)
 #   --work FOLDER         where everything goes (default: quickstart)
 #   --merges N            BPE merge operations (default: 4000)
-#   --search-updates N    updates of the search, of weights and of alpha together (default: 1000)
-#   --train-updates N     updates of the derived model (default: 3000)
+#   --search-updates N    updates of the search, of weights and of alpha together (default: 1500)
+#   --train-updates N     updates of the derived model (default: 4500)
 #   --minutes M           the search and the training stop after so long each (default: 7)
 #
 # A step that is done is not done again; after an interruption, the same command goes on, in the
@@ -23,7 +23,7 @@ root=$(dirname "$here")
 source "$here/lib.sh"
 
 text='' source_lang=en target_lang=de work=quickstart merges=4000
-search_updates=1000 train_updates=3000 minutes=7
+search_updates=1500 train_updates=4500 minutes=7
 options "text source-lang target-lang work merges search-updates train-updates minutes" "$@"
 if [[ ! $text ]]; then
   [[ $source_lang == en && $target_lang =~ ^(de|fr)$ ]] ||

@@ -6,7 +6,9 @@ Each says what was seen, why, and when it can go. :func:`apply` is called once, 
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
+import re
 import struct
 import zipfile
 from argparse import Namespace
@@ -46,6 +48,7 @@ def apply() -> None:
         _without_flat_params(FP16Optimizer.build_optimizer.__func__)
     )
     AMPOptimizer.step = _amp_step
+    AMPOptimizer.load_state_dict = _amp_load_state_dict
     Trainer.train_step = _overflow_on_cpu(Trainer.train_step)
 
 
@@ -89,9 +92,8 @@ def _name_bad_file(load):
         except OSError as error:
             raise InputError(f"checkpoint {path} cannot be read: {error.strerror}") from error
         except unreadable as error:
-            reason = (
-                str(error).split("\n")[0].split(". ")[0]
-            )  # torch adds advice that is no use here
+            # torch goes on with advice that is of no use here.
+            reason = re.split(r"\n|\. ", str(error))[0] or type(error).__name__
             raise InputError(
                 f"checkpoint {path} is damaged, truncated, or not fairseq's: {reason}"
             ) from error
@@ -154,9 +156,9 @@ def _all_gather_list(gather):
 
     @wraps(gather)
     def all_gather_list(data, group=None, max_size: int = 16384) -> list[Any]:
-        if torch.cuda.is_available():
-            return gather(data, group, max_size)
         group = distributed_utils.get_global_group() if group is None else group
+        if torch.distributed.get_backend(group) != "gloo":
+            return gather(data, group, max_size)
         gathered = [None] * distributed_utils.get_world_size(group)
         torch.distributed.all_gather_object(gathered, data, group=group)
         return gathered
@@ -185,7 +187,8 @@ def _refuse_empty_spawn(call_main):
     """Refuse to start no process at all.
 
     Symptom: several workers on a machine without a GPU end with status 0 and train nothing. Cause:
-    fairseq spawns a process a GPU. Goes when fairseq spawns ``--distributed-world-size`` of them.
+    fairseq spawns a process a GPU. `fairseq-hydra-train` imports the plugin too late for this. Goes
+    when fairseq spawns ``--distributed-world-size`` processes.
     """
 
     @wraps(call_main)
@@ -194,6 +197,8 @@ def _refuse_empty_spawn(call_main):
         if (
             distributed.distributed_world_size > 1
             and not distributed.distributed_no_spawn
+            and "SLURM_JOB_ID" not in os.environ
+            and "RANK" not in os.environ  # of torchrun
             and not torch.cuda.is_available()
         ):
             raise InputError(
@@ -235,6 +240,17 @@ def _amp_step(self: AMPOptimizer) -> None:
     self.scaler.update()
 
 
+def _amp_load_state_dict(
+    self: AMPOptimizer, state_dict: dict[str, Any], optimizer_overrides: Any = None
+) -> None:
+    """Restore under ``--amp`` what the optimizer itself restores.
+
+    Symptom: options given at resume do not reach `bilevel_adam`. Cause: fairseq restores the
+    innermost torch optimizer. Goes when it asks the optimizer that it wraps, as under ``--fp16``.
+    """
+    self.fp32_optimizer.load_state_dict(state_dict, optimizer_overrides)
+
+
 def _overflow_on_cpu(train_step):
     """Survive an fp16 overflow without a GPU.
 
@@ -260,7 +276,8 @@ def undo_tpu(args: argparse.Namespace) -> None:
     """Let ``--bf16`` on the command line mean bf16.
 
     Symptom: ``NoneType has no attribute xla_device``. Cause: fairseq takes ``--bf16`` for a wish to
-    run on a TPU. Called by every architecture, which see the parsed options last.
+    run on a TPU. Called by every architecture, which see the parsed options last. Goes when fairseq
+    asks for ``--tpu``.
     """
     if getattr(args, "bf16", False) and find_spec("torch_xla") is None:
         args.tpu = False

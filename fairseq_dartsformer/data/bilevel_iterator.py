@@ -35,6 +35,7 @@ class BilevelBatchIterator(EpochBatchIterator):
         batches: each level's batches of the dataset's indices, none empty.
         update_freq: the entries of ``--update-freq``, one an epoch, the last one ever after.
         skip_remainder_batch: drop the last, incomplete group.
+        division: the options by which the data were divided between the levels.
         arguments: as fairseq's iterator takes them.
     """
 
@@ -44,6 +45,7 @@ class BilevelBatchIterator(EpochBatchIterator):
         batches: Mapping[str, Sequence[Batch]],
         update_freq: Sequence[int],
         skip_remainder_batch: bool = False,
+        division: str = "",
         **arguments: Any,
     ):
         super().__init__(
@@ -57,6 +59,7 @@ class BilevelBatchIterator(EpochBatchIterator):
         self.batches = {level: tuple(batches[level]) for level in LEVELS}
         self.update_freq = tuple(update_freq)
         self.drop_incomplete = skip_remainder_batch
+        self.division = division
         self._check_update_freq()
 
     def _check_update_freq(self) -> None:
@@ -124,27 +127,41 @@ class BilevelBatchIterator(EpochBatchIterator):
             return batches
         unit = self.num_shards if self.grouped_shuffling else 1
         units = [batches[i : i + unit] for i in range(0, len(batches), unit)]
-        # A short last unit stays last, lest it shift the others against the workers.
+        # A short last unit stays last, so that within a pass units begin with the first worker.
         tail = units.pop() if len(units[-1]) < unit else []
         with data_utils.numpy_seed(self.seed, LEVELS.index(level), pass_number):
             order = np.random.permutation(len(units))
         return [batch for i in order for batch in units[i]] + tail
 
     def state_dict(self) -> dict[str, Any]:
-        """fairseq's state, and the size of the groups that the position counts in."""
-        return {**super().state_dict(), "group_size": self._group_size(self.epoch)}
+        """fairseq's state, and what its position and the two levels' data hang on."""
+        return {**super().state_dict(), "division": self.division, "counting": self._counting()}
+
+    def _counting(self) -> dict[str, int]:
+        """What a position within the epoch is counted in."""
+        counts = {f"batches of {level}": len(self.batches[level]) for level in LEVELS}
+        return {"workers × --update-freq": self._group_size(self.epoch), **counts}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on where the state was taken.
 
         Raises:
-            InputError: it was taken in the middle of an epoch with other groups.
+            InputError: the data are divided otherwise, or it was taken in the middle of an epoch
+                with other batches or groups.
         """
-        size, saved = self._group_size(state_dict["epoch"]), state_dict.get("group_size")
-        if state_dict.get("iterations_in_epoch", 0) > 0 and saved != size:
+        saved = state_dict.get("division")
+        if saved is not None and saved != self.division:
             raise InputError(
-                f"the checkpoint was saved within an epoch with workers × --update-freq = {saved}, "
-                f"now it is {size}: resume with the same, or give --reset-dataloader to begin an "
+                f"the search began with {saved}, now there are {self.division}: sentences would "
+                "change sides between weights and alpha; resume with the same"
+            )
+        self.epoch = state_dict["epoch"]
+        saved, now = state_dict.get("counting"), self._counting()
+        if state_dict.get("iterations_in_epoch", 0) > 0 and saved not in (None, now):
+            name = next(name for name in now if now[name] != saved.get(name))
+            raise InputError(
+                f"the checkpoint was saved within an epoch with {name} = {saved.get(name)}, now it "
+                f"is {now[name]}: resume with the same, or give --reset-dataloader to begin an "
                 "epoch anew"
             )
         super().load_state_dict(state_dict)

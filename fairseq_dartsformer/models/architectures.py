@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
-from typing import Any
-
 from fairseq.models import ARCH_CONFIG_REGISTRY, register_model_architecture
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..compat import undo_tpu
+from .config import SizeConfig
 
-SMALL = {"embed_dim": 128, "hidden_dim": 240}
-MEDIUM = {"embed_dim": 256, "hidden_dim": 480}
+BASE = {"embed_dim": 256, "hidden_dim": 960, "attention_heads": 8}
+SMALL = {**BASE, "embed_dim": 128, "hidden_dim": 240}
+MEDIUM = {**BASE, "hidden_dim": 480}
+BIG = {**BASE, "embed_dim": 512, "hidden_dim": 1824}
+# 8 heads do not divide 120 / 2.
+TINY = {"embed_dim": 128, "hidden_dim": 120, "attention_heads": 4}
 
-SEARCH_SIZES: dict[str, dict[str, Any]] = {
-    "": {},
-    # 8 heads do not divide 120 / 2.
-    "_tiny": {"embed_dim": 128, "hidden_dim": 120, "attention_heads": 4},
-    "_small": SMALL,
-    "_medium": MEDIUM,
-}
-DERIVED_SIZES: dict[str, dict[str, Any]] = {
-    "": {},
-    "_small": SMALL,
-    "_medium": MEDIUM,
-    "_big": {"embed_dim": 512, "hidden_dim": 1824},
+SIZES: dict[str, dict[str, dict[str, int]]] = {
+    "dartsformer_search": {"": BASE, "_tiny": TINY, "_small": SMALL, "_medium": MEDIUM},
+    "dartsformer": {"": BASE, "_small": SMALL, "_medium": MEDIUM, "_big": BIG},
 }
 
 
-def register_sizes(model: str, sizes: dict[str, dict[str, Any]]) -> None:
-    """Register ``model``'s architectures; an option given by the user wins over the size's."""
-    for suffix, defaults in sizes.items():
-
-        def architecture(args: Namespace, defaults: dict[str, Any] = defaults) -> None:
-            undo_tpu(args)
-            for name, value in defaults.items():
-                if not hasattr(args, name):
-                    setattr(args, name, value)
-
+def register_sizes(model: str) -> None:
+    """Register the architectures of ``model``; their sizes are filled in when it is built."""
+    for suffix in SIZES[model]:
         if suffix:
-            register_model_architecture(model, model + suffix)(architecture)
+            register_model_architecture(model, model + suffix)(undo_tpu)
         else:
-            ARCH_CONFIG_REGISTRY[model] = architecture
+            ARCH_CONFIG_REGISTRY[model] = undo_tpu
+
+
+def fill_sizes(cfg: SizeConfig, model: str) -> None:
+    """Fill in the sizes that the user leaves to the architecture, an option named ``_name``."""
+    architecture = SIZES[model].get((cfg._name or model).removeprefix(model), BASE)
+    for option, value in architecture.items():
+        if getattr(cfg, option) is None:
+            remember(cfg, option, value)
+    if cfg.ffn_dim is None:
+        remember(cfg, "ffn_dim", cfg.hidden_dim * 16 // 3)
+
+
+def remember(cfg: SizeConfig, option: str, value: str | int) -> None:
+    """Set an option of a model, and have its checkpoints carry it.
+
+    fairseq hands models a merged copy of their options, and saves the original, which hangs in the
+    configuration that the copy names as its parent.
+    """
+    setattr(cfg, option, value)
+    root = cfg._get_parent() if OmegaConf.is_config(cfg) else None
+    if isinstance(root, DictConfig) and "model" in root:
+        with open_dict(root):
+            root.model[option] = value

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from fairseq.models import FairseqEncoderDecoderModel
 from fairseq.tasks import FairseqTask
 from torch import Tensor
 
 from ..errors import InputError
 from ..search_space import new_alpha
+from .architectures import fill_sizes
 from .checks import check_sizes
 from .config import SizeConfig
 from .embedding import FactorizedEmbedding
@@ -16,6 +19,8 @@ from .stacks import Block, DARTSformerDecoder, DARTSformerEncoder, build_stack
 
 class ReversibleTranslationModel(FairseqEncoderDecoderModel):
     """An encoder-decoder of two reversible stacks."""
+
+    NAME: ClassVar[str]
 
     @classmethod
     def assemble(
@@ -30,7 +35,7 @@ class ReversibleTranslationModel(FairseqEncoderDecoderModel):
         """Build the model that the blocks describe.
 
         Args:
-            cfg: sizes and rates; ``ffn_dim`` is filled in where it is ``None``.
+            cfg: sizes and rates; sizes that are ``None`` are the architecture's.
             task: has the two dictionaries.
             encoder_block, decoder_block: the operations of each split of each layer.
             pooling: ``"max"`` or ``"avg"``.
@@ -39,8 +44,7 @@ class ReversibleTranslationModel(FairseqEncoderDecoderModel):
         Raises:
             InputError: sizes that do not fit together.
         """
-        if cfg.ffn_dim is None:
-            cfg.ffn_dim = cfg.hidden_dim * 16 // 3
+        fill_sizes(cfg, cls.NAME)
         source, target = task.source_dictionary, task.target_dictionary
         check_sizes(cfg, encoder_block, decoder_block, source, target)
 

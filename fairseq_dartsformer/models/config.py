@@ -26,12 +26,18 @@ def option(default, help: str, **metadata):
 class SizeConfig(FairseqDataclass):
     """What the supernet and the derived model share."""
 
-    embed_dim: int = option(256, "width e of the factorised embedding (V×e, then e×d)")
-    hidden_dim: int = option(960, "width d of the network; each of the n splits is d/n wide")
+    embed_dim: Optional[int] = option(
+        None, "width e of the factorised embedding, V×e, then e×d (default: the architecture's)"
+    )
+    hidden_dim: Optional[int] = option(
+        None, "width d of the network, d/n for each of n splits (default: the architecture's)"
+    )
     ffn_dim: Optional[int] = option(None, "inner width of an ffn (default: 16/3 of --hidden-dim)")
     encoder_layers: int = option(6, "number of encoder layers (not blocks)")
     decoder_layers: int = option(6, "number of decoder layers (not blocks)")
-    attention_heads: int = option(8, "heads of attention and of dynamic convolution")
+    attention_heads: Optional[int] = option(
+        None, "heads of attention and of dynamic convolution (default: the architecture's)"
+    )
     dropout: float = option(0.1, "dropout probability")
     attention_dropout: float = option(0.0, "dropout probability for attention weights")
     activation_dropout: float = option(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
-from omegaconf import open_dict
 
 from ..errors import InputError
 from ..genotype import BUILTIN, Genotype
-from .architectures import DERIVED_SIZES, register_sizes
+from .architectures import register_sizes, remember
 from .base import ReversibleTranslationModel
 from .checks import flag
 from .config import DerivedConfig
@@ -18,6 +17,8 @@ from .stacks import Block
 @register_model("dartsformer", dataclass=DerivedConfig)
 class DARTSformerModel(ReversibleTranslationModel):
     """A network derived from a search; trained from the start by ordinary backpropagation."""
+
+    NAME = "dartsformer"
 
     @classmethod
     def build_model(cls, cfg: DerivedConfig, task: FairseqTask) -> DARTSformerModel:
@@ -33,7 +34,7 @@ class DARTSformerModel(ReversibleTranslationModel):
             )
         genotype = Genotype.load(cfg.genotype)
         _check_agreement(cfg, genotype)
-        _store_text(cfg, genotype)
+        remember(cfg, "genotype", genotype.to_json())
         return cls.assemble(
             cfg,
             task,
@@ -51,9 +52,9 @@ def _block(layers: tuple[tuple[str, ...], ...]) -> Block:
 def _check_agreement(cfg: DerivedConfig, genotype: Genotype) -> None:
     """An option explicitly given must not contradict the genotype."""
     decided = {
-        "encoder_splits": [len(genotype.encoder[0])],
-        "decoder_splits": [len(genotype.decoder[0])],
-        "search_layers": [len(genotype.encoder), len(genotype.decoder)],
+        "encoder_splits": [genotype.encoder_splits],
+        "decoder_splits": [genotype.decoder_splits],
+        "search_layers": [genotype.encoder_block, genotype.decoder_block],
         "pooling": [genotype.pooling],
     }
     for name, values in decided.items():
@@ -65,16 +66,4 @@ def _check_agreement(cfg: DerivedConfig, genotype: Genotype) -> None:
                 )
 
 
-def _store_text(cfg: DerivedConfig, genotype: Genotype) -> None:
-    """Put the genotype's text where fairseq takes a checkpoint's options from.
-
-    fairseq hands models a merged copy of their options, and saves the original, which hangs in the
-    configuration that the copy names as its parent.
-    """
-    root = cfg._get_parent()
-    if root is not None and "model" in root:
-        with open_dict(root):
-            root.model.genotype = genotype.to_json()
-
-
-register_sizes("dartsformer", DERIVED_SIZES)
+register_sizes("dartsformer")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoder, FairseqIncrementalDecoder
 from torch import Tensor, nn
@@ -63,10 +64,14 @@ class _AlphaMixin(nn.Module):
 
     def _apply(self, fn, recurse: bool = True):
         """Move as usual, but never below float32: half precision would swallow alpha's steps."""
-        before = None if self.alpha is None else self.alpha.data
+        before = None if self.alpha is None else (self.alpha.data, self.alpha.grad)
         super()._apply(fn, recurse)
-        if before is not None and self.alpha.dtype.itemsize < before.dtype.itemsize:
-            self.alpha.data = before.to(self.alpha.device)
+        alpha = self.alpha
+        if alpha is not None and alpha.dtype.itemsize < torch.float32.itemsize:
+            data, grad = (None if t is None else t.to(alpha.device, torch.float32) for t in before)
+            alpha.grad = None
+            alpha.data = data
+            alpha.grad = grad
         return self
 
 

@@ -6,7 +6,7 @@ from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
 
 from ..operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
-from .architectures import SEARCH_SIZES, register_sizes
+from .architectures import register_sizes
 from .base import ReversibleTranslationModel
 from .checks import check_at_least, parse_operations
 from .config import SearchConfig
@@ -19,6 +19,8 @@ class DARTSformerSearchModel(ReversibleTranslationModel):
     ``encoder.alpha`` (`s × n × candidates`) and ``decoder.alpha`` (`s × (n - 1) × candidates`) are
     the architecture parameters; every other parameter is a weight.
     """
+
+    NAME = "dartsformer_search"
 
     @classmethod
     def build_model(cls, cfg: SearchConfig, task: FairseqTask) -> DARTSformerSearchModel:
@@ -50,4 +52,4 @@ class DARTSformerSearchModel(ReversibleTranslationModel):
         )
 
 
-register_sizes("dartsformer_search", SEARCH_SIZES)
+register_sizes("dartsformer_search")

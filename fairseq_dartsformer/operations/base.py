@@ -76,7 +76,7 @@ def masked(x: Tensor, padding_mask: Tensor | None) -> Tensor:
 
 
 def linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
-    """A linear map, initialised as in Vaswani et al.'s and fairseq's transformer."""
+    """A linear map with Glorot's uniform initialisation and no bias at first."""
     module = nn.Linear(in_features, out_features, bias)
     nn.init.xavier_uniform_(module.weight)
     if bias:

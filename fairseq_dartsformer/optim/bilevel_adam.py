@@ -61,7 +61,6 @@ class BilevelAdam(FairseqOptimizer):
             )
         self._optimizer = LevelAdam(
             [{"params": levels[level], "level": level, **options[level]} for level in LEVELS],
-            eps=cfg.adam_eps,
             fused=True,
         )
 
@@ -81,12 +80,15 @@ class BilevelAdam(FairseqOptimizer):
             WEIGHTS: {
                 "lr": lr,
                 "betas": _betas(cfg.adam_betas, "--adam-betas"),
+                "eps": cfg.adam_eps,
                 "weight_decay": cfg.weight_decay,
                 "decoupled_weight_decay": True,
             },
             ALPHA: {
                 "lr": cfg.arch_lr,
+                "fixed_lr": cfg.arch_lr,
                 "betas": _betas(cfg.arch_adam_betas, "--arch-adam-betas"),
+                "eps": cfg.adam_eps,
                 "weight_decay": cfg.arch_weight_decay,
                 "decoupled_weight_decay": False,
             },
@@ -102,9 +104,13 @@ class BilevelAdam(FairseqOptimizer):
         self.param_groups[0]["lr"] = lr
 
     def load_state_dict(self, state_dict, optimizer_overrides=None) -> None:
-        """Restore both levels' moments; the options are those of this run."""
+        """Restore both levels' moments; the options are those of this run.
+
+        The weights' learning rate is restored too, as some schedules carry it from step to step.
+        """
         super().load_state_dict(state_dict)
         options = self._options()
+        del options[WEIGHTS]["lr"]
         for group in self.param_groups:
             group.update(options[group["level"]])
         self.param_groups[0].update(optimizer_overrides or {})
@@ -128,6 +134,9 @@ class LevelAdam(torch.optim.Adam):
         if self.level not in LEVELS:
             raise InputError("--optimizer bilevel_adam needs --task translation_search")
         groups = self.param_groups
+        for group in groups:
+            # Schedules of torch's own drive every group.
+            group["lr"] = group.get("fixed_lr", group["lr"])
         self.param_groups = [group for group in groups if group["level"] == self.level]
         try:
             return super().step(closure)

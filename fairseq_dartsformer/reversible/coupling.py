@@ -96,7 +96,7 @@ class ReversibleStack(nn.Module):
     Args:
         layers: the layers from the bottom to the top.
         backprop: ``"reconstruct"`` stores the top output alone and backpropagates by Algorithm 1;
-            ``"store"`` is ordinary autograd. Both compute the same.
+            ``"store"`` is ordinary autograd. Both compute the same, up to rounding.
     """
 
     BACKPROPS = ("reconstruct", "store")

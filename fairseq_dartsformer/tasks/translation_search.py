@@ -49,7 +49,8 @@ class TranslationSearchConfig(TranslationConfig):
     )
     seed: int = II("common.seed")
     update_freq: List[int] = II("optimization.update_freq")
-    optimizer_name: str = II("optimizer._name")
+    # Commands that do not train have no optimizer.
+    optimizer_name: Optional[str] = II("oc.select:optimizer._name,null")
 
 
 @register_task("translation_search", dataclass=TranslationSearchConfig)
@@ -90,14 +91,18 @@ class TranslationSearchTask(TranslationTask):
 
     # -- data of the two levels
 
-    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
-        """Load a split; the training split with alpha's data beside the weights'.
+    def load_dataset(
+        self, split: str, epoch: int = 1, combine: bool | None = None, **kwargs
+    ) -> None:
+        """Load a split; for training, alpha's data beside the weights'.
+
+        Validation, also on the training split, says that it does not ``combine``.
 
         Raises:
             InputError: alpha's or the weights' data do not exist or are empty.
         """
-        super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
-        if split != self.cfg.train_subset:
+        super().load_dataset(split, epoch=epoch, combine=bool(combine), **kwargs)
+        if split != self.cfg.train_subset or combine is False:
             return
         train = self.datasets[split]
         if self.cfg.arch_subset is None:
@@ -120,6 +125,13 @@ class TranslationSearchTask(TranslationTask):
         with data_utils.numpy_seed(self.cfg.seed):
             order = np.random.permutation(sentences)
         return {ALPHA: np.sort(order[:count]), WEIGHTS: np.sort(order[count:])}
+
+    def _division(self) -> str:
+        """The options that decide which sentences are whose."""
+        if self.cfg.arch_subset is not None:
+            return f"--arch-subset {self.cfg.arch_subset}"
+        fraction = self.cfg.arch_fraction or DEFAULT_ARCH_FRACTION
+        return f"--arch-fraction {fraction:g} and --seed {self.cfg.seed}"
 
     def _load_arch_subset(self, epoch: int):
         name = self.cfg.arch_subset
@@ -210,6 +222,7 @@ class TranslationSearchTask(TranslationTask):
             epoch=epoch,
             buffer_size=data_buffer_size,
             reuse_dataloader=True,
+            division=self._division(),
             **arguments,
         )
         if not disable_iterator_cache:
