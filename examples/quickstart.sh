@@ -90,6 +90,7 @@ headline 1 "installation"
 bash "$here/install.sh" "${VENV:-$root/.venv}"
 PATH=$(cd "${VENV:-$root/.venv}/bin" && pwd):$PATH
 export PYTHONUNBUFFERED=1
+export OMP_WAIT_POLICY=passive # on a busy machine, threads that spin cost a factor of ten
 SECONDS=0 # the twenty minutes begin here
 
 headline 2 "text"

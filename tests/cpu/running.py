@@ -122,6 +122,8 @@ def _run(
     for stream in (sys.stdout, sys.stderr):
         with open(folder / stream.name.strip("<>"), "w") as file:
             os.dup2(file.fileno(), stream.fileno())
+    # Else the data loaders' workers would come from yet another server, and outlive a kill.
+    multiprocessing.set_start_method(None, force=True)
     sys.argv = [f"fairseq-{command}", *arguments]
     steps: list[Step] = []
     watch(steps if record else None, kill_after)

@@ -70,6 +70,7 @@ CASES = [
     (SEARCH, "--arch-adam-betas (0.9", "--arch-adam-betas is .*, it must be a pair"),
     (SEARCH, "--arch-lr=-1", "--arch-lr is -1.0, it must not be negative"),
     (SEARCH, "--arch-lr nan", "--arch-lr is nan"),
+    (SEARCH, "--adam-eps=-1", "--adam-eps is -1.0, it must not be negative"),
     (SEARCH, "--arch-weight-decay=-0.1", "--arch-weight-decay is -0.1, it must not be negative"),
     # -- checkpoints
     (DERIVED, "--restore-file {search}", "--restore-file.* holds a supernet: .*dartsformer-derive"),
