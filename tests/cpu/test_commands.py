@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from running import DERIVED, PLUGIN, SEARCH, start, train
 
 from fairseq_dartsformer.cli import average, derive
@@ -56,6 +57,25 @@ def test_from_search_to_translation(data, tmp_path):
         "interactive", [*common, *beam[:2], "--input", str(tmp_path / "input")], tmp_path / "alone"
     ).stdout
     assert hypotheses(interactive) == {0: hypotheses(generated)[7]}
+
+
+@pytest.mark.parametrize("task", ["translation", "translation_search"])
+def test_supernet_is_a_translation_model_too(data, tmp_path, task):
+    train(SEARCH, data, tmp_path, "--max-update", "2", "--disable-validation")
+    path = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
+    common = [str(data), "--user-dir", PLUGIN, "--path", path, "--cpu", "--task", task]
+    # All 300 sentences, in one batch, and not the two levels' batches of a search.
+    validated = run(
+        "validate",
+        [
+            *common,
+            *"--valid-subset train --batch-size 300 --required-batch-size-multiple 1".split(),
+        ],
+        tmp_path / "validate",
+    )
+    assert re.search(r"valid on 'train' subset .* bsz 300\b", validated.stderr + validated.stdout)
+    generated = run("generate", [*common, "--gen-subset", "valid"], tmp_path / "generate").stdout
+    assert "Generate valid with beam=5: BLEU4" in generated
 
 
 def hypotheses(output: str) -> dict[int, str]:

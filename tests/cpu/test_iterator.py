@@ -153,14 +153,31 @@ def test_unshuffled_epochs_keep_the_balance_of_alpha():
         assert max(counts) - min(counts) <= 1
 
 
-def test_refuses_to_resume_among_other_groups():
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 1}, "--update-freq = 2, now it is 1: .*--reset-dataloader"),
+        ({"update_freq": (2,)}, "--update-freq = 2, now it is 4: "),
+        ({"weights": 8}, "batches of weights = 7, now it is 8: "),
+        ({"alpha": 9}, "batches of alpha = 5, now it is 9: "),
+    ],
+)
+def test_resumes_among_other_groups_only_between_epochs(options, message):
     run = iterator(workers=2)
     next(updates(run))
-    for options in ({"workers": 1}, {"workers": 2, "update_freq": (2,)}):
-        with pytest.raises(InputError, match=r"--update-freq.* = 2.*--reset-dataloader"):
-            iterator(**options).load_state_dict(run.state_dict())
-    at_the_end = {**run.state_dict(), "epoch": 2, "iterations_in_epoch": 0}
-    iterator(workers=1).load_state_dict(at_the_end)
+    other = iterator(**{"workers": 2, **options})
+    with pytest.raises(InputError, match=message):
+        other.load_state_dict(run.state_dict())
+    other.load_state_dict({**run.state_dict(), "epoch": 2, "iterations_in_epoch": 0})
+    assert next(updates(other))[0] == 2
+
+
+def test_refuses_to_resume_on_other_data():
+    run = iterator(division="--arch-fraction 0.4 and --seed 1")
+    next(updates(run))
+    for state in (run.state_dict(), {**run.state_dict(), "iterations_in_epoch": 0}):
+        with pytest.raises(InputError, match=r"--arch-fraction 0.4 and --seed 1, .* --seed 2"):
+            iterator(division="--arch-fraction 0.4 and --seed 2").load_state_dict(state)
 
 
 @pytest.mark.parametrize(

@@ -96,3 +96,13 @@ def test_adam_of_each_level(data, tmp_path, precision):
     assert distance(steps, ALPHA, torch.optim.AdamW, **alpha) > 1e-5
     assert distance(steps, WEIGHTS, torch.optim.AdamW, **weights) < 1e-5
     assert distance(steps, WEIGHTS, torch.optim.Adam, **weights) > 1e-3
+
+
+def test_schedule_of_torch_leaves_the_rate_of_alpha(data, tmp_path):
+    """It drives all of the optimizer's groups, at the end of every epoch of 4 updates."""
+    schedule = "--lr-scheduler reduce_lr_on_plateau --lr-patience 0 --lr-threshold 9"
+    arguments = f"--max-update 16 --update-freq 5 {schedule} --lr-shrink 0.5".split()
+    steps = train(SEARCH, data, tmp_path, *arguments, record=True).steps[-8:]
+    assert [step.lr for step in steps] == [
+        [r, ARCH_LR] for r in (2.5e-3, 1.25e-3) for _ in range(4)
+    ]

@@ -1,11 +1,15 @@
 """Options that are called as fairseq's transformer calls them."""
 
+from functools import partial
+
 import pytest
 import torch
 from models import Task, batch, build_derived, build_search, pad, sentence, shift, step_by_step
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.genotype import BUILTIN
+from fairseq_dartsformer.operations.attention import CrossAttention
+from fairseq_dartsformer.operations.feed_forward import FeedForward
 
 GENOTYPE = BUILTIN["paper_fig4_approx"]
 
@@ -79,6 +83,41 @@ def test_half_precision_keeps_streams_and_alpha_in_float32(build):
     logits = model(**batch([5, 7]))[0]
     assert logits.dtype == torch.bfloat16 and streams == [torch.float32]
     torch.testing.assert_close(logits.float(), exact, rtol=0, atol=0.1)
+
+
+def test_alpha_stays_float32_with_its_gradient():
+    model = build_search()
+    model(**batch([3]))[0].sum().backward()
+    model = model.bfloat16()
+    assert model.encoder.alpha.dtype == model.encoder.alpha.grad.dtype == torch.float32
+    assert model.double().float().encoder.alpha.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("build", "name", "sizes"),
+    [
+        (build_search, "dartsformer_search", (256, 960, 8, 5120)),
+        (build_search, "dartsformer_search_tiny", (128, 120, 4, 640)),
+        (build_search, "dartsformer_search_small", (128, 240, 8, 1280)),
+        (build_search, "dartsformer_search_medium", (256, 480, 8, 2560)),
+        (partial(build_derived, GENOTYPE), "dartsformer", (256, 960, 8, 5120)),
+        (partial(build_derived, GENOTYPE), "dartsformer_small", (128, 240, 8, 1280)),
+        (partial(build_derived, GENOTYPE), "dartsformer_medium", (256, 480, 8, 2560)),
+        (partial(build_derived, GENOTYPE), "dartsformer_big", (512, 1824, 8, 9728)),
+    ],
+)
+def test_sizes_of_the_named_architectures(build, name, sizes):
+    """Also where only the name is given, as in a configuration file; a given option wins."""
+    open_sizes = dict.fromkeys(("embed_dim", "hidden_dim", "attention_heads", "ffn_dim"))
+    with torch.device("meta"):
+        model = build(_name=name, **open_sizes)
+        ffn = next(m for m in model.modules() if isinstance(m, FeedForward))
+        attention = next(m for m in model.modules() if isinstance(m, CrossAttention))
+        embedding = model.encoder.input.embedding
+        shapes = (*embedding.projection.weight.shape[::-1], attention.heads, ffn.fc1.out_features)
+        assert shapes == sizes
+        given = build(_name=name, **{**open_sizes, "embed_dim": 8})
+        assert given.encoder.input.embedding.projection.in_features == 8
 
 
 def test_alpha_is_one_tensor_a_stack():

@@ -14,6 +14,8 @@ from fairseq.file_io import PathManager
 from running import DERIVED, SEARCH, checkpoint, start, train, train_workers, training
 
 LAST = 30  # updates
+# A schedule that knows the rate from the optimizer alone, and lowers it after every epoch.
+HALVING = "--lr-scheduler reduce_lr_on_plateau --lr-patience 0 --lr-threshold 9 --lr-shrink 0.5"
 
 
 def bits(value: Any) -> Any:
@@ -43,8 +45,8 @@ def check_same_end(folder: Path, other: Path) -> None:
     ("options", "kills"),
     [
         # the updates after which it is killed; the checkpoint before is of the same epoch
-        ("--update-freq 2", [8]),
-        ("--update-freq 2 --num-workers 1 --disable-validation", [18]),
+        ("--update-freq 2 --num-workers 1 --disable-validation", [8]),
+        (f"--update-freq 2 {HALVING}", [18]),
         ("--update-freq 1,2 --grouped-shuffling --skip-remainder-batch", [8, 28]),
         ("--arch-subset test --batch-size 24 --backprop store", [17, 23]),
     ],
@@ -92,6 +94,33 @@ def test_half_precision(data, tmp_path, kind):
             assert (values["master"] - before.state[level]["master"]).abs().max() < 1e-3
     assert saved["last_optimizer_state"]["loss_scale"] == 128
     assert after[-1].loss < before.loss + 0.5
+
+
+@pytest.mark.parametrize("precision", ["", "--amp"])
+def test_options_are_those_of_the_resumed_run(data, tmp_path, precision):
+    train(SEARCH, data, tmp_path, "--max-update", "4", *precision.split())
+    given = "--arch-lr 0.5 --arch-weight-decay 0.25 --adam-eps 1e-5".split()
+    train(SEARCH, data, tmp_path, "--max-update", "6", *given, *precision.split())
+    weights, alpha = checkpoint(tmp_path)["last_optimizer_state"]["param_groups"]
+    assert (alpha["lr"], alpha["weight_decay"], alpha["eps"]) == (0.5, 0.25, 1e-5)
+    assert (weights["weight_decay"], weights["eps"]) == (0, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--seed 7", "began with --arch-fraction 0.444444 and --seed 1"),
+        ("--arch-fraction 0.5", "now there are --arch-fraction 0.5 and --seed 1"),
+        ("--arch-subset valid", "now there are --arch-subset valid"),
+        ("--update-freq 2", "workers × --update-freq = 1, now it is 2"),
+        ("--batch-size 32", "batches of weights = "),
+    ],
+)
+def test_other_data_within_an_epoch_are_refused(data, tmp_path, options, message):
+    train(SEARCH, data, tmp_path, "--max-update", "4")
+    command = training(SEARCH, data, tmp_path, "--max-update", "6", *options.split())
+    run = start("train", command, tmp_path / "again").wait()
+    assert run.status == 1 and message in run.stderr
 
 
 def test_kill_while_copying_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
