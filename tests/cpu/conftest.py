@@ -2,9 +2,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 from running import prepare_data, start_server
 
 warnings.filterwarnings("ignore", message=".*pin_memory.*")
+
+torch.set_num_threads(1)  # the tensors are small
 
 
 @pytest.fixture(scope="session")
