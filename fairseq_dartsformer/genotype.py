@@ -9,10 +9,10 @@ from typing import Any
 
 from .errors import InputError
 from .operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
+from .reversible import POOLINGS
 
 VERSION = 1
 FAMILY = "dartsformer"
-POOLINGS = ("max", "avg")
 FIXED_OPERATION = "cross_attention"  # of every decoder layer's last split, which is not searched
 
 Block = tuple[tuple[str, ...], ...]
@@ -41,7 +41,7 @@ class Genotype:
             raise InputError(f"version is {shown(self.version)}: expected {VERSION}")
         if self.family != FAMILY:
             raise InputError(f"family is {shown(self.family)}: expected {FAMILY!r}")
-        if self.pooling not in POOLINGS:
+        if self.pooling not in list(POOLINGS):
             raise InputError(f"pooling is {shown(self.pooling)}: expected 'max' or 'avg'")
         object.__setattr__(self, "encoder", _block(self.encoder, "encoder", ENCODER_OPERATIONS))
         object.__setattr__(self, "decoder", _block(self.decoder, "decoder", DECODER_OPERATIONS))

@@ -13,7 +13,7 @@ from ..search_space import new_alpha
 from .architectures import fill_sizes
 from .checks import check_sizes
 from .config import SizeConfig
-from .embedding import FactorizedEmbedding
+from .embedding import FactorizedEmbedding, StackInput
 from .stacks import Block, DARTSformerDecoder, DARTSformerEncoder, build_stack
 
 
@@ -64,14 +64,18 @@ class ReversibleTranslationModel(FairseqEncoderDecoderModel):
             DARTSformerEncoder(
                 cfg,
                 source,
-                encoder_embedding,
+                StackInput(
+                    cfg, encoder_embedding, cfg.max_source_positions, cfg.encoder_learned_pos
+                ),
                 build_stack(cfg, encoder_block, cfg.encoder_layers, pooling, causal=False),
                 encoder_alpha,
             ),
             DARTSformerDecoder(
                 cfg,
                 target,
-                decoder_embedding,
+                StackInput(
+                    cfg, decoder_embedding, cfg.max_target_positions, cfg.decoder_learned_pos
+                ),
                 build_stack(cfg, decoder_block, cfg.decoder_layers, pooling, causal=True),
                 decoder_alpha,
             ),

@@ -15,7 +15,7 @@ from ..operations.base import linear
 from ..reversible import ReversibleLayer, ReversibleStack
 from ..search_space import mixing_weights
 from .config import SizeConfig
-from .embedding import FactorizedEmbedding, StackInput
+from .embedding import StackInput
 
 # A block: for each of its layers, for each split, the names of the split's operations: the
 # candidates of a search node, or the one operation of a fixed split.
@@ -53,17 +53,44 @@ def build_stack(
     )
 
 
-class _AlphaMixin(nn.Module):
-    """Holds a stack's alpha, ``None`` in a derived model, and keeps it in float32 at least."""
+class _Side(nn.Module):
+    """What encoder and decoder share; a mixin in front of fairseq's class.
 
-    alpha: nn.Parameter | None
+    Args:
+        cfg: the model's options.
+        dictionary: the side's symbols.
+        stack_input: embeds them.
+        stack: the reversible layers.
+        alpha: `s × searched splits × candidates` of a supernet, ``None`` of a derived model.
+    """
 
-    def mixing_weights(self) -> Tensor | None:
-        """`s × nodes × candidates`, or ``None``."""
-        return None if self.alpha is None else mixing_weights(self.alpha)
+    def __init__(
+        self,
+        cfg: SizeConfig,
+        dictionary: Dictionary,
+        stack_input: StackInput,
+        stack: ReversibleStack,
+        alpha: nn.Parameter | None,
+    ):
+        super().__init__(dictionary)
+        # First of the model's parameters: the buffer in which `legacy_ddp` sums gradients takes its
+        # dtype from the first, and alpha's float32 keeps them from being rounded.
+        self.register_parameter("alpha", alpha)
+        self.input = stack_input
+        self.stack = stack
+        self.layer_norm = nn.LayerNorm(cfg.hidden_dim)
+
+    def run_stack(self, x: Tensor, context: Context, **state: Any) -> Tensor:
+        """The stack and its closing norm upon `T × B × d`, in the dtype of the weights."""
+        weights = None if self.alpha is None else mixing_weights(self.alpha)
+        x = self.stack(x, weights, context, **state)
+        return self.layer_norm(x.to(self.layer_norm.weight.dtype))
+
+    def max_positions(self) -> int:
+        return self.input.max_positions
 
     def _apply(self, fn, recurse: bool = True):
-        """Move as usual, but never below float32: half precision would swallow alpha's steps."""
+        """Move as usual, but alpha never below float32: half would swallow its steps."""
         before = None if self.alpha is None else (self.alpha.data, self.alpha.grad)
         super()._apply(fn, recurse)
         alpha = self.alpha
@@ -75,30 +102,8 @@ class _AlphaMixin(nn.Module):
         return self
 
 
-class DARTSformerEncoder(_AlphaMixin, FairseqEncoder):
-    """Reversible encoder.
-
-    Args:
-        cfg: the model's options.
-        dictionary: source symbols.
-        embedding: source embedding.
-        stack: the reversible layers.
-        alpha: `s × n × candidates` of a supernet, ``None`` of a derived model.
-    """
-
-    def __init__(
-        self,
-        cfg: SizeConfig,
-        dictionary: Dictionary,
-        embedding: FactorizedEmbedding,
-        stack: ReversibleStack,
-        alpha: nn.Parameter | None = None,
-    ):
-        super().__init__(dictionary)
-        self.register_parameter("alpha", alpha)
-        self.input = StackInput(cfg, embedding, cfg.max_source_positions, cfg.encoder_learned_pos)
-        self.stack = stack
-        self.layer_norm = nn.LayerNorm(cfg.hidden_dim)
+class DARTSformerEncoder(_Side, FairseqEncoder):
+    """Reversible encoder; arguments as :class:`_Side`."""
 
     def forward(
         self, src_tokens: Tensor, src_lengths: Tensor | None = None, **unused: Any
@@ -110,8 +115,7 @@ class DARTSformerEncoder(_AlphaMixin, FairseqEncoder):
             [bool `B × S`] (empty without padding), and entries that generation asks for.
         """
         x, padding_mask = self.input(src_tokens)
-        x = self.stack(x, self.mixing_weights(), Context(padding_mask=padding_mask))
-        x = self.layer_norm(x.to(self.layer_norm.weight.dtype))
+        x = self.run_stack(x, Context(padding_mask=padding_mask))
         return {
             "encoder_out": [x],
             "encoder_padding_mask": [] if padding_mask is None else [padding_mask],
@@ -131,38 +135,27 @@ class DARTSformerEncoder(_AlphaMixin, FairseqEncoder):
             for name, tensors in encoder_out.items()
         }
 
-    def max_positions(self) -> int:
-        return self.input.max_positions
 
+class DARTSformerDecoder(_Side, FairseqIncrementalDecoder):
+    """Reversible decoder; arguments as :class:`_Side`.
 
-class DARTSformerDecoder(_AlphaMixin, FairseqIncrementalDecoder):
-    """Reversible decoder; the output goes from d back to e, then through the embedding.
-
-    Args:
-        cfg: the model's options.
-        dictionary: target symbols.
-        embedding: target embedding, tied to the output under fairseq's sharing options.
-        stack: the reversible layers.
-        alpha: `s × (n - 1) × candidates` of a supernet, ``None`` of a derived model.
+    The output goes from d back to e, then through the embedding, tied under fairseq's sharing
+    options.
     """
 
     def __init__(
         self,
         cfg: SizeConfig,
         dictionary: Dictionary,
-        embedding: FactorizedEmbedding,
+        stack_input: StackInput,
         stack: ReversibleStack,
-        alpha: nn.Parameter | None = None,
+        alpha: nn.Parameter | None,
     ):
-        super().__init__(dictionary)
-        self.register_parameter("alpha", alpha)
-        self.input = StackInput(cfg, embedding, cfg.max_target_positions, cfg.decoder_learned_pos)
-        self.stack = stack
-        self.layer_norm = nn.LayerNorm(cfg.hidden_dim)
+        super().__init__(cfg, dictionary, stack_input, stack, alpha)
         self.project_out = linear(cfg.hidden_dim, cfg.embed_dim, bias=False)
         self.output_projection = nn.Linear(cfg.embed_dim, len(dictionary), bias=False)
         if cfg.share_decoder_input_output_embed or cfg.share_all_embeddings:
-            self.output_projection.weight = embedding.tokens.weight
+            self.output_projection.weight = stack_input.embedding.tokens.weight
         else:
             nn.init.normal_(self.output_projection.weight, std=cfg.embed_dim**-0.5)
 
@@ -204,13 +197,9 @@ class DARTSformerDecoder(_AlphaMixin, FairseqIncrementalDecoder):
             padding_mask=padding_mask,
         )
         state = {} if incremental_state is None else {"incremental_state": incremental_state}
-        x = self.stack(x, self.mixing_weights(), context, **state)
-        x = self.layer_norm(x.to(self.layer_norm.weight.dtype))
+        x = self.run_stack(x, context, **state)
         return x.transpose(0, 1), {"attn": [None], "inner_states": []}
 
     def output_layer(self, features: Tensor, **unused: Any) -> Tensor:
         """Features `B × T × d` to logits `B × T × V`."""
         return self.output_projection(self.project_out(features))
-
-    def max_positions(self) -> int:
-        return self.input.max_positions
