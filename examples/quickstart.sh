@@ -44,7 +44,6 @@ train() {
   local folder=$1 status=0
   [[ -e $folder/done ]] && return
   mkdir -p "$folder"
-  mend "$folder"
   fairseq-train "$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang" \
     --save-dir "$folder" --tensorboard-logdir "$folder/tensorboard" --seed 1 --num-workers 0 \
     --no-epoch-checkpoints --keep-interval-updates 1 --log-format simple --log-interval 50 \
@@ -73,17 +72,6 @@ count() {
     [[ $line == H-* ]] && ((++sentences % 100 == 0)) && echo "   $sentences sentences"
   done
   echo "   $sentences sentences"
-}
-
-# mend FOLDER: fairseq copies its newest checkpoint to the names it keeps; a copy that was cut
-# short by an interruption is copied again.
-mend() {
-  local name newest
-  newest=$(find "$1" -name 'checkpoint_*_*.pt' | sort -V | tail -n 1)
-  for name in last best; do
-    [[ ! $newest || ! -e $1/checkpoint_$name.pt ]] || python -m zipfile -t "$1/checkpoint_$name.pt" >/dev/null 2>&1 ||
-      cp "$newest" "$1/checkpoint_$name.pt"
-  done
 }
 
 headline 1 "installation"

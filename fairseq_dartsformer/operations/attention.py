@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from fairseq.incremental_decoding_utils import with_incremental_state
 from fairseq.modules import FairseqDropout
-from torch import Tensor, nn
+from torch import Tensor
 
-from .base import Context, OperationConfig, append, linear
+from .base import Context, Incremental, OperationConfig, append, linear
 
 
-class _Attention(nn.Module):
+class _Attention(Incremental):
     """Queries from `T × B × C`; heads, scaled dot products and the output projection.
 
     ``scaled_dot_product_attention`` computes in the dtype of its input; fairseq's own attention
@@ -56,7 +55,6 @@ class _Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).permute(1, 2, 0, 3)
 
 
-@with_incremental_state
 class SelfAttention(_Attention):
     """Attention of the sequence to itself; causal in the decoder."""
 
@@ -65,11 +63,12 @@ class SelfAttention(_Attention):
         self.causal = cfg.causal
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape; reads ``context.padding_mask``."""
         k, v = self.k_proj(x), self.v_proj(x)
         if incremental_state is not None:
-            saved = self.get_incremental_state(incremental_state, "kv") or {}
-            k, v = append(saved.get("k"), k), append(saved.get("v"), v)
-            self.set_incremental_state(incremental_state, "kv", {"k": k, "v": v})
+            kept = self.recall(incremental_state)
+            k, v = append(kept.get("k"), k), append(kept.get("v"), v)
+            self.keep(incremental_state, k=k, v=v)
             return self.attend(x, k, v)
         if context.padding_mask is None:
             return self.attend(x, k, v, causal=self.causal)
@@ -87,14 +86,7 @@ class SelfAttention(_Attention):
             )
         return mask
 
-    def reorder_incremental_state(self, incremental_state, new_order: Tensor) -> None:
-        saved = self.get_incremental_state(incremental_state, "kv")
-        if saved is not None:
-            saved = {name: t.index_select(1, new_order) for name, t in saved.items()}
-            self.set_incremental_state(incremental_state, "kv", saved)
 
-
-@with_incremental_state
 class CrossAttention(_Attention):
     """Attention to the whole encoder output, `S × B × d`; the decoder's alone."""
 
@@ -102,6 +94,7 @@ class CrossAttention(_Attention):
         super().__init__(cfg, kv_dim=cfg.encoder_dim)
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape; reads ``context.encoder_out`` and its mask."""
         mask = context.encoder_padding_mask
         if mask is not None:
             mask = ~mask[:, None, None, :]
@@ -109,19 +102,17 @@ class CrossAttention(_Attention):
 
     def _keys_and_values(self, context: Context, incremental_state) -> tuple[Tensor, Tensor]:
         """Project the encoder output, once a sentence."""
-        if incremental_state is not None:
-            saved = self.get_incremental_state(incremental_state, "kv")
-            if saved is not None:
-                return saved["k"], saved["v"]
+        kept = {} if incremental_state is None else self.recall(incremental_state)
+        if kept:
+            return kept["k"], kept["v"]
         encoder_out = context.encoder_out.to(self.k_proj.weight.dtype)
         k, v = self.k_proj(encoder_out), self.v_proj(encoder_out)
         if incremental_state is not None:
-            self.set_incremental_state(incremental_state, "kv", {"k": k, "v": v})
+            self.keep(incremental_state, k=k, v=v)
         return k, v
 
     def reorder_incremental_state(self, incremental_state, new_order: Tensor) -> None:
         """Follow a batch that shrinks; the beams of one sentence share one encoder output."""
-        saved = self.get_incremental_state(incremental_state, "kv")
-        if saved is not None and saved["k"].size(1) != new_order.size(0):
-            saved = {name: t.index_select(1, new_order) for name, t in saved.items()}
-            self.set_incremental_state(incremental_state, "kv", saved)
+        kept = self.recall(incremental_state)
+        if kept and kept["k"].size(1) != new_order.size(0):
+            super().reorder_incremental_state(incremental_state, new_order)

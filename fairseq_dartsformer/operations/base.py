@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from fairseq.incremental_decoding_utils import with_incremental_state
 from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 
@@ -66,6 +67,26 @@ class PostNorm(nn.Module):
         x = x.to(self.layer_norm.weight.dtype)
         out = self.operation(x, context, incremental_state)
         return self.layer_norm(x + self.dropout(out))
+
+
+@with_incremental_state
+class Incremental(nn.Module):
+    """An operation that keeps tensors `T × B × C` from step to step of decoding."""
+
+    def recall(self, incremental_state) -> dict[str, Tensor]:
+        """What was kept; nothing at the first step."""
+        return self.get_incremental_state(incremental_state, "kept") or {}
+
+    def keep(self, incremental_state, **tensors: Tensor) -> None:
+        """Keep ``tensors`` in place of what was kept."""
+        self.set_incremental_state(incremental_state, "kept", tensors)
+
+    def reorder_incremental_state(self, incremental_state, new_order: Tensor) -> None:
+        """Follow the beams: sentence i of the batch goes on from ``new_order[i]``."""
+        kept = self.recall(incremental_state)
+        if kept:
+            reordered = {name: t.index_select(1, new_order) for name, t in kept.items()}
+            self.keep(incremental_state, **reordered)
 
 
 def masked(x: Tensor, padding_mask: Tensor | None) -> Tensor:

@@ -6,16 +6,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fairseq.incremental_decoding_utils import with_incremental_state
 from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .base import Context, OperationConfig, append, linear, masked
+from .base import Context, Incremental, OperationConfig, append, linear, masked
 
 
-@with_incremental_state
-class _Convolution(nn.Module):
+class _Convolution(Incremental):
     """Padding of a convolution over time, and its memory while decoding step by step."""
 
     def __init__(self, cfg: OperationConfig, kernel_size: int):
@@ -35,18 +33,11 @@ class _Convolution(nn.Module):
         x = masked(x, context.padding_mask)
         left, right = self.left, self.kernel_size - 1 - self.left
         if incremental_state is not None:
-            saved = self.get_incremental_state(incremental_state, "input") or {}
             steps = len(x)
-            x = append(saved.get("input"), x, steps + left)
-            self.set_incremental_state(incremental_state, "input", {"input": x})
+            x = append(self.recall(incremental_state).get("x"), x, steps + left)
+            self.keep(incremental_state, x=x)
             left -= len(x) - steps
         return F.pad(x, (0, 0, 0, 0, left, right))
-
-    def reorder_incremental_state(self, incremental_state, new_order: Tensor) -> None:
-        saved = self.get_incremental_state(incremental_state, "input")
-        if saved is not None:
-            saved = {"input": saved["input"].index_select(1, new_order)}
-            self.set_incremental_state(incremental_state, "input", saved)
 
 
 class StandardConv(_Convolution):
@@ -61,6 +52,7 @@ class StandardConv(_Convolution):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape; reads ``context.padding_mask``."""
         windows = self.windows(x, context, incremental_state)
         return torch.conv_tbc(windows, self.weight, self.bias, 0)
 
@@ -81,6 +73,7 @@ class DynamicConv(_Convolution):
         self.weight_dropout = FairseqDropout(cfg.weight_dropout, module_name=type(self).__name__)
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape; reads ``context.padding_mask``."""
         x = F.glu(self.in_proj(x), dim=-1)
         kernels = self.kernel_proj(x).unflatten(-1, (self.heads, self.kernel_size))
         kernels = self.weight_dropout(kernels.softmax(dim=-1))

@@ -19,6 +19,7 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape."""
         return self.fc2(self.activation_dropout(F.relu(self.fc1(x))))
 
 
@@ -30,4 +31,5 @@ class GatedLinearUnit(nn.Module):
         self.linear = linear(cfg.channels, 2 * cfg.channels)
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape."""
         return F.glu(self.linear(x), dim=-1)

@@ -13,6 +13,7 @@ class Zero(nn.Module):
         super().__init__()
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape."""
         return torch.zeros_like(x)
 
 
@@ -23,4 +24,5 @@ class Identity(nn.Module):
         super().__init__()
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape."""
         return x
