@@ -1,8 +1,8 @@
 """Backpropagation with reconstruction (Algorithm 1), one branch at a time.
 
 A chain of autograd functions, one a layer, in which only the last keeps anything: the top output.
-Beside the stream each function hands two more tensors upwards, of which only the gradients matter:
-through them its backward pass hands the reconstructed input down.
+Beside the stream each function hands its low part and an empty token upwards; as the gradients of
+these two its backward pass hands the reconstructed input down.
 
     x ── Layer 1 ── Layer 2 ── … ── Top ── y          forward: the stream
     dX, X ←─ dY, Y ←── dY, Y ←─ … ←── (Y) ←─ dY       backward: gradient and reconstruction
