@@ -5,8 +5,7 @@ usage: python examples/alpha_history.py CHECKPOINT ... > alpha.tsv
 
 import argparse
 
-from fairseq_dartsformer.cli.derive import alphas_of
-from fairseq_dartsformer.compat import load_checkpoint
+from fairseq_dartsformer.search_result import read_search_result
 
 
 def main() -> None:
@@ -15,7 +14,7 @@ def main() -> None:
     parser.add_argument("checkpoints", nargs="+", help="in the order of their updates")
     print("updates", "stack", "layer", "split", "operation", "weight", sep="\t")
     for path in parser.parse_args().checkpoints:
-        result = alphas_of(load_checkpoint(path), path)
+        result = read_search_result(path)
         for stack, layer, split in result.nodes():
             for operation, weight in result.ranked(stack, layer, split):
                 node = (stack, layer + 1, split + 1)

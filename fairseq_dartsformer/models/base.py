@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from fairseq.models import FairseqEncoderDecoderModel
 from fairseq.tasks import FairseqTask
+from omegaconf import DictConfig
 from torch import Tensor
 
 from ..errors import InputError
@@ -80,6 +81,19 @@ class ReversibleTranslationModel(FairseqEncoderDecoderModel):
                 decoder_alpha,
             ),
         )
+
+    def prepare_for_inference_(self, cfg: DictConfig) -> None:
+        """Prepare for generation, as fairseq does.
+
+        Raises:
+            InputError: alignments are asked for.
+        """
+        if cfg.generation.print_alignment:
+            raise InputError(
+                f"--print-alignment is {cfg.generation.print_alignment}, it must be left out: "
+                f"{self.NAME} computes no attention weights to align by"
+            )
+        super().prepare_for_inference_(cfg)
 
     def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, **kwargs):
         """Load as fairseq does, and say in one line what does not fit.

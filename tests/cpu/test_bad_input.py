@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import DERIVED, SEARCH, TIMEOUT, start, train, training
+from running import DERIVED, PLUGIN, SEARCH, TIMEOUT, start, train, training
 
 ENCODER = "conv_3, conv_5, conv_7, conv_11, dynamic_conv_3, "
 SUPERNET = ["--arch", "dartsformer_search"]
@@ -150,6 +150,13 @@ def test_bad_checkpoint_is_not_written_over(data, checkpoints, tmp_path, keep):
     assert run.status == 1
     check_line(run.stderr, f"checkpoint {last} is damaged, truncated, or not fairseq's: ")
     assert files(last.parent) == before
+
+
+def test_no_alignment(data, checkpoints, tmp_path):
+    options = ["--path", str(checkpoints["derived"]), "--print-alignment", "--cpu"]
+    run = start("generate", [str(data), "--user-dir", PLUGIN, *options], tmp_path).wait()
+    assert run.status == 1
+    check_line(run.stderr.splitlines()[-1], "--print-alignment is hard, it must be left out")
 
 
 @pytest.mark.parametrize("case", [CASES[0], CASES[24], CASES[-1]], ids=lambda case: case[1])

@@ -13,6 +13,7 @@ from fairseq_dartsformer.cli import derive as command
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.genotype import Genotype
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
+from fairseq_dartsformer.search_result import derive, search_result
 
 
 def search_state(seed=0, layers=2, splits=2, decoder_splits=None, pooling="max", **model):
@@ -71,7 +72,7 @@ def failure(monkeypatch, capsys, *arguments) -> str:
 
 
 def derived(state, exclude=()):
-    return command.derive(command.alphas_of(state, "c.pt"), exclude)
+    return derive(search_result(state, "c.pt"), exclude)
 
 
 @pytest.mark.parametrize("pooling", ["max", "avg"])
@@ -125,7 +126,7 @@ def test_report_has_weights_margin_and_entropy():
     state = search_state(encoder_operations="ffn,glu,zero", decoder_operations="ffn,glu")
     state["model"]["encoder.alpha"][:] = torch.tensor([0.5, 0.2, 0.3]).log()
     state["model"]["decoder.alpha"].zero_()
-    result = command.alphas_of(state, "c.pt")
+    result = search_result(state, "c.pt")
     lines = command.report(result).splitlines()
     nats = -sum(p * math.log(p) for p in (0.5, 0.2, 0.3))
     assert lines[:5] == [

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from models import build_derived, build_search
 from torch import nn
 
-from fairseq_dartsformer.cli.derive import SearchResult, derive
 from fairseq_dartsformer.operations import (
     DECODER_OPERATIONS,
     ENCODER_OPERATIONS,
@@ -16,6 +15,7 @@ from fairseq_dartsformer.operations import (
     build_operation,
 )
 from fairseq_dartsformer.operations.convolution import dynamic_convolution
+from fairseq_dartsformer.search_result import SearchResult, derive
 
 PAPER = {  # Section 2.5
     *(f"conv_{k}" for k in (3, 5, 7, 11)),
