@@ -4,7 +4,7 @@ Importing the package registers everything that ``--user-dir`` users name, mends
 :mod:`.compat` says so, and has bad input reported in one line.
 """
 
-from . import compat, errors, models, optim, tasks  # noqa: F401
+from . import compat, criterions, errors, models, optim, tasks  # noqa: F401
 
 errors.install_excepthook()
 compat.apply()

@@ -176,7 +176,7 @@ class DARTSformerDecoder(_Side, FairseqIncrementalDecoder):
             features_only: skip the output layer.
 
         Returns:
-            Logits `B × T × V` (features `B × T × d`), and fairseq's dictionary of extras.
+            Logits `B × T × V` (features `B × T × e`), and fairseq's dictionary of extras.
         """
         x, extra = self.extract_features(prev_output_tokens, encoder_out, incremental_state)
         return (x if features_only else self.output_layer(x)), extra
@@ -188,7 +188,7 @@ class DARTSformerDecoder(_Side, FairseqIncrementalDecoder):
         incremental_state: dict[str, dict[str, Tensor | None]] | None = None,
         **unused: Any,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Features `B × T × d` before the output layer; arguments as `forward`."""
+        """Features `B × T × e` before the output layer; arguments as `forward`."""
         x, padding_mask = self.input(prev_output_tokens, incremental_state)
         masks = encoder_out["encoder_padding_mask"]
         context = Context(
@@ -198,8 +198,8 @@ class DARTSformerDecoder(_Side, FairseqIncrementalDecoder):
         )
         state = {} if incremental_state is None else {"incremental_state": incremental_state}
         x = self.run_stack(x, context, **state)
-        return x.transpose(0, 1), {"attn": [None], "inner_states": []}
+        return self.project_out(x.transpose(0, 1)), {"attn": [None], "inner_states": []}
 
     def output_layer(self, features: Tensor, **unused: Any) -> Tensor:
-        """Features `B × T × d` to logits `B × T × V`."""
-        return self.output_projection(self.project_out(features))
+        """Features `B × T × e` to logits `B × T × V`."""
+        return self.output_projection(features)

@@ -12,6 +12,7 @@ from fairseq_dartsformer.levels import ALPHA, WEIGHTS
 
 UPDATES = 24
 OVERFLOWING = f"--fp16-init-scale {2**40}"
+CHUNKED = "--criterion chunked_label_smoothed_cross_entropy"
 
 
 def applied(steps: list[Step]) -> list[Step]:
@@ -37,6 +38,8 @@ def applied(steps: list[Step]) -> list[Step]:
         (f"--fp16 --fp16-no-flatten-grads {OVERFLOWING} --update-freq 2", torch.float16),
         ("--bf16", torch.bfloat16),
         ("--amp", torch.float32),
+        (f"--fp16 {CHUNKED} {OVERFLOWING}", torch.float16),
+        (f"--amp {CHUNKED}", torch.float32),
     ],
 )
 def test_training(data, tmp_path, kind, options, dtype):

@@ -37,3 +37,16 @@ def test_two_workers_reach_what_one_does(alone, data, tmp_path, backend):
         start, end = steps[0].state[level]["value"], steps[-1].state[level]["value"]
         assert (end - start).abs().max() > 1e-2
         assert (one[-1].state[level]["value"] - end).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+def test_chunked_criterion(alone, data, tmp_path, backend):
+    """Its gradients of the untied output layer reach all workers, too."""
+    update_freq, steps = alone
+    options = [*OPTIONS, str(update_freq), "--ddp-backend", backend]
+    chunked = ["--criterion", "chunked_label_smoothed_cross_entropy"]
+    workers = train_workers(SEARCH, data, tmp_path, *options, *chunked, record=True)
+    for level in LEVELS:
+        one, two = (worker.steps[-1].state[level]["value"] for worker in workers)
+        assert torch.equal(one, two)
+        assert (one - steps[-1].state[level]["value"]).abs().max() < 1e-4

@@ -1,0 +1,135 @@
+"""Cross entropy of a linear output layer, without tokens × vocabulary in memory.
+
+Label smoothing needs no softmax of its own. With `z = W x + b` and `lse = log sum_v exp(z_v)`
+
+    nll = lse - z_y        sum_v -log p_v = V lse - sum_v z_v = V (nll + z_y) - sum_v z_v
+
+so the smoothed loss is the plain one, computed chunk by chunk, and two sums that are linear in x.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK = 2**23  # logits at a time: 32 MiB of float32, of which a matrix product is at full speed
+# Gradients in half precision are held times this, lest small probabilities become zero: few of a
+# chunk's sums reach 1/16 of what half precision can hold.
+HALF_SCALE = 16.0
+
+
+def smoothed_cross_entropy(
+    x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """The losses that fairseq calls ``loss`` and ``nll_loss``, summed over the tokens.
+
+    Args:
+        x: features `N × e`.
+        weight: `V × e`.
+        bias: `V` or ``None``.
+        target: `N`, without padding.
+        smoothing: fairseq's epsilon, which falls upon the V - 1 wrong symbols (torch's falls upon
+            all V, and is larger by `V / (V - 1)` for the same loss).
+
+    Returns:
+        Scalars of at least float32, in nats; gradients flow through the first alone.
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        x = x.to(torch.get_autocast_dtype(x.device.type))
+    nll = nll_sum(x, weight, bias, target)
+    if smoothing == 0:
+        return nll, nll.detach()
+    vocabulary = len(weight)
+    share = smoothing / (vocabulary - 1)
+    with torch.autocast(x.device.type, enabled=False):
+        wide = torch.promote_types(x.dtype, torch.float32)
+        target_logits = (x.to(wide) * F.embedding(target, weight)).sum()
+        logits = x.sum(0, dtype=wide) @ weight.sum(0, dtype=wide)
+        if bias is not None:
+            target_logits = target_logits + bias[target].sum(dtype=wide)
+            logits = logits + len(x) * bias.sum(dtype=wide)
+    # (1 - smoothing - share) nll + share (V (nll + target_logits) - logits)
+    loss = nll + share * ((vocabulary * target_logits) - logits)
+    return loss, nll.detach()
+
+
+def nll_sum(x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor) -> Tensor:
+    """The sum of `-log p(target)`; arguments as :func:`smoothed_cross_entropy`.
+
+    torch's own function serves where there is one, but not in half precision: it would return the
+    sum in half, which is too small for it.
+    """
+    rows = max(1, CHUNK // len(weight))
+    if x.dtype.itemsize < torch.float32.itemsize or not hasattr(F, "linear_cross_entropy"):
+        return _NLLSum.apply(x, weight, bias, target, rows, torch.is_grad_enabled())
+    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=rows, chunking_method=None)
+    return F.linear_cross_entropy(
+        x, weight, target, linear_bias=bias, reduction="sum", options=options
+    )
+
+
+@torch.no_grad()
+def count_correct(x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor) -> Tensor:
+    """How often the likeliest symbol is the target."""
+    rows = max(1, CHUNK // len(weight))
+    chunks = zip(x.split(rows), target.split(rows), strict=True)
+    return sum(F.linear(x, weight, bias).argmax(-1).eq(t).sum() for x, t in chunks)
+
+
+class _NLLSum(torch.autograd.Function):
+    """Gradients are computed while the logits are there, and scaled when the loss's is known."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        rows: int,
+        grad: bool,
+    ) -> Tensor:
+        wide = torch.promote_types(x.dtype, torch.float32)
+        scale = HALF_SCALE if x.dtype != wide else 1.0
+        ctx.dtypes = [None if t is None else t.dtype for t in (x, weight, bias)]
+        ctx.grads = [
+            torch.zeros_like(t, dtype=wide) if grad and need else None
+            for t, need in zip((x, weight, bias), ctx.needs_input_grad, strict=False)
+        ]
+        grad_x, grad_weight, grad_bias = ctx.grads
+        weight = weight.to(x.dtype)
+        bias = None if bias is None else bias.to(x.dtype)
+        total = x.new_zeros((), dtype=wide)
+        for start in range(0, len(x), rows):
+            chunk, wanted = x[start : start + rows], target[start : start + rows, None]
+            logits = F.linear(chunk, weight, bias).to(wide)
+            log_sum = logits.logsumexp(-1, keepdim=True)
+            total += (log_sum - logits.gather(1, wanted)).sum()
+            if all(g is None for g in ctx.grads):
+                continue
+            grad_logits = logits.sub_(log_sum).exp_()
+            grad_logits.scatter_add_(1, wanted, -torch.ones_like(log_sum))
+            if grad_bias is not None:
+                grad_bias += grad_logits.sum(0)
+            grad_logits = grad_logits.mul_(scale).to(x.dtype)
+            if grad_x is not None:
+                grad_x[start : start + rows] = grad_logits @ weight
+            if grad_weight is not None:
+                grad_weight += grad_logits.t() @ chunk
+        for g in (grad_x, grad_weight):
+            if g is not None:
+                g /= scale
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grads = (
+            None if g is None else (g * grad).to(dtype)
+            for g, dtype in zip(ctx.grads, ctx.dtypes, strict=True)
+        )
+        return (*grads, None, None, None)

@@ -1,0 +1,203 @@
+"""The chunked criterion is fairseq's `label_smoothed_cross_entropy`, without the logits."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
+from fairseq.models.transformer import TransformerConfig, TransformerModel
+from memory import peak_memory
+from models import Task, batch, build_derived, build_search, every_operation_once
+from torch import nn
+
+from fairseq_dartsformer.criterions import ChunkedLabelSmoothedCrossEntropyCriterion
+from fairseq_dartsformer.criterions import linear_cross_entropy as output_layer
+from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.levels import LEVELS, gradients_for
+
+CRITERIA = (LabelSmoothedCrossEntropyCriterion, ChunkedLabelSmoothedCrossEntropyCriterion)
+SMOOTHING = 0.1
+
+
+def build_transformer(tied: bool) -> TransformerModel:
+    cfg = TransformerConfig()
+    cfg.share_decoder_input_output_embed = tied
+    cfg.dropout = 0.2
+    for side in (cfg.encoder, cfg.decoder):
+        side.embed_dim, side.ffn_embed_dim, side.layers, side.attention_heads = 16, 16, 1, 2
+    cfg.decoder.input_dim = cfg.decoder.output_dim = 16
+    return TransformerModel.build_model(cfg, Task())
+
+
+BUILDERS = {
+    "search": lambda tied: build_search(share_decoder_input_output_embed=tied),
+    "derived": lambda tied: build_derived(
+        every_operation_once(3, "max"),
+        encoder_layers=5,
+        decoder_layers=7,
+        share_all_embeddings=tied,
+    ),
+    "transformer": build_transformer,
+}
+
+
+@pytest.fixture(params=[True, False], ids=["torch's", "own"])
+def function(request, monkeypatch):
+    """Either of the two functions that add up the losses, in chunks of 5 tokens."""
+    monkeypatch.setattr(output_layer, "CHUNK", 5 * 34)
+    if not request.param:
+        monkeypatch.delattr(F, "linear_cross_entropy", raising=False)
+    elif not hasattr(F, "linear_cross_entropy"):
+        pytest.skip("this torch has none")
+
+
+@pytest.fixture
+def exact_fairseq(monkeypatch):
+    """fairseq takes its softmax in float32 of whatever it gets."""
+    monkeypatch.setattr(
+        "fairseq.utils.log_softmax", lambda logits, dim, onnx_trace: F.log_softmax(logits, dim)
+    )
+
+
+def sample() -> dict:
+    inputs = batch([7, 3, 5, 1])
+    previous = inputs["prev_output_tokens"]
+    target = torch.cat([previous[:, 1:], torch.ones_like(previous[:, :1])], dim=1)
+    for row, length in zip(target, previous.ne(1).sum(1), strict=True):
+        row[length - 1] = 2
+    return {"net_input": inputs, "target": target, "ntokens": int(target.ne(1).sum())}
+
+
+def criterion(kind: type, prefix: int = 0) -> LabelSmoothedCrossEntropyCriterion:
+    return kind(Task(), False, SMOOTHING, ignore_prefix_size=prefix, report_accuracy=True)
+
+
+def update(kind: type, model: nn.Module, **options) -> tuple[dict, dict[str, torch.Tensor]]:
+    """The figures of one update and the gradients of all parameters that take any."""
+    torch.manual_seed(1)
+    model.zero_grad()
+    loss, size, log = criterion(kind, **options)(model, sample())
+    loss.backward()
+    grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return {"backpropagated": loss.detach(), "size": size, **log}, grads
+
+
+def worst(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> float:
+    """The largest difference, in the largest gradient of any tensor of its model."""
+    assert found.keys() == wanted.keys()
+    scale = max(g.abs().max() for g in wanted.values())
+    return max(float((found[name] - g).abs().max() / scale) for name, g in wanted.items())
+
+
+@pytest.mark.usefixtures("exact_fairseq")
+@pytest.mark.parametrize("prefix", [0, 2])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_equals_fairseq(function, kind, tied, prefix):
+    model = BUILDERS[kind](tied).double()
+    (wanted, grads), (found, chunked) = (update(c, model, prefix=prefix) for c in CRITERIA)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert float(found[name]) == pytest.approx(float(value), rel=1e-12), name
+    assert worst(chunked, grads) < 1e-12
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_equals_fairseq_in_float32(function, kind, tied):
+    model = BUILDERS[kind](tied)
+    (wanted, grads), (found, chunked) = (update(c, model) for c in CRITERIA)
+    for name, value in wanted.items():
+        assert float(found[name]) == pytest.approx(float(value), rel=1e-6), name
+    assert worst(chunked, grads) < 1e-6
+
+
+@pytest.mark.usefixtures("exact_fairseq")
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_level_takes_its_gradients_alone(function, level):
+    model = build_search().double()
+    with gradients_for(model, level):
+        (_, grads), (_, chunked) = (update(c, model) for c in CRITERIA)
+    assert any("alpha" in name for name in chunked) == (level == "alpha")
+    assert worst(chunked, grads) < 1e-12
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_validation(function, kind):
+    model = BUILDERS[kind](True).eval()
+    with torch.no_grad():
+        wanted, found = (criterion(c)(model, sample()) for c in CRITERIA)
+        reduced = (criterion(c)(model, sample(), reduce=False)[0] for c in CRITERIA)
+    assert not found[0].requires_grad
+    for name, value in wanted[2].items():
+        assert float(found[2][name]) == pytest.approx(float(value), rel=1e-6), name
+    assert torch.equal(*reduced)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_output_layer(function, dtype, smoothing, bias):
+    """Loss and gradients, no farther from exact ones than those of fairseq's way by half."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias_ = (
+        torch.randn(*shape, generator=generator).to(dtype) for shape in ((33, 16), (50, 16), (50,))
+    )
+    target = torch.randint(50, (33,), generator=generator)
+
+    def chunked(x, weight, bias):
+        return output_layer.smoothed_cross_entropy(x, weight, bias, target, smoothing)[0]
+
+    def whole(x, weight, bias):
+        logits = F.linear(x, weight, bias)
+        log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+        nll = -log_p.gather(1, target[:, None]).sum()
+        share = smoothing / (len(weight) - 1)
+        return (1 - smoothing - share) * nll - share * log_p.sum()
+
+    def results(loss, dtype):
+        inputs = [t.to(dtype).requires_grad_() for t in (x, weight, bias_)]
+        value = loss(*inputs[:2], inputs[2] if bias else None)
+        (128 * value).backward()
+        return [value.detach(), *(t.grad / 128 for t in inputs[: 2 + bias])]
+
+    exact = results(whole, torch.float64)
+    for found, plain, wanted in zip(
+        results(chunked, dtype), results(whole, dtype), exact, strict=True
+    ):
+        error, allowed = ((t.double() - wanted).abs().max() for t in (found, plain))
+        assert error <= 1.5 * allowed + 8 * torch.finfo(found.dtype).eps * wanted.abs().max()
+
+
+def test_autocast(function):
+    model = build_search(share_decoder_input_output_embed=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        (wanted, grads), (found, chunked) = (update(c, model) for c in CRITERIA)
+    assert found["loss"].dtype == torch.float32
+    assert float(found["loss"]) == pytest.approx(float(wanted["loss"]), rel=2e-3)
+    assert worst(chunked, grads) < 2e-2
+
+
+def test_memory():
+    """A fifth of what whole logits take."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(1250, 64), torch.randn(32768, 64) / 8
+    target = torch.randint(len(weight), (len(x),))
+
+    def step(loss) -> None:
+        inputs = [t.clone().requires_grad_() for t in (x, weight)]
+        loss(*inputs).backward()
+
+    def whole(x, weight):
+        return F.linear(x, weight).float().log_softmax(-1).gather(1, target[:, None]).sum()
+
+    def chunked(x, weight):
+        return output_layer.smoothed_cross_entropy(x, weight, None, target, SMOOTHING)[0]
+
+    assert 5 * peak_memory(lambda: step(chunked)) < peak_memory(lambda: step(whole))
+
+
+def test_other_output_layers_are_refused():
+    model = build_search()
+    model.decoder.output_projection = None
+    with pytest.raises(InputError, match=r"--criterion chunked\S+ needs .* linear output layer"):
+        criterion(CRITERIA[1])(model, sample())
