@@ -36,6 +36,12 @@ def check_sizes(
         rate = getattr(cfg, name)
         if not 0 <= rate < 1:
             raise InputError(f"{flag(name)} is {rate}, it must lie in [0, 1)")
+    check_at_least(cfg, "check_reconstruction", 0)
+    if cfg.check_reconstruction and str(cfg.backprop) == "store":
+        raise InputError(
+            f"--check-reconstruction is {cfg.check_reconstruction}, but nothing is reconstructed "
+            "with --backprop store"
+        )
     if cfg.share_all_embeddings and source != target:
         raise InputError(
             "--share-all-embeddings needs one dictionary for both sides: preprocess with "

@@ -60,6 +60,11 @@ class SizeConfig(FairseqDataclass):
     no_token_positional_embeddings: bool = option(False, "disable positional embeddings")
     no_scale_embedding: bool = option(False, "do not scale embeddings by the square root of e")
     layernorm_embedding: bool = option(False, "add layernorm to embedding")
+    check_reconstruction: int = option(
+        0,
+        "every so many updates, compare the reconstructed input of each stack with the true one, "
+        "and log the relative error (0: never)",
+    )
     max_source_positions: int = II("task.max_source_positions")
     max_target_positions: int = II("task.max_target_positions")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from fairseq.data import Dictionary
@@ -16,6 +16,7 @@ from ..reversible import ReversibleLayer, ReversibleStack
 from ..search_space import mixing_weights
 from .config import SizeConfig
 from .embedding import StackInput
+from .reconstruction_monitor import ReconstructionMonitor
 
 # A block: for each of its layers, for each split, the names of the split's operations: the
 # candidates of a search node, or the one operation of a fixed split.
@@ -64,6 +65,8 @@ class _Side(nn.Module):
         alpha: `s × searched splits × candidates` of a supernet, ``None`` of a derived model.
     """
 
+    NAME: ClassVar[str]
+
     def __init__(
         self,
         cfg: SizeConfig,
@@ -79,11 +82,12 @@ class _Side(nn.Module):
         self.input = stack_input
         self.stack = stack
         self.layer_norm = nn.LayerNorm(cfg.hidden_dim)
+        self.monitor = ReconstructionMonitor(self.NAME, cfg.check_reconstruction)
 
     def run_stack(self, x: Tensor, context: Context, **state: Any) -> Tensor:
         """The stack and its closing norm upon `T × B × d`, in the dtype of the weights."""
         weights = None if self.alpha is None else mixing_weights(self.alpha)
-        x = self.stack(x, weights, context, **state)
+        x = self.stack(x, weights, context, self.monitor.watch(x), **state)
         return self.layer_norm(x.to(self.layer_norm.weight.dtype))
 
     def max_positions(self) -> int:
@@ -104,6 +108,8 @@ class _Side(nn.Module):
 
 class DARTSformerEncoder(_Side, FairseqEncoder):
     """Reversible encoder; arguments as :class:`_Side`."""
+
+    NAME = "encoder"
 
     def forward(
         self, src_tokens: Tensor, src_lengths: Tensor | None = None, **unused: Any
@@ -142,6 +148,8 @@ class DARTSformerDecoder(_Side, FairseqIncrementalDecoder):
     The output goes from d back to e, then through the embedding, tied under fairseq's sharing
     options.
     """
+
+    NAME = "decoder"
 
     def __init__(
         self,

@@ -40,8 +40,12 @@ class ReversibleLayer(nn.Module):
         self.pooling = pooling
 
     def pool(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Pool the n - 1 inputs of a ``G_k`` to one of the same shape; identity at n = 2."""
-        return POOLINGS[self.pooling](inputs)
+        """Pool the n - 1 inputs of a ``G_k`` to one of the same shape; identity at n = 2.
+
+        The result is contiguous: kernels for other layouts round otherwise, and a split does not
+        lie in memory as its reconstruction does.
+        """
+        return POOLINGS[self.pooling](inputs).contiguous()
 
     def residual(
         self,
@@ -107,7 +111,12 @@ class ReversibleStack(nn.Module):
         self.backprop = backprop
 
     def forward(
-        self, x: Tensor, weights: Tensor | None, context: NamedTuple, **state: Any
+        self,
+        x: Tensor,
+        weights: Tensor | None,
+        context: NamedTuple,
+        reconstruction: Tensor | None = None,
+        **state: Any,
     ) -> Tensor:
         """Run the stack.
 
@@ -117,6 +126,8 @@ class ReversibleStack(nn.Module):
         Args:
             x: `T × B × d`.
             weights: `s × m × candidates`, layer i taking row ``i % s``, or ``None``.
+            reconstruction: a leaf shaped like ``x``, whose gradient will be ``x`` as reconstructed;
+                none comes where activations are stored.
             context, state: as in :class:`ReversibleLayer`; with ``state`` all is stored.
 
         Returns:
@@ -135,7 +146,7 @@ class ReversibleStack(nn.Module):
         seeds = [first + i * layer.splits for i, layer in enumerate(self.layers)]
         with preserved_generators(x.device):
             if self.backprop == "reconstruct":
-                return reconstructing_forward(self.layers, x, rows, context, seeds)
+                return reconstructing_forward(self.layers, x, rows, context, seeds, reconstruction)
             for layer, row, seed in zip(self.layers, rows, seeds, strict=True):
                 x = layer(x, row, context, seed)
             return x

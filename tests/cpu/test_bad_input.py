@@ -26,6 +26,8 @@ CASES = [
     (SEARCH, "--search-layers 0", "--search-layers is 0, it must be at least 1"),
     (DERIVED, "--hidden-dim 25", "--hidden-dim is 25, .* encoder's 2 splits"),
     (DERIVED, "--attention-heads 7", "--attention-heads is 7, "),
+    (DERIVED, "--check-reconstruction 5", "--check-reconstruction is 5, .* --backprop store"),
+    (SEARCH, "--check-reconstruction=-1", "--check-reconstruction is -1, it must be at least 0"),
     (DERIVED, "--dropout 1.5", r"--dropout is 1.5, it must lie in \[0, 1\)"),
     # -- candidates
     (SEARCH, "--encoder-operations ffn,conv_4", f"--encoder-operations names 'conv_4'.*{ENCODER}"),
@@ -159,7 +161,7 @@ def test_no_alignment(data, checkpoints, tmp_path):
     check_line(run.stderr.splitlines()[-1], "--print-alignment is hard, it must be left out")
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[24], CASES[-1]], ids=lambda case: case[1])
+@pytest.mark.parametrize("case", [CASES[0], CASES[26], CASES[-1]], ids=lambda case: case[1])
 def test_command_by_itself(data, tmp_path, case):
     """As installed, with the plugin found by ``--user-dir`` alone."""
     kind, options, line = case
