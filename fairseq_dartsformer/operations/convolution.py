@@ -12,6 +12,11 @@ from torch.autograd.function import once_differentiable
 
 from .base import Context, Incremental, OperationConfig, append, linear, masked
 
+try:
+    from . import dynamic_convolution_triton as fused
+except ImportError:  # torch for CPUs comes without Triton
+    fused = None
+
 
 class _Convolution(Incremental):
     """Padding of a convolution over time, and its memory while decoding step by step."""
@@ -91,13 +96,22 @@ def dynamic_convolution(windows: Tensor, kernels: Tensor) -> Tensor:
     Returns:
         Tensor `T × B × C`. Neither it nor its gradient unfolds the K windows in memory.
     """
-    return _DynamicConvolution.apply(windows, kernels.to(windows.dtype))
+    return _DynamicConvolution.apply(windows.contiguous(), kernels.to(windows.dtype).contiguous())
+
+
+def _fusible(x: Tensor) -> bool:
+    """Whether Triton compiles for the GPU that ``x`` is on: Ampere and later."""
+    return fused is not None and x.is_cuda and torch.cuda.get_device_capability(x.device) >= (8, 0)
 
 
 class _DynamicConvolution(torch.autograd.Function):
+    """K passes over memory, or one kernel."""
+
     @staticmethod
     def forward(ctx: Any, windows: Tensor, kernels: Tensor) -> Tensor:
         ctx.save_for_backward(windows, kernels)
+        if _fusible(windows):
+            return fused.forward(windows, kernels)
         steps, _, heads, size = kernels.shape
         windows = windows.unflatten(-1, (heads, -1))
         out = windows[:steps] * kernels[..., :1]
@@ -109,6 +123,8 @@ class _DynamicConvolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         windows, kernels = ctx.saved_tensors
+        if _fusible(grad):
+            return fused.backward(grad.contiguous(), windows, kernels)
         steps, _, heads, size = kernels.shape
         grad = grad.unflatten(-1, (heads, -1))
         windows = windows.unflatten(-1, (heads, -1))

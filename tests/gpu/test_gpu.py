@@ -9,7 +9,29 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "cpu"))
 from models import batch, build_search
 
+from fairseq_dartsformer.operations.convolution import dynamic_convolution
+
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("batch_size", "heads", "width", "size"), [(3, 8, 15, 15), (7, 4, 60, 3)])
+def test_dynamic_convolution(dtype, batch_size, heads, width, size):
+    """Triton's kernels, where the GPU has them, and torch's operations elsewhere."""
+    torch.manual_seed(size)
+    windows = torch.randn(40 + size - 1, batch_size, heads * width, dtype=dtype).cuda()
+    kernels = torch.rand(40, batch_size, heads, size, dtype=dtype).cuda()
+    grad = torch.randn(40, batch_size, heads * width, dtype=dtype).cuda()
+
+    def results(windows, kernels, grad):
+        inputs = [windows.requires_grad_(), kernels.requires_grad_()]
+        out = dynamic_convolution(*inputs)
+        return [out, *torch.autograd.grad(out, inputs, grad)]
+
+    wanted = results(*(t.double().cpu() for t in (windows, kernels, grad)))
+    for found, exact in zip(results(windows, kernels, grad), wanted, strict=True):
+        error = (found.double().cpu() - exact).abs().max() / exact.abs().max()
+        assert error < 8 * torch.finfo(dtype).eps
 
 
 def gradients(model, backprop: str, autocast: torch.dtype | None = None) -> dict:

@@ -1,0 +1,178 @@
+"""``dartsformer-memory``: the memory that a training will take, without a GPU to try it on.
+
+Takes the options of ``fairseq-train`` but the data, and runs updates upon tensors without contents.
+"""
+
+import argparse
+import logging
+import math
+from argparse import Namespace
+from collections.abc import Callable
+
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from omegaconf import DictConfig
+
+from ..errors import InputError
+from ..memory import MemoryPlan, plan_memory
+from . import positive_integer, run_command
+
+# Memory of common GPUs in GiB, as torch reports it about.
+GPUS = {
+    "GTX 1080 Ti": 11,
+    "RTX 3060": 12,
+    "T4": 16,
+    "V100-16GB": 16,
+    "RTX 4090": 24,
+    "V100-32GB": 32,
+    "A100-40GB": 40,
+    "L40S": 48,
+    "A100-80GB": 80,
+    "H100": 80,
+    "H200": 141,
+}
+# Bytes that are not the tensors': CUDA's context and libraries, and what fragmentation wastes.
+RESERVE = 1 << 30
+
+DEFAULTS = (
+    "--criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1 --lr 5e-4".split()
+)
+SEARCH_DEFAULTS = "--task translation_search --optimizer bilevel_adam".split()
+DERIVED_DEFAULTS = "--task translation --optimizer adam".split()
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dartsformer-memory",
+        description=__doc__,
+        epilog="All other options are fairseq-train's: --arch and the architecture's, --optimizer, "
+        "--criterion, --fp16, --bf16, --amp. A search's task, optimizer and the chunked criterion "
+        "need not be given.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--arch", "-a", required=True, help="the architecture")
+    parser.add_argument(
+        "--max-tokens",
+        type=positive_integer,
+        default=5000,
+        metavar="N",
+        help="target tokens of a batch (default: 5000)",
+    )
+    parser.add_argument(
+        "--length",
+        type=positive_integer,
+        default=50,
+        metavar="N",
+        help="tokens of a sentence, on both sides (default: 50)",
+    )
+    parser.add_argument(
+        "--vocabulary",
+        type=positive_integer,
+        default=32768,
+        metavar="N",
+        help="symbols of the dictionary, which both sides share (default: 32768)",
+    )
+    parser.add_argument(
+        "--gpu",
+        metavar="NAME",
+        help=f"also find the largest batch for a GPU: {', '.join(GPUS)}, or its memory in GiB",
+    )
+    return parser
+
+
+def training_config(args: Namespace, rest: list[str]) -> DictConfig:
+    """fairseq's configuration of the training that the options describe."""
+    searched = args.arch.startswith("dartsformer_search")
+    defaults = SEARCH_DEFAULTS if searched else DERIVED_DEFAULTS
+    given = ["--arch", args.arch, "--max-tokens", str(args.max_tokens)]
+    parser = options.get_training_parser()
+    namespace = options.parse_args_and_arch(
+        parser, input_args=["none", *defaults, *DEFAULTS, *given, *rest]
+    )
+    return convert_namespace_to_omegaconf(namespace)
+
+
+def capacity(gpu: str) -> int:
+    """Bytes that tensors may take on a GPU.
+
+    Raises:
+        InputError: no such GPU is known, and it is no number.
+    """
+    try:
+        size = GPUS[gpu] if gpu in GPUS else float(gpu)
+    except ValueError:
+        size = math.nan
+    if not size > 1:
+        raise InputError(
+            f"--gpu is {gpu!r}: expected its memory in GiB, more than 1, or one of "
+            f"{', '.join(GPUS)}"
+        )
+    return int(size * 2**30) - RESERVE
+
+
+def report(plan: MemoryPlan, tokens: int) -> str:
+    """The parts of a plan in GB (1e9 bytes), and the smallest GPU that holds it."""
+    rows = {
+        "parameters": plan.parameters,
+        "gradients": plan.gradients,
+        "optimizer": plan.optimizer,
+        "activations": plan.activations,
+        "output layer": plan.output_layer,
+        "peak of all": plan.total,
+    }
+    lines = [f"{plan.count / 1e6:.1f}M parameters, {tokens} tokens a batch"]
+    lines += [f"{name:<13}{size / 1e9:9.3f} GB" for name, size in rows.items()]
+    fitting = [name for name in GPUS if capacity(name) >= plan.total]
+    lines.append(
+        f"fits {fitting[0]} ({GPUS[fitting[0]]} GiB)" if fitting else "fits none of the common GPUs"
+    )
+    return "\n".join(lines)
+
+
+def largest_batch(total_of: Callable[[int], int], limit: int, sentences: int) -> int:
+    """The most sentences that fit ``limit``, which memory grows almost linearly with.
+
+    Args:
+        total_of: bytes by the number of sentences.
+        limit: bytes.
+        sentences: where to begin.
+
+    Returns:
+        The number, 0 if not even one fits; a few more may fit too.
+    """
+    total = total_of(sentences)
+    slope = (total_of(2 * sentences) - total) / sentences
+    while True:
+        sentences += math.floor((limit - total) / slope)
+        if sentences < 1:
+            return 0
+        total = total_of(sentences)
+        if total <= limit:
+            return sentences
+
+
+def main(args: Namespace, rest: list[str]) -> None:
+    """Plan and report.
+
+    Raises:
+        InputError: an option is at fault.
+    """
+    limit = None if args.gpu is None else capacity(args.gpu)
+    cfg = training_config(args, rest)
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
+    sentences = max(1, args.max_tokens // args.length)
+    plan = plan_memory(cfg, args.vocabulary, sentences, args.length)
+    print(report(plan, sentences * args.length))
+    if limit is not None:
+        most = largest_batch(
+            lambda n: plan_memory(cfg, args.vocabulary, n, args.length).total, limit, sentences
+        )
+        print(f"largest batch for {args.gpu}: {most * args.length} tokens ({most} sentences)")
+
+
+def cli_main() -> None:
+    run_command(get_parser(), main, others=True)
+
+
+if __name__ == "__main__":
+    cli_main()
