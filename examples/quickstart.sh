@@ -91,7 +91,7 @@ bash "$here/prepare.sh" --text "$text" --source-lang "$source_lang" --target-lan
   --out "$work/prepared" --merges "$merges"
 
 model=(--share-all-embeddings --encoder-layers 2 --decoder-layers 2 --dropout 0.1
-  --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+  --criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1
   --lr-scheduler inverse_sqrt --max-tokens 1000)
 
 headline 3 "architecture search: weights and alpha in turn, $search_updates updates"

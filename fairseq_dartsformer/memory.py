@@ -19,6 +19,7 @@ import torch.onnx.operators
 from fairseq import criterions, models, optim
 from fairseq.data import Dictionary
 from fairseq.optim.amp_optimizer import AMPOptimizer
+from fairseq.optim.dynamic_loss_scaler import DynamicLossScaler
 from fairseq.tasks import TASK_REGISTRY
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class MemoryPlan:
     Attributes:
         parameters: the model's own, buffers included.
         gradients: of the level that has most.
-        optimizer: its state, and the float32 copies of half-precision parameters.
+        optimizer: its state, and in half precision the float32 copies of parameters and gradients.
         activations: the most that the forward and backward pass of the stacks hold beyond these.
         output_layer: the most that the output layer and the loss hold beyond the activations.
         total: the peak of all together; less than the sum, since not all peak at once.
@@ -103,6 +104,7 @@ def fake_tensors() -> Iterator[StorageCounter]:
         # What asks for contents or for a GPU where sizes will do.
         mock.patch.object(torch.onnx.operators, "shape_as_tensor", lambda x: list(x.shape)),
         mock.patch.object(torch.cuda.amp, "autocast", _autocast),
+        mock.patch.object(DynamicLossScaler, "check_overflow", lambda scaler, norm: None),
         # torch's function is opaque; ours holds as much.
         mock.patch.object(F, "linear_cross_entropy", None, create=True),
     ):
@@ -127,9 +129,13 @@ class _Training:
         self.task = TASK_REGISTRY[cfg.task._name](cfg.task, dictionary, dictionary)
         self.model = models.build_model(cfg.model, self.task)
         self.criterion = criterions.build_criterion(cfg.criterion, self.task)
-        half = cfg.common.fp16 or cfg.common.bf16
-        if half:
+        if cfg.common.fp16 or cfg.common.bf16:
             _convert(self.model, torch.float16 if cfg.common.fp16 else torch.bfloat16)
+        self.levels = LEVELS if cfg.task._name == "translation_search" else (None,)
+
+    def build_optimizer(self) -> None:
+        """Build it, and leave in it what the first updates of all levels do."""
+        cfg, half = self.cfg, self.cfg.common.fp16 or self.cfg.common.bf16
         params = [p for p in self.model.parameters() if p.requires_grad]
         build = optim.FP16Optimizer if half else AMPOptimizer if cfg.common.amp else None
         self.optimizer = (
@@ -137,7 +143,13 @@ class _Training:
             if build
             else optim.build_optimizer(cfg.optimizer, params)
         )
-        self.levels = LEVELS if cfg.task._name == "translation_search" else (None,)
+        for level in self.levels:
+            if level is not None:
+                self.optimizer.optimizer.level = level
+            loss = sum((0.0 * p).sum().float() for p in params)
+            self.optimizer.zero_grad()
+            self.optimizer.backward(loss)
+            self.step()
 
     def batch(self, level: str | None, sentences: int, length: int) -> dict[str, Any]:
         tokens = torch.zeros(sentences, length, dtype=torch.long)
@@ -149,14 +161,6 @@ class _Training:
             "net_input": {**inputs, "src_lengths": torch.zeros(sentences, dtype=torch.long)},
         }
 
-    def make_optimizer_state(self) -> None:
-        """What the first updates of all levels leave in the optimizer."""
-        for level in self.levels:
-            self._set_level(level)
-            for parameter in self.model.parameters():
-                parameter.grad = torch.zeros_like(parameter)
-            self.step()
-
     def compute_gradients(self, batch: dict[str, Any]) -> None:
         self.task.train_step(batch, self.model, self.criterion, self.optimizer, 0)
 
@@ -164,10 +168,6 @@ class _Training:
         self.optimizer.clip_grad_norm(0.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
-
-    def _set_level(self, level: str | None) -> None:
-        if level is not None:
-            self.optimizer.optimizer.level = level
 
 
 class _Symbols(Dictionary):
@@ -206,7 +206,7 @@ def plan_memory(cfg: DictConfig, vocabulary: int, sentences: int, length: int) -
         model = training.model.train()
         count = sum(p.numel() for p in model.parameters())
         parameters = counter.held
-        training.make_optimizer_state()
+        training.build_optimizer()
         optimizer = counter.held - parameters
         gradients = activations = output_layer = total = 0
         for level in training.levels:

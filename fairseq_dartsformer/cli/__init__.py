@@ -1,7 +1,7 @@
 """The commands, one a file. What they share: one-line errors, and whole files or none."""
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +9,16 @@ from pathlib import Path
 from ..errors import InputError
 
 
-def run_command(parser: ArgumentParser, main: Callable[[Namespace], None]) -> None:
-    """Run a command; an :class:`InputError` ends it as one line and with exit status 1."""
+def run_command(parser: ArgumentParser, main: Callable[..., None], others: bool = False) -> None:
+    """Run a command; an :class:`InputError` ends it as one line and with exit status 1.
+
+    Args:
+        parser: of its arguments.
+        main: what it does, given these.
+        others: give ``main`` also the list of arguments that the parser does not know.
+    """
     try:
-        main(parser.parse_args())
+        main(*parser.parse_known_args() if others else [parser.parse_args()])
     except InputError as error:
         parser.exit(1, f"{parser.prog}: error: {error}\n")
 

@@ -36,15 +36,15 @@ class ChunkedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriteri
         """
         if not reduce:  # a loss for every token
             return super().forward(model, sample, reduce)
-        target = model.get_targets(sample, None)[:, self.ignore_prefix_size :]
-        real = target.ne(self.padding_idx)
-        target = target[real]
+        target = model.get_targets(sample, None)[:, self.ignore_prefix_size :].flatten()
 
         def output_layer(features: Tensor, **unused: Any) -> tuple[Tensor, ...]:
-            features = features[:, self.ignore_prefix_size :][real]
+            features = features[:, self.ignore_prefix_size :].flatten(0, 1)
             layer = (projection.weight, projection.bias, target)
-            losses = smoothed_cross_entropy(features, *layer, self.eps)
-            return (*losses, count_correct(features, *layer)) if self.report_accuracy else losses
+            losses = smoothed_cross_entropy(features, *layer, self.eps, self.padding_idx)
+            if self.report_accuracy:
+                losses += (count_correct(features, *layer, self.padding_idx),)
+            return losses
 
         with _replaced(model.decoder, output_layer) as projection:
             (loss, nll_loss, *correct), _ = model(**sample["net_input"])
@@ -57,7 +57,8 @@ class ChunkedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriteri
             "sample_size": sample_size,
         }
         if self.report_accuracy:
-            log |= {"n_correct": correct[0].item(), "total": len(target)}
+            log["n_correct"] = correct[0].item()
+            log["total"] = target.ne(self.padding_idx).sum().item()
         return loss, sample_size, log
 
 

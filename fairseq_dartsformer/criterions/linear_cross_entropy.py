@@ -23,7 +23,12 @@ HALF_SCALE = 16.0
 
 
 def smoothed_cross_entropy(
-    x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, smoothing: float
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor,
+    smoothing: float,
+    padding: int = -100,
 ) -> tuple[Tensor, Tensor]:
     """The losses that fairseq calls ``loss`` and ``nll_loss``, summed over the tokens.
 
@@ -31,57 +36,75 @@ def smoothed_cross_entropy(
         x: features `N × e`.
         weight: `V × e`.
         bias: `V` or ``None``.
-        target: `N`, without padding.
+        target: `N`.
         smoothing: fairseq's epsilon, which falls upon the V - 1 wrong symbols (torch's falls upon
             all V, and is larger by `V / (V - 1)` for the same loss).
+        padding: the target of tokens that do not count.
 
     Returns:
         Scalars of at least float32, in nats; gradients flow through the first alone.
     """
     if torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
-    nll = nll_sum(x, weight, bias, target)
+    nll = nll_sum(x, weight, bias, target, padding)
     if smoothing == 0:
         return nll, nll.detach()
     vocabulary = len(weight)
     share = smoothing / (vocabulary - 1)
+    real = target.ne(padding)
+    target = target.where(real, 0)
     with torch.autocast(x.device.type, enabled=False):
-        wide = torch.promote_types(x.dtype, torch.float32)
-        target_logits = (x.to(wide) * F.embedding(target, weight)).sum()
-        logits = x.sum(0, dtype=wide) @ weight.sum(0, dtype=wide)
+        x = x.to(torch.promote_types(x.dtype, torch.float32)) * real[:, None]
+        target_logits = (x * F.embedding(target, weight)).sum()
+        logits = x.sum(0) @ weight.sum(0, dtype=x.dtype)
         if bias is not None:
-            target_logits = target_logits + bias[target].sum(dtype=wide)
-            logits = logits + len(x) * bias.sum(dtype=wide)
+            target_logits = target_logits + (bias[target] * real).sum(dtype=x.dtype)
+            logits = logits + real.sum() * bias.sum(dtype=x.dtype)
     # (1 - smoothing - share) nll + share (V (nll + target_logits) - logits)
     loss = nll + share * ((vocabulary * target_logits) - logits)
     return loss, nll.detach()
 
 
-def nll_sum(x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor) -> Tensor:
+def nll_sum(x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, padding: int) -> Tensor:
     """The sum of `-log p(target)`; arguments as :func:`smoothed_cross_entropy`.
 
     torch's own function serves where there is one, but not in half precision: it would return the
     sum in half, which is too small for it.
     """
     rows = max(1, CHUNK // len(weight))
-    if x.dtype.itemsize < torch.float32.itemsize or not hasattr(F, "linear_cross_entropy"):
-        return _NLLSum.apply(x, weight, bias, target, rows, torch.is_grad_enabled())
+    chunked = getattr(F, "linear_cross_entropy", None)
+    if chunked is None or x.dtype.itemsize < torch.float32.itemsize:
+        return _NLLSum.apply(x, weight, bias, target, padding, rows, torch.is_grad_enabled())
     options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=rows, chunking_method=None)
-    return F.linear_cross_entropy(
-        x, weight, target, linear_bias=bias, reduction="sum", options=options
+    return chunked(
+        x,
+        weight,
+        target,
+        linear_bias=bias,
+        reduction="sum",
+        ignore_index=padding,
+        options=options,
     )
 
 
 @torch.no_grad()
-def count_correct(x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor) -> Tensor:
-    """How often the likeliest symbol is the target."""
+def count_correct(
+    x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, padding: int
+) -> Tensor:
+    """How often the likeliest symbol is the target; see :func:`smoothed_cross_entropy`."""
     rows = max(1, CHUNK // len(weight))
-    chunks = zip(x.split(rows), target.split(rows), strict=True)
-    return sum(F.linear(x, weight, bias).argmax(-1).eq(t).sum() for x, t in chunks)
+    correct = target.new_zeros(())
+    for chunk, wanted in zip(x.split(rows), target.split(rows), strict=True):
+        likeliest = F.linear(chunk, weight, bias).argmax(-1)
+        correct += (likeliest.eq(wanted) & wanted.ne(padding)).sum()
+    return correct
 
 
 class _NLLSum(torch.autograd.Function):
-    """Gradients are computed while the logits are there, and scaled when the loss's is known."""
+    """Gradients are computed while the logits are there, and scaled when the loss's is known.
+
+    Its backward pass can run once.
+    """
 
     @staticmethod
     def forward(
@@ -90,6 +113,7 @@ class _NLLSum(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         target: Tensor,
+        padding: int,
         rows: int,
         grad: bool,
     ) -> Tensor:
@@ -106,21 +130,24 @@ class _NLLSum(torch.autograd.Function):
         total = x.new_zeros((), dtype=wide)
         for start in range(0, len(x), rows):
             chunk, wanted = x[start : start + rows], target[start : start + rows, None]
+            real = wanted.ne(padding)
+            wanted = wanted.where(real, 0)
             logits = F.linear(chunk, weight, bias).to(wide)
             log_sum = logits.logsumexp(-1, keepdim=True)
-            total += (log_sum - logits.gather(1, wanted)).sum()
+            total += ((log_sum - logits.gather(1, wanted)) * real).sum()
             if all(g is None for g in ctx.grads):
                 continue
             grad_logits = logits.sub_(log_sum).exp_()
             grad_logits.scatter_add_(1, wanted, -torch.ones_like(log_sum))
+            grad_logits.mul_(scale * real)
             if grad_bias is not None:
                 grad_bias += grad_logits.sum(0)
-            grad_logits = grad_logits.mul_(scale).to(x.dtype)
+            grad_logits = grad_logits.to(x.dtype)
             if grad_x is not None:
                 grad_x[start : start + rows] = grad_logits @ weight
             if grad_weight is not None:
                 grad_weight += grad_logits.t() @ chunk
-        for g in (grad_x, grad_weight):
+        for g in ctx.grads:
             if g is not None:
                 g /= scale
         return total
@@ -128,8 +155,9 @@ class _NLLSum(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grads = (
-            None if g is None else (g * grad).to(dtype)
-            for g, dtype in zip(ctx.grads, ctx.dtypes, strict=True)
+        grads, ctx.grads = ctx.grads, None  # the rest of the backward pass needs the room
+        scaled = (
+            None if g is None else g.mul_(grad).to(dtype)
+            for g, dtype in zip(grads, ctx.dtypes, strict=True)
         )
-        return (*grads, None, None, None)
+        return (*scaled, None, None, None, None)

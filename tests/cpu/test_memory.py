@@ -1,0 +1,171 @@
+"""`dartsformer-memory`: its figures are those of real tensors, and it says what it cannot do."""
+
+import re
+import sys
+from functools import partial
+
+import pytest
+import torch
+from fairseq import models
+from memory import peak_memory
+from models import Task
+
+from fairseq_dartsformer.cli import memory as command
+from fairseq_dartsformer.levels import LEVELS, gradients_for
+from fairseq_dartsformer.memory import MemoryPlan, fake_tensors, plan_memory
+
+SMALL = (
+    "--embed-dim 32 --hidden-dim 96 --ffn-dim 128 --encoder-layers 2 --decoder-layers 2 "
+    "--attention-heads 4 "
+    "--encoder-operations conv_3,dynamic_conv_3,self_attention "
+    "--decoder-operations ffn,cross_attention,glu"
+).split()
+VOCABULARY, SENTENCES, LENGTH = 500, 8, 20
+
+
+def config(*options: str):
+    args, rest = command.get_parser().parse_known_args(options)
+    return command.training_config(args, rest)
+
+
+def plan(*options: str, sentences: int = SENTENCES) -> MemoryPlan:
+    return plan_memory(config(*options), VOCABULARY, sentences, LENGTH)
+
+
+@pytest.fixture(scope="module")
+def search() -> MemoryPlan:
+    return plan("--arch", "dartsformer_search", *SMALL)
+
+
+def test_parameters_gradients_and_moments(search):
+    """Four bytes a number; tables of 1,024 positions stand beside the parameters."""
+    parameters = 4 * search.count
+    assert 1 < search.parameters / (parameters + 2 * 4 * 1024 * 96) < 1.1
+    # Small tensors are rounded up.
+    assert 0.98 < search.gradients / parameters < 1.1
+    assert 1.98 < search.optimizer / parameters < 2.3
+    held = search.parameters + search.gradients + search.optimizer
+    assert held + max(search.activations, search.output_layer) * 0.5 < search.total
+    assert search.total < held + search.activations + search.output_layer
+
+
+def test_half_precision(search):
+    """Half the parameters and gradients, and float32 copies of both beside the moments."""
+    half = plan("--arch", "dartsformer_search", *SMALL, "--fp16")
+    assert half.count == search.count
+    assert 0.5 < half.parameters / search.parameters < 0.8  # positions stay as they are
+    assert half.gradients < 0.55 * search.gradients
+    assert 3.9 < half.optimizer / (4 * half.count) < 4.4
+    assert half.activations < search.activations
+
+
+@pytest.mark.parametrize("backprop", ["reconstruct", "store"])
+def test_activations_are_those_of_real_tensors(backprop):
+    """Forward and backward of the very model, upon real tensors."""
+    options = ["--arch", "dartsformer_search", *SMALL, "--backprop", backprop]
+    planned = plan(*options).activations
+
+    class Symbols(Task):
+        def __init__(self):
+            super().__init__(VOCABULARY - 4)
+            self.target_dictionary = self.source_dictionary
+
+    model = models.build_model(config(*options).model, Symbols())
+    tokens = torch.full((SENTENCES, LENGTH), 5)
+    tokens[0, 0] = 1  # the plan reckons with padding
+    lengths = torch.full((SENTENCES,), LENGTH)
+
+    def step(kept: list) -> None:
+        features, _ = model(tokens, lengths, tokens, features_only=True)
+        features.sum().backward() if kept is None else kept.append(features)
+
+    held = []
+    for level in LEVELS:
+        model.zero_grad()
+        with gradients_for(model, level):
+            forward, whole = (peak_memory(partial(step, kept)) for kept in ([], None))
+        gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
+        held.append(max(forward, whole - gradients))
+    assert planned == pytest.approx(max(held), rel=0.05)
+
+
+def test_what_grows_with_depth():
+    options = ["--arch", "dartsformer_search", *SMALL]
+    deep = ["--encoder-layers", "8", "--decoder-layers", "8"]
+    flat = plan(*options, *deep).activations / plan(*options).activations
+    stored = [plan(*options, "--backprop", "store", *more).activations for more in ([], deep)]
+    assert flat < 1.1 and stored[1] / stored[0] > 3
+
+
+def test_output_layer():
+    """The logits of fairseq's criterion, several times over; ours holds none."""
+    options = ["--arch", "dartsformer_search", *SMALL]
+    whole = plan(*options, "--criterion", "label_smoothed_cross_entropy").output_layer
+    logits = 4 * SENTENCES * LENGTH * VOCABULARY
+    assert 2 * logits < whole < 6 * logits
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--arch dartsformer --genotype paper_fig4_approx --embed-dim 32 --hidden-dim 96",
+        "--arch transformer --encoder-embed-dim 32 --decoder-embed-dim 32 --amp",
+        "--arch dartsformer_search_tiny --encoder-layers 1 --decoder-layers 1 --search-layers 1 "
+        "--encoder-operations ffn,glu --decoder-operations ffn,glu --bf16",
+    ],
+)
+def test_command(options, monkeypatch, capsys):
+    arguments = f"{options} --vocabulary 500 --max-tokens 160 --length 20 --gpu 1.5".split()
+    monkeypatch.setattr(sys, "argv", ["dartsformer-memory", *arguments])
+    command.cli_main()
+    out = capsys.readouterr().out
+    assert re.search(r"^[\d.]+M parameters, 160 tokens a batch$", out, re.M)
+    sizes = dict(re.findall(r"^(\w[\w ]+?) +([\d.]+) GB$", out, re.M))
+    assert list(sizes) == [
+        *("parameters", "gradients", "optimizer", "activations", "output layer", "peak of all"),
+    ]
+    (most,) = map(int, re.findall(r"^largest batch for 1.5: \d+ tokens \((\d+) ", out, re.M))
+    cfg, limit = config(*options.split()), command.capacity("1.5")
+    assert plan_memory(cfg, 500, most, 20).total <= limit
+    assert plan_memory(cfg, 500, most + most // 50 + 1, 20).total > limit
+
+
+def test_largest_batch():
+    def total(sentences: int) -> int:
+        tries.append(sentences)
+        return 1000 + max(30 * sentences, 100 * sentences - 5000)
+
+    for limit, most in ((1000, 0), (1029, 0), (1030, 1), (2500, 50), (50_000, 540)):
+        tries: list[int] = []
+        found = command.largest_batch(total, limit, 20)
+        assert most - most // 50 <= found <= most
+        assert len(tries) < 15
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--arch dartsformer_search --gpu big", "--gpu is 'big': expected its memory in GiB"),
+        ("--arch dartsformer_search --gpu nan", "--gpu is 'nan': expected its memory in GiB"),
+        ("--arch dartsformer_search --hidden-dim 25", "--hidden-dim is 25"),
+        ("--arch dartsformer", "--genotype is missing"),
+    ],
+)
+def test_bad_options(options, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["dartsformer-memory", *options.split()])
+    with pytest.raises(SystemExit) as stop:
+        command.cli_main()
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.startswith(f"dartsformer-memory: error: {message}")
+
+
+def test_counter():
+    with fake_tensors() as counter:
+        a = torch.zeros(1000)
+        view, held = a[::2], counter.held
+        del a
+        assert counter.held == held == 4096
+        b = view * 2
+        assert counter.held == 4096 + 2048
+        del b, view
+    assert counter.held == 0 and counter.peak == 4096 + 2048
