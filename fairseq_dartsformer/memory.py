@@ -1,13 +1,13 @@
-"""Peak memory of a training update, found without a GPU.
+"""Peak memory: of a training update without a GPU, and of what has just run.
 
-The real model, loss and optimizer run upon fake tensors, which have sizes and no contents, while
-every storage is counted from its making to its freeing.
+To plan, the real model, loss and optimizer run upon fake tensors, which have sizes and no contents,
+while every storage is counted from its making to its freeing.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,12 +24,32 @@ from fairseq.tasks import TASK_REGISTRY
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from .levels import LEVELS
 
 BLOCK = 512  # bytes: what CUDA's caching allocator rounds to
+
+
+def measured_peak(step: Callable[[], Any], device: str | torch.device = "cpu") -> int:
+    """Bytes of real tensors that ``step`` holds at most beyond what was held before it."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        step()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        step()
+    held = peak = 0
+    for event in recorded.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.models.transformer import TransformerConfig, TransformerModel
-from memory import peak_memory
 from models import Task, batch, build_derived, build_search, every_operation_once
 from torch import nn
 
@@ -13,6 +12,7 @@ from fairseq_dartsformer.criterions import ChunkedLabelSmoothedCrossEntropyCrite
 from fairseq_dartsformer.criterions import linear_cross_entropy as output_layer
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.levels import LEVELS, gradients_for
+from fairseq_dartsformer.memory import measured_peak
 
 CRITERIA = (LabelSmoothedCrossEntropyCriterion, ChunkedLabelSmoothedCrossEntropyCriterion)
 SMOOTHING = 0.1
@@ -193,7 +193,7 @@ def test_memory():
     def chunked(x, weight):
         return output_layer.smoothed_cross_entropy(x, weight, None, target, SMOOTHING)[0]
 
-    assert 5 * peak_memory(lambda: step(chunked)) < peak_memory(lambda: step(whole))
+    assert 5 * measured_peak(lambda: step(chunked)) < measured_peak(lambda: step(whole))
 
 
 def test_other_output_layers_are_refused():

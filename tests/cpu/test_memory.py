@@ -7,12 +7,11 @@ from functools import partial
 import pytest
 import torch
 from fairseq import models
-from memory import peak_memory
 from models import Task
 
 from fairseq_dartsformer.cli import memory as command
 from fairseq_dartsformer.levels import LEVELS, gradients_for
-from fairseq_dartsformer.memory import MemoryPlan, fake_tensors, plan_memory
+from fairseq_dartsformer.memory import MemoryPlan, fake_tensors, measured_peak, plan_memory
 
 SMALL = (
     "--embed-dim 32 --hidden-dim 96 --ffn-dim 128 --encoder-layers 2 --decoder-layers 2 "
@@ -83,7 +82,7 @@ def test_activations_are_those_of_real_tensors(backprop):
     for level in LEVELS:
         model.zero_grad()
         with gradients_for(model, level):
-            forward, whole = (peak_memory(partial(step, kept)) for kept in ([], None))
+            forward, whole = (measured_peak(partial(step, kept)) for kept in ([], None))
         gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
         held.append(max(forward, whole - gradients))
     assert planned == pytest.approx(max(held), rel=0.05)

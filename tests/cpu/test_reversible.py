@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from memory import peak_memory
 from models import batch, build_search
 from torch import nn
 
+from fairseq_dartsformer.memory import measured_peak
 from fairseq_dartsformer.operations import (
     DECODER_OPERATIONS,
     ENCODER_OPERATIONS,
@@ -181,7 +181,7 @@ def activation_memory(layers: int, names: tuple[str, ...]) -> int:
         stack(x, mixing_weights(alpha), Context(encoder_out)).sum().backward()
 
     step()
-    return peak_memory(step) - sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+    return measured_peak(step) - sum(leaf.numel() * leaf.element_size() for leaf in leaves)
 
 
 def test_memory_does_not_grow_with_depth():

@@ -1,0 +1,60 @@
+"""What all benchmarks share: interleaved timing, the machine's description, tables."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+
+
+def times(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Seconds of each step: the median over rounds in which all take turns, after a first one."""
+    measured: dict[str, list[float]] = {name: [] for name in steps}
+    for i in range(rounds + 1):
+        for name, step in steps.items():
+            synchronize()
+            start = time.perf_counter()
+            step()
+            synchronize()
+            if i > 0:
+                measured[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) for name, seconds in measured.items()}
+
+
+def synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def machine() -> str:
+    """One line: processor, threads, GPU, versions."""
+    parts = [_processor(), f"{torch.get_num_threads()} threads"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join([*parts, f"CPython {platform.python_version()}", f"torch {torch.__version__}"])
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "?")
+
+
+def print_table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """A table in Markdown; numbers with three significant digits."""
+    header = list(header)
+    print("|", " | ".join(header), "|")
+    print("|---" * len(header) + "|")
+    for row in rows:
+        cells = (f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row)
+        print("|", " | ".join(cells), "|", flush=True)

@@ -1,0 +1,157 @@
+"""A search update (one of each level): reconstruction against what else there is, side by side.
+
+usage: python examples/benchmark/search_update.py [--hidden-dims 120 240 ...] [--sentences N] ...
+
+reconstruct  this project's default
+store        the same network by ordinary autograd: one level's gradients at a time, our operations
+checkpoint   the same, with `torch.utils.checkpoint` around every layer
+public       the same network as public code for DARTS runs it: everything stored, weight gradients
+             in updates of alpha too, fairseq's modules for the candidates, whole logits
+"""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import nullcontext
+from functools import partial
+from unittest import mock
+
+import public_operations
+import torch
+from fairseq import models
+from fairseq.data import Dictionary
+from fairseq.tasks import TASK_REGISTRY
+from measuring import device, machine, print_table, times
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from fairseq_dartsformer.cli import memory as planning
+from fairseq_dartsformer.levels import LEVELS, gradients_for
+from fairseq_dartsformer.memory import measured_peak
+from fairseq_dartsformer.models import stacks
+from fairseq_dartsformer.reversible import ReversibleStack
+
+KINDS = ("reconstruct", "store", "checkpoint", "public")
+EMBED_DIMS = {120: 128, 240: 128, 480: 256, 960: 256}  # as in Table 5
+
+
+class CheckpointedStack(ReversibleStack):
+    """Stores every layer's input, and recomputes the layer in the backward pass."""
+
+    def forward(self, x, weights, context, reconstruction=None, **state) -> Tensor:
+        for i, layer in enumerate(self.layers):
+            row = weights[i % len(weights)]
+            x = checkpoint(layer, x, row, context, use_reentrant=False)
+        return x
+
+
+class Search:
+    """A supernet and what an update of it takes.
+
+    Args:
+        kind: of :data:`KINDS`.
+        args: sizes.
+        hidden_dim: d.
+    """
+
+    def __init__(self, kind: str, args: argparse.Namespace, hidden_dim: int):
+        self.public = kind == "public"
+        criterion = "label_smoothed" if self.public else "chunked_label_smoothed"
+        cfg = planning.training_config(
+            *planning.get_parser().parse_known_args(
+                f"--arch dartsformer_search --hidden-dim {hidden_dim} "
+                f"--embed-dim {EMBED_DIMS.get(hidden_dim, 256)} --share-all-embeddings "
+                f"--attention-heads {4 if hidden_dim < 240 else 8} "
+                f"--encoder-layers {args.layers} --decoder-layers {args.layers} "
+                f"--backprop {'reconstruct' if kind == 'reconstruct' else 'store'} "
+                f"--criterion {criterion}_cross_entropy --label-smoothing 0.1".split()
+            )
+        )
+        dictionary = Dictionary()
+        for i in range(args.vocabulary - len(dictionary)):
+            dictionary.add_symbol(str(i))
+        task = TASK_REGISTRY[cfg.task._name](cfg.task, dictionary, dictionary)
+        torch.manual_seed(0)
+        build = public_operations.build_operation if self.public else stacks.build_operation
+        with mock.patch.object(stacks, "build_operation", build):
+            self.model = models.build_model(cfg.model, task).to(device()).train()
+        if kind == "checkpoint":
+            for stack in (self.model.encoder.stack, self.model.decoder.stack):
+                stack.__class__ = CheckpointedStack
+        self.criterion = task.build_criterion(cfg.criterion)
+        shape = (args.sentences, args.length)
+        tokens = torch.randint(4, len(dictionary), shape, device=device())
+        tokens[0, -1] = dictionary.pad()
+        self.sample = {
+            "net_input": {
+                "src_tokens": tokens,
+                "src_lengths": tokens.ne(dictionary.pad()).sum(1),
+                "prev_output_tokens": tokens,
+            },
+            "target": tokens,
+            "ntokens": int(tokens.ne(dictionary.pad()).sum()),
+        }
+
+    def update(self, level: str) -> None:
+        """Forward and backward pass of ``level``; the optimizer's step is the same for all."""
+        self.model.zero_grad()
+        with nullcontext() if self.public else gradients_for(self.model, level):
+            loss, *_ = self.criterion(self.model, self.sample)
+            loss.backward()
+
+    def peak(self) -> int:
+        """Bytes beyond parameters and gradients, of the level that takes most."""
+        peaks = []
+        for level in LEVELS:
+            self.model.zero_grad()
+            whole = measured_peak(partial(self.update, level), device())
+            gradients = (p.grad for p in self.model.parameters() if p.grad is not None)
+            peaks.append(whole - sum(g.nbytes for g in gradients))
+        self.model.zero_grad()
+        return max(peaks)
+
+
+def count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hidden-dims", type=int, nargs="+", default=[120, 240, 480, 960])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--sentences", type=int, default=100)
+    parser.add_argument("--length", type=int, default=50)
+    parser.add_argument("--vocabulary", type=int, default=32768)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    print(machine())
+    print(f"{args.sentences} sentence pairs of {args.length} tokens, {args.layers} layers a side")
+    for hidden_dim in args.hidden_dims:
+        searches = {kind: Search(kind, args, hidden_dim) for kind in args.kinds}
+        (size, *_) = (count(search.model) for search in searches.values())
+        steps = {
+            (kind, level): partial(search.update, level)
+            for kind, search in searches.items()
+            for level in LEVELS
+        }
+        seconds = times(steps, args.rounds)
+        print(f"\nd = {hidden_dim}, {size / 1e6:.1f}M parameters\n")
+        rows = []
+        for kind, search in searches.items():
+            each = [seconds[kind, level] for level in LEVELS]
+            tokens = len(LEVELS) * search.sample["ntokens"] / sum(each)
+            reference = [seconds.get(("store", level), float("nan")) for level in LEVELS]
+            ratios = [own / other for own, other in zip(each, reference, strict=True)]
+            pair = sum(each) / sum(reference)
+            rows.append([kind, *each, tokens, *ratios, pair, search.peak() / 1e6])
+        print_table(
+            ["", "weights (s)", "alpha (s)", "tokens/s"]
+            + [f"{name} / store" for name in ("weights", "alpha", "pair")]
+            + ["peak beyond parameters and gradients (MB)"],
+            rows,
+        )
+
+
+if __name__ == "__main__":
+    main()
