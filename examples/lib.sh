@@ -23,6 +23,15 @@ options() {
   done
 }
 
+# positive NAME...: the error that one of these options is no positive number.
+positive() {
+  local name value
+  for name in "$@"; do
+    value=${name//-/_}
+    [[ ${!value} =~ ^[1-9][0-9]*$ ]] || die "--$name is ${!value}, it must be a positive whole number"
+  done
+}
+
 # clock: the time since the script's start.
 clock() { printf '%02d:%02d:%02d' $((SECONDS / 3600)) $((SECONDS / 60 % 60)) $((SECONDS % 60)); }
 

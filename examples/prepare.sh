@@ -23,6 +23,7 @@ text='' source_lang='' target_lang='' out='' merges=8000 max_tokens=250 max_rati
 options "text source-lang target-lang out merges max-tokens max-ratio workers" "$@"
 [[ $text && $source_lang && $target_lang && $out ]] ||
   die "--text, --source-lang, --target-lang and --out are needed (see --help)"
+positive merges max-tokens max-ratio workers
 [[ $source_lang != "$target_lang" ]] || die "--source-lang and --target-lang are both $source_lang"
 need python sacremoses subword-nmt fairseq-preprocess
 

@@ -11,9 +11,10 @@
 #   --target-lang Y       (default: de)
 #   --work FOLDER         where everything goes (default: quickstart)
 #   --merges N            BPE merge operations (default: 4000)
-#   --search-updates N    updates of the search, of weights and of alpha together (default: 1500)
-#   --train-updates N     updates of the derived model (default: 4500)
-#   --minutes M           the search and the training stop after so long each (default: 7)
+#   --search-updates N    updates of the search, of weights and of alpha together (default: 1000)
+#   --train-updates N     updates of the derived model (default: 3500)
+#   --minutes M           on a slow machine, the search and the training stop after so long each
+#                         (default: 9)
 #
 # A step that is done is not done again; after an interruption, the same command goes on, in the
 # search and in the training from the last checkpoint. The environment goes to .venv, or $VENV.
@@ -23,7 +24,7 @@ root=$(dirname "$here")
 source "$here/lib.sh"
 
 text='' source_lang=en target_lang=de work=quickstart merges=4000
-search_updates=1500 train_updates=4500 minutes=7
+search_updates=1000 train_updates=3500 minutes=9
 options "text source-lang target-lang work merges search-updates train-updates minutes" "$@"
 if [[ ! $text ]]; then
   [[ $source_lang == en && $target_lang =~ ^(de|fr)$ ]] ||
@@ -33,8 +34,8 @@ fi
 plugin=$root/fairseq_dartsformer
 data=$work/prepared/data-bin
 genotype=$work/genotype.json
-same_options "$work/quickstart.options" "--text $text --source-lang $source_lang --target-lang $target_lang \
---merges $merges --search-updates $search_updates --train-updates $train_updates --minutes $minutes"
+positive merges search-updates train-updates minutes
+trap 'die "interrupted; the same command goes on from here"' INT TERM
 
 headline() { echo "== [$1/7, $(clock)] $2"; }
 
@@ -57,10 +58,14 @@ train() {
 progress() {
   local line
   while IFS= read -r line; do
-    if [[ $line =~ \ loss=([^,]+),.*\ wps=([^,]+),.*\ num_updates=([^,]+),.*\ wall=([0-9]+) ]]; then
-      echo "   update ${BASH_REMATCH[3]}: loss ${BASH_REMATCH[1]}, ${BASH_REMATCH[2]} words/s, ${BASH_REMATCH[4]} s"
+    if [[ $line =~ \ loss=([^,]+),.*\ wps=([^,]+),.*\ num_updates=([^,]+), ]]; then
+      echo "   [$(clock)] update ${BASH_REMATCH[3]}: loss ${BASH_REMATCH[1]}, ${BASH_REMATCH[2]} words/s"
     elif [[ $line =~ \|\ valid\ on\ .*\ ppl\ ([^ ]+) ]]; then
       echo "   validation: perplexity ${BASH_REMATCH[1]}"
+    elif [[ $line =~ Loaded\ checkpoint\ .*\ @\ ([0-9]+)\ updates ]]; then
+      echo "   going on from update ${BASH_REMATCH[1]}"
+    elif [[ $line =~ Stopping\ training\ due\ to\ cumulative_training_time ]]; then
+      echo "   stopped: $minutes minutes are over (--minutes)"
     fi
   done
 }
@@ -78,7 +83,7 @@ headline 1 "installation"
 bash "$here/install.sh" "${VENV:-$root/.venv}"
 PATH=$(cd "${VENV:-$root/.venv}/bin" && pwd):$PATH
 export PYTHONUNBUFFERED=1
-export OMP_WAIT_POLICY=passive # on a busy machine, threads that spin cost a factor of ten
+export OMP_NUM_THREADS=1 # these networks are so small that threads cost more than they save
 SECONDS=0 # the twenty minutes begin here
 
 headline 2 "text"
@@ -97,7 +102,7 @@ model=(--share-all-embeddings --encoder-layers 2 --decoder-layers 2 --dropout 0.
 headline 3 "architecture search: weights and alpha in turn, $search_updates updates"
 train "$work/search" "${model[@]}" --task translation_search --arch dartsformer_search_tiny \
   --optimizer bilevel_adam --adam-betas '(0.9, 0.98)' --lr 1e-3 --warmup-updates 100 \
-  --arch-lr 3e-3 --arch-adam-betas '(0.9, 0.98)' --arch-weight-decay 1e-3 \
+  --arch-lr 1e-2 --arch-adam-betas '(0.9, 0.98)' --arch-weight-decay 0 \
   --max-update "$search_updates" --save-interval-updates 100 --disable-validation
 
 headline 4 "genotype: the strongest candidate of every search node"

@@ -3,12 +3,15 @@
 import sys
 import traceback
 
+from hydra.errors import CompactHydraException
 
-class InputError(ValueError):
+
+class InputError(CompactHydraException, ValueError):
     """Bad input: names the option or field at fault, what it was and what it may be.
 
     Raised before training starts. On the terminal it is one line, without the traceback (which
-    would point into fairseq, where nothing is wrong), and a non-zero exit status.
+    would point into fairseq, where nothing is wrong), and a non-zero exit status. Hydra treats it
+    so by its base class, everyone else by the hook below.
     """
 
 

@@ -109,7 +109,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(args: Namespace) -> None:
-    """Read and derive everything, report, and only then write.
+    """Read and derive everything, and only then write and report.
 
     Raises:
         InputError: an argument or a checkpoint is at fault; nothing has been written then.
@@ -119,16 +119,14 @@ def main(args: Namespace) -> None:
     results = [read_search_result(path) for path in args.checkpoints]
     genotypes = [derive(result, exclude) for result in results]
     table = changes(results, genotypes) if len(results) > 1 else None
+    for path, genotype in zip(paths, genotypes, strict=False):
+        write(path, genotype)
     for result in results:
         print(report(result, exclude, args.top), end="\n\n")
     if table:
         print(table, end="\n\n")
-    for i, genotype in enumerate(genotypes):
-        if paths:
-            write(paths[i], genotype)
-            print(f"wrote {paths[i]}")
-        else:
-            print(genotype.to_json())
+    for line in map("wrote {}".format, paths) if paths else map(Genotype.to_json, genotypes):
+        print(line)
 
 
 def write(path: Path, genotype: Genotype) -> None:

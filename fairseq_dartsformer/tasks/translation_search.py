@@ -48,6 +48,8 @@ class TranslationSearchConfig(TranslationConfig):
         default="darts", metadata={"help": "how the supernet is trained"}
     )
     seed: int = II("common.seed")
+    memory_efficient_fp16: bool = II("common.memory_efficient_fp16")
+    memory_efficient_bf16: bool = II("common.memory_efficient_bf16")
     update_freq: List[int] = II("optimization.update_freq")
     # Commands that do not train have no optimizer.
     optimizer_name: Optional[str] = II("oc.select:optimizer._name,null")
@@ -78,6 +80,12 @@ class TranslationSearchTask(TranslationTask):
             raise InputError("--arch-subset and --arch-fraction exclude each other: give one")
         if cfg.arch_fraction is not None and not 0 < cfg.arch_fraction < 1:
             raise InputError(f"--arch-fraction is {cfg.arch_fraction}, it must lie between 0 and 1")
+        for half in ("fp16", "bf16"):
+            if cfg[f"memory_efficient_{half}"]:
+                raise InputError(
+                    f"--memory-efficient-{half} keeps no float32 copies, which bilevel_adam needs: "
+                    f"use --{half}"
+                )
         return super().setup_task(cfg, **kwargs)
 
     def build_model(self, cfg, from_checkpoint: bool = False):

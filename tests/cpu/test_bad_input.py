@@ -66,6 +66,7 @@ CASES = [
     (DERIVED, "--task translation_search", "--task translation_search needs a supernet"),
     (DERIVED, "--optimizer bilevel_adam", "--optimizer bilevel_adam needs a supernet"),
     (SEARCH, "--task translation", "--optimizer bilevel_adam needs --task translation_search"),
+    (SEARCH, "--memory-efficient-fp16", "--memory-efficient-fp16 keeps no .* use --fp16"),
     # -- the optimizer's options
     (SEARCH, "--adam-betas (0.9,1.5)", r"--adam-betas is '\(0.9,1.5\)', both must lie in \[0, 1\)"),
     (SEARCH, "--arch-adam-betas 0.9", "--arch-adam-betas is '0.9', it must be a pair"),

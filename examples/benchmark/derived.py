@@ -1,0 +1,121 @@
+"""The derived model against fairseq's transformer of equal size: training, decoding, memory.
+
+usage: python examples/benchmark/derived.py [--genotype G] [--sentences N] [--length N] [--fp16] ...
+
+Weights are random: decoding makes sentences of a fixed length, with beam 5. The criterion is the
+chunked one for both.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from fairseq import models
+from fairseq.data import Dictionary
+from fairseq.sequence_generator import SequenceGenerator
+from fairseq.tasks import TASK_REGISTRY
+from measuring import device, machine, print_table, times
+
+from fairseq_dartsformer.cli import memory as planning
+from fairseq_dartsformer.memory import measured_peak
+
+# As many parameters as the base size with paper_fig4_approx.
+TRANSFORMER = (
+    "--arch transformer --encoder-embed-dim 512 --decoder-embed-dim 512 "
+    "--encoder-ffn-embed-dim 2376 --decoder-ffn-embed-dim 2376 "
+    "--encoder-attention-heads 8 --decoder-attention-heads 8"
+)
+
+
+class Model:
+    """A model and a batch for it."""
+
+    def __init__(self, options: str, args: argparse.Namespace):
+        options += " --share-all-embeddings --label-smoothing 0.1"
+        cfg = planning.training_config(*planning.get_parser().parse_known_args(options.split()))
+        self.dictionary = Dictionary()
+        for i in range(args.vocabulary - len(self.dictionary)):
+            self.dictionary.add_symbol(str(i))
+        self.task = TASK_REGISTRY[cfg.task._name](cfg.task, self.dictionary, self.dictionary)
+        torch.manual_seed(0)
+        self.model = models.build_model(cfg.model, self.task).to(device())
+        if args.fp16:
+            self.model.half()
+        self.criterion = self.task.build_criterion(cfg.criterion)
+        tokens = torch.randint(4, len(self.dictionary), (args.sentences, args.length))
+        tokens = tokens.to(device())
+        lengths = torch.full((args.sentences,), args.length, device=device())
+        self.inputs = {"src_tokens": tokens, "src_lengths": lengths}
+        self.sample = {
+            "net_input": {**self.inputs, "prev_output_tokens": tokens},
+            "target": tokens,
+            "ntokens": tokens.numel(),
+        }
+        self.length = args.length
+
+    def train(self) -> None:
+        self.model.train().zero_grad()
+        loss, *_ = self.criterion(self.model, self.sample)
+        loss.backward()
+
+    @torch.no_grad()
+    def decode(self) -> None:
+        self.model.eval()
+        generator = SequenceGenerator(
+            [self.model],
+            self.dictionary,
+            beam_size=5,
+            max_len_a=0,
+            max_len_b=self.length,
+            min_len=self.length - 1,
+        )
+        generator.generate([self.model], {"net_input": self.inputs})
+
+    def peak(self) -> int:
+        """Bytes of a training update beyond parameters and gradients."""
+        self.model.zero_grad()
+        peak = measured_peak(self.train, device())
+        return peak - sum(p.grad.nbytes for p in self.model.parameters())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--genotype", default="paper_fig4_approx")
+    parser.add_argument("--sentences", type=int, default=20)
+    parser.add_argument("--length", type=int, default=30)
+    parser.add_argument("--vocabulary", type=int, default=32768)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fp16", action="store_true")
+    args = parser.parse_args()
+    compared = {
+        "transformer": Model(TRANSFORMER, args),
+        "derived": Model(f"--arch dartsformer --genotype {args.genotype}", args),
+    }
+    print(machine())
+    print(f"{args.sentences} sentences of {args.length} tokens, genotype {args.genotype}\n")
+    training = times({name: m.train for name, m in compared.items()}, args.rounds)
+    decoding = times({name: m.decode for name, m in compared.items()}, args.rounds)
+    tokens = args.sentences * args.length
+    print_table(
+        [
+            *("", "parameters (M)", "training tokens/s", "ratio", "decoding sentences/s", "ratio"),
+            "training peak beyond parameters and gradients (MB)",
+        ],
+        (
+            [
+                name,
+                sum(p.numel() for p in model.model.parameters()) / 1e6,
+                tokens / training[name],
+                training["transformer"] / training[name],
+                args.sentences / decoding[name],
+                decoding["transformer"] / decoding[name],
+                model.peak() / 1e6,
+            ]
+            for name, model in compared.items()
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
