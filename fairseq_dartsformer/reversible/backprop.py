@@ -186,20 +186,21 @@ class _BackwardPass:
     def _node(self, k: int, h: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         """Recompute ``G_k(h)`` and backpropagate ``grad`` through it, branch by branch."""
         mixed = self.weights is not None and k < len(self.weights)
+        grad = grad.contiguous()
         total, grad_h = torch.zeros_like(h), None
         for o, branch in enumerate(self.layer.nodes[k]):
+            weight = self.weights[k, o] if mixed else None
             with torch.enable_grad():
                 out = branch(h, self.context).to(h.dtype)
             value = out.detach()
-            total += self.weights[k, o] * value if mixed else value
             if mixed and self.needs_weights:
-                self.grad_weights[k, o] = torch.sum(grad * value)
+                self.grad_weights[k, o] = torch.dot(grad.flatten(), value.flatten())
+            total = total.addcmul_(weight, value) if mixed else total.add_(value)
             if out.requires_grad:
-                grad_out = self.weights[k, o] * grad if mixed else grad
-                grad_branch = self._branch_grads(branch, out, h, grad_out)
+                grad_branch = self._branch_grads(branch, out, h, weight * grad if mixed else grad)
                 if grad_branch is not None:
                     grad_h = grad_branch if grad_h is None else grad_h.add_(grad_branch)
-        return total.detach(), grad_h
+        return total, grad_h
 
     def _branch_grads(self, branch: Any, out: Tensor, h: Tensor, grad_out: Tensor) -> Tensor | None:
         """Add the gradients of parameters and context to ``grads``; return that of ``h``."""

@@ -63,11 +63,10 @@ class ReversibleLayer(nn.Module):
         if weights is None or k >= len(weights):
             (branch,) = self.nodes[k]
             return branch(h, context, **state).to(h.dtype)
-        terms = (
-            weight * branch(h, context, **state).to(h.dtype)
-            for weight, branch in zip(weights[k], self.nodes[k], strict=True)
-        )
-        return reduce(torch.add, terms)
+        total = torch.zeros_like(h)
+        for weight, branch in zip(weights[k], self.nodes[k], strict=True):
+            total = torch.addcmul(total, weight, branch(h, context, **state).to(h.dtype))
+        return total
 
     def forward(
         self,

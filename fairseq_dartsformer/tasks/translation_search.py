@@ -48,8 +48,8 @@ class TranslationSearchConfig(TranslationConfig):
         default="darts", metadata={"help": "how the supernet is trained"}
     )
     seed: int = II("common.seed")
-    memory_efficient_fp16: bool = II("common.memory_efficient_fp16")
-    memory_efficient_bf16: bool = II("common.memory_efficient_bf16")
+    memory_efficient_fp16: bool = II("oc.select:common.memory_efficient_fp16,false")
+    memory_efficient_bf16: bool = II("oc.select:common.memory_efficient_bf16,false")
     update_freq: List[int] = II("optimization.update_freq")
     # Commands that do not train have no optimizer.
     optimizer_name: Optional[str] = II("oc.select:optimizer._name,null")

@@ -1,5 +1,7 @@
 """Reconstruction: the inputs it finds, the gradients it gives, what it leaves alone and holds."""
 
+import statistics
+
 import pytest
 import torch
 from models import batch, build_search
@@ -96,9 +98,12 @@ def test_gradients_equal_ordinary_autograd(splits, pooling, sharing, passes):
 @pytest.mark.parametrize(("splits", "pooling"), [(2, "max"), (3, "avg")])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_through_24_layers(dtype, splits, pooling):
-    """As near to a float32 network's gradients as ordinary autograd in half precision is."""
-    errors = {"store": 0.0, "reconstruct": 0.0}
-    for seed in range(3):
+    """As near to a float32 network's gradients as ordinary autograd in half precision is.
+
+    The two add up in different orders, which half precision may amplify in a network by chance.
+    """
+    ratios = []
+    for seed in range(5):
         torch.manual_seed(seed)
         model = build_search(
             encoder_splits=splits,
@@ -110,14 +115,15 @@ def test_half_precision_through_24_layers(dtype, splits, pooling):
             decoder_operations="self_attention,cross_attention,glu,identity",
             **dict.fromkeys(RATES, 0.0),
         ).to(dtype)
-        found = {backprop: gradients(model, backprop) for backprop in errors}
+        found = [gradients(model, backprop) for backprop in ("store", "reconstruct")]
         exact = gradients(model.float(), "store")
-        norm = sum(g.square().sum() for g in exact.values()) ** 0.5
-        for backprop, half in found.items():
-            difference = sum((half[name].float() - g).square().sum() for name, g in exact.items())
-            errors[backprop] += float(difference**0.5 / norm) / 3
-    # The two add up in different orders, which half precision amplifies by chance.
-    assert errors["reconstruct"] <= 1.2 * errors["store"] < 0.5
+        stored, reconstructed = (
+            sum(float((half[name].float() - g).square().sum()) for name, g in exact.items())
+            for half in found
+        )
+        assert stored < sum(float(g.square().sum()) for g in exact.values())
+        ratios.append((reconstructed / stored) ** 0.5)
+    assert statistics.median(ratios) < 1.05
 
 
 def test_gradients_of_one_level_alone():
