@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole of DARTSformer on two cores, in twenty minutes after the installation: text ->
+# The whole of DARTSformer on two cores, in a quarter of an hour after the installation: text ->
 # fairseq's binary data -> architecture search -> genotype -> the derived model -> translations
 # -> BLEU. On a GPU the same commands run there.
 #
@@ -12,7 +12,7 @@
 #   --work FOLDER         where everything goes (default: quickstart)
 #   --merges N            BPE merge operations (default: 4000)
 #   --search-updates N    updates of the search, of weights and of alpha together (default: 1000)
-#   --train-updates N     updates of the derived model (default: 3500)
+#   --train-updates N     updates of the derived model (default: 3000)
 #   --minutes M           on a slow machine, the search and the training stop after so long each
 #                         (default: 9)
 #
@@ -24,7 +24,7 @@ root=$(dirname "$here")
 source "$here/lib.sh"
 
 text='' source_lang=en target_lang=de work=quickstart merges=4000
-search_updates=1000 train_updates=3500 minutes=9
+search_updates=1000 train_updates=3000 minutes=9
 options "text source-lang target-lang work merges search-updates train-updates minutes" "$@"
 if [[ ! $text ]]; then
   [[ $source_lang == en && $target_lang =~ ^(de|fr)$ ]] ||
@@ -39,19 +39,24 @@ trap 'die "interrupted; the same command goes on from here"' INT TERM
 
 headline() { echo "== [$1/7, $(clock)] $2"; }
 
-# train FOLDER ARGUMENTS...: fairseq-train to its end, once, from the last checkpoint if there is
-# one; shows its progress and keeps the whole log.
+# train FOLDER UPDATES ARGUMENTS...: fairseq-train to its end, once, from the last checkpoint if
+# there is one; shows its progress and keeps the whole log. What was made of an earlier end, the
+# array `later`, is removed.
 train() {
-  local folder=$1 status=0
-  [[ -e $folder/done ]] && return
+  local folder=$1 updates=$2 status=0
+  [[ -e $folder/done && $(<"$folder/done") =~ ^$updates(\ in\ $minutes)?$ ]] && return
+  rm -rf "${later[@]}" "$folder/done"
   mkdir -p "$folder"
   fairseq-train "$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang" \
     --save-dir "$folder" --tensorboard-logdir "$folder/tensorboard" --seed 1 --num-workers 0 \
     --no-epoch-checkpoints --keep-interval-updates 1 --log-format simple --log-interval 50 \
-    --stop-time-hours "$(awk "BEGIN { print $minutes / 60 }")" "${@:2}" 2>&1 |
+    --max-update "$updates" --stop-time-hours "$(awk "BEGIN { print $minutes / 60 }")" "${@:3}" 2>&1 |
     tee -a "$folder/train.log" | progress || status=$?
   ((status == 0)) && [[ -e $folder/checkpoint_last.pt ]] || fail "$folder/train.log" fairseq-train "$status"
-  touch "$folder/done"
+  if tail -n 50 "$folder/train.log" | grep -q 'due to cumulative_training_time'; then
+    updates+=" in $minutes"
+  fi
+  echo "$updates" >"$folder/done"
 }
 
 # progress: fairseq's log, down to one short line for each of its reports.
@@ -84,7 +89,7 @@ bash "$here/install.sh" "${VENV:-$root/.venv}"
 PATH=$(cd "${VENV:-$root/.venv}/bin" && pwd):$PATH
 export PYTHONUNBUFFERED=1
 export OMP_NUM_THREADS=1 # these networks are so small that threads cost more than they save
-SECONDS=0 # the twenty minutes begin here
+SECONDS=0 # the clock of the headlines
 
 headline 2 "text"
 if [[ ! $text ]]; then
@@ -100,19 +105,21 @@ model=(--share-all-embeddings --encoder-layers 2 --decoder-layers 2 --dropout 0.
   --lr-scheduler inverse_sqrt --max-tokens 1000)
 
 headline 3 "architecture search: weights and alpha in turn, $search_updates updates"
-train "$work/search" "${model[@]}" --task translation_search --arch dartsformer_search_tiny \
+later=("$genotype" "$work/derived" "$work/translation")
+train "$work/search" "$search_updates" "${model[@]}" --task translation_search --arch dartsformer_search_tiny \
   --optimizer bilevel_adam --adam-betas '(0.9, 0.98)' --lr 1e-3 --warmup-updates 100 \
   --arch-lr 1e-2 --arch-adam-betas '(0.9, 0.98)' --arch-weight-decay 0 \
-  --max-update "$search_updates" --save-interval-updates 100 --disable-validation
+  --save-interval-updates 100 --disable-validation
 
 headline 4 "genotype: the strongest candidate of every search node"
 [[ -e $genotype ]] || quietly "$work/search/derive.log" dartsformer-derive "$work/search/checkpoint_last.pt" -o "$genotype"
 cat "$genotype"
 
 headline 5 "training of the derived model, $train_updates updates"
-train "$work/derived" "${model[@]}" --task translation --arch dartsformer_small --genotype "$genotype" \
+later=("$work/translation")
+train "$work/derived" "$train_updates" "${model[@]}" --task translation --arch dartsformer_small --genotype "$genotype" \
   --optimizer adam --adam-betas '(0.9, 0.98)' --lr 4e-3 --warmup-updates 400 \
-  --max-update "$train_updates" --save-interval-updates 250
+  --save-interval-updates 250
 
 headline 6 "translation of the test text, beam 5"
 out=$work/translation

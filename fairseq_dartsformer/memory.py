@@ -34,7 +34,10 @@ BLOCK = 512  # bytes: what CUDA's caching allocator rounds to
 
 
 def measured_peak(step: Callable[[], Any], device: str | torch.device = "cpu") -> int:
-    """Bytes of real tensors that ``step`` holds at most beyond what was held before it."""
+    """Bytes of real tensors that ``step`` holds at most beyond what was held before it.
+
+    It must not free what was: the CPU's allocator does not tell of that.
+    """
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

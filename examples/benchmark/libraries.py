@@ -187,6 +187,9 @@ def main() -> None:
     seconds = times(steps, args.rounds)
     rows = []
     for name, model in models.items():
+        for pair in branches[name]:
+            for branch in pair:
+                branch.zero_grad()
         peak = measured_peak(steps[name], where)
         peak -= sum(g.nbytes // 2 for g in gradients(branches[name]))
         ratio = seconds[name] / seconds["ordinary autograd"]

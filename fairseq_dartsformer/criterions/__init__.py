@@ -1,4 +1,4 @@
-"""The loss, and the output layer that it needs no logits of."""
+"""The loss, computed without the logits of all tokens."""
 
 from .chunked_label_smoothed_cross_entropy import ChunkedLabelSmoothedCrossEntropyCriterion
 

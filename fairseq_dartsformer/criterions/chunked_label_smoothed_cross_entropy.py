@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from fairseq.criterions import register_criterion
 from fairseq.criterions.label_smoothed_cross_entropy import (
@@ -19,13 +19,22 @@ from .linear_cross_entropy import count_correct, smoothed_cross_entropy
 NAME = "chunked_label_smoothed_cross_entropy"
 
 
+class _Losses(NamedTuple):
+    """What the output layer gives in place of logits: sums over the tokens."""
+
+    loss: Tensor
+    nll_loss: Tensor
+    correct: Tensor | None
+
+
 @register_criterion(NAME, dataclass=LabelSmoothedCrossEntropyCriterionConfig)
 class ChunkedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
     """Options, loss, figures and gradients of `label_smoothed_cross_entropy`, in less memory.
 
-    For every model whose decoder's ``output_layer`` applies an ``output_projection``: ours, and
-    fairseq's transformers. The loss is computed within the model's forward pass, in the place of
-    the logits, so that wrappers for several workers see every parameter used where they expect it.
+    For every model whose decoder calls ``output_layer``, which applies an ``output_projection``:
+    ours, and fairseq's transformers. The loss is computed within the model's forward pass, in the
+    place of the logits, so that wrappers for several workers see every parameter used where they
+    expect it.
     """
 
     def forward(self, model, sample, reduce: bool = True):
@@ -38,41 +47,50 @@ class ChunkedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriteri
             return super().forward(model, sample, reduce)
         target = model.get_targets(sample, None)[:, self.ignore_prefix_size :].flatten()
 
-        def output_layer(features: Tensor, **unused: Any) -> tuple[Tensor, ...]:
+        def output_layer(features: Tensor, **unused: Any) -> _Losses:
             features = features[:, self.ignore_prefix_size :].flatten(0, 1)
             layer = (projection.weight, projection.bias, target)
             losses = smoothed_cross_entropy(features, *layer, self.eps, self.padding_idx)
+            correct = None
             if self.report_accuracy:
-                losses += (count_correct(features, *layer, self.padding_idx),)
-            return losses
+                correct = count_correct(features, *layer, self.padding_idx)
+            return _Losses(*losses, correct)
 
-        with _replaced(model.decoder, output_layer) as projection:
-            (loss, nll_loss, *correct), _ = model(**sample["net_input"])
+        decoder = getattr(model, "decoder", None)
+        with _replaced(decoder, output_layer) as projection:
+            losses, *_ = model(**sample["net_input"])
+        if not isinstance(losses, _Losses):
+            raise _unsuited(decoder)
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
         log = {
-            "loss": loss.data,
-            "nll_loss": nll_loss.data,
+            "loss": losses.loss.data,
+            "nll_loss": losses.nll_loss.data,
             "ntokens": sample["ntokens"],
             "nsentences": sample["target"].size(0),
             "sample_size": sample_size,
         }
         if self.report_accuracy:
-            log["n_correct"] = correct[0].item()
+            log["n_correct"] = losses.correct.item()
             log["total"] = target.ne(self.padding_idx).sum().item()
-        return loss, sample_size, log
+        return losses.loss, sample_size, log
 
 
 @contextmanager
-def _replaced(decoder: nn.Module, output_layer: Callable[..., Any]) -> Iterator[nn.Linear]:
+def _replaced(decoder: nn.Module | None, output_layer: Callable[..., Any]) -> Iterator[nn.Linear]:
     """Put ``output_layer`` in place of the decoder's own; give its projection."""
     projection = getattr(decoder, "output_projection", None)
-    if not (isinstance(projection, nn.Linear) and hasattr(decoder, "output_layer")):
-        raise InputError(
-            f"--criterion {NAME} needs a model with a linear output layer, "
-            f"{type(decoder).__name__} has none: use label_smoothed_cross_entropy"
-        )
+    if not isinstance(projection, nn.Linear):
+        raise _unsuited(decoder)
     decoder.output_layer = output_layer
     try:
         yield projection
     finally:
         del decoder.output_layer
+
+
+def _unsuited(decoder: nn.Module | None) -> InputError:
+    return InputError(
+        f"--criterion {NAME} needs a decoder that calls output_layer, with a linear "
+        f"output_projection, which {type(decoder).__name__} does not: use "
+        "label_smoothed_cross_entropy"
+    )

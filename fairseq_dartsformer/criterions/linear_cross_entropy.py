@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK = 2**23  # logits at a time: 32 MiB of float32, of which a matrix product is at full speed
-# Gradients in half precision are held times this, lest small probabilities become zero: few of a
-# chunk's sums reach 1/16 of what half precision can hold.
-HALF_SCALE = 16.0
+# Gradients in half precision are held times this, lest small probabilities become zero; times less
+# where the sums over a chunk could leave the range.
+HALF_SCALE, HALF_RANGE = 16.0, 6e4
 
 
 def smoothed_cross_entropy(
@@ -118,7 +118,9 @@ class _NLLSum(torch.autograd.Function):
         grad: bool,
     ) -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)
-        scale = HALF_SCALE if x.dtype != wide else 1.0
+        scale = 1.0
+        if x.dtype != wide:
+            scale = (HALF_RANGE / rows / x.abs().amax().to(wide)).clamp(max=HALF_SCALE)
         ctx.dtypes = [None if t is None else t.dtype for t in (x, weight, bias)]
         ctx.grads = [
             torch.zeros_like(t, dtype=wide) if grad and need else None
@@ -155,6 +157,8 @@ class _NLLSum(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.grads is None:
+            raise RuntimeError("the chunked output layer can be backpropagated through once")
         grads, ctx.grads = ctx.grads, None  # the rest of the backward pass needs the room
         scaled = (
             None if g is None else g.mul_(grad).to(dtype)

@@ -19,8 +19,8 @@ def _forward(
     WIDTH: tl.constexpr, SIZE: tl.constexpr, STEPS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """`out[t, p] = sum_j kernels[t, p / WIDTH, j] · windows[t + j, p]`."""
-    t = tl.program_id(0) * STEPS + tl.arange(0, STEPS)[:, None]
-    p = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    t = tl.program_id(1) * STEPS + tl.arange(0, STEPS)[:, None]
+    p = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     inside = (t < steps) & (p < columns)
     kernel = kernels + (t.to(tl.int64) * heads_columns + p // WIDTH) * SIZE
     window = windows + t.to(tl.int64) * columns + p
@@ -38,8 +38,8 @@ def _grad_windows(
     WIDTH: tl.constexpr, SIZE: tl.constexpr, STEPS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """`grad_windows[s, p] = sum_j kernels[s - j, p / WIDTH, j] · grad[s - j, p]`."""
-    s = tl.program_id(0) * STEPS + tl.arange(0, STEPS)[:, None]
-    p = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    s = tl.program_id(1) * STEPS + tl.arange(0, STEPS)[:, None]
+    p = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)[None, :]
     wide = tl.float64 if grad.dtype.element_ty == tl.float64 else tl.float32
     total = tl.zeros((STEPS, COLUMNS), dtype=wide)
     for j in tl.static_range(SIZE):
@@ -76,11 +76,12 @@ def forward(windows: Tensor, kernels: Tensor) -> Tensor:
     channels = windows.size(-1)
     out = windows.new_empty(steps, batch, channels)
     columns = batch * channels
-    grid = (triton.cdiv(steps, STEPS), triton.cdiv(columns, COLUMNS))
-    _forward[grid](
-        windows, kernels, out, steps, columns, batch * heads,
-        channels // heads, size, STEPS, COLUMNS,
-    )  # fmt: skip
+    grid = (triton.cdiv(columns, COLUMNS), triton.cdiv(steps, STEPS))
+    with torch.cuda.device_of(windows):
+        _forward[grid](
+            windows, kernels, out, steps, columns, batch * heads,
+            channels // heads, size, STEPS, COLUMNS,
+        )  # fmt: skip
     return out
 
 
@@ -90,14 +91,13 @@ def backward(grad: Tensor, windows: Tensor, kernels: Tensor) -> tuple[Tensor, Te
     channels = windows.size(-1)
     columns, width = batch * channels, channels // heads
     grad_windows, grad_kernels = torch.empty_like(windows), torch.empty_like(kernels)
-    grid = (triton.cdiv(len(windows), STEPS), triton.cdiv(columns, COLUMNS))
-    _grad_windows[grid](
-        grad, kernels, grad_windows, steps, columns, batch * heads, width, size, STEPS, COLUMNS
-    )
-    rows = steps * batch * heads
-    padded = triton.next_power_of_2(width)
+    sizes = (columns, batch * heads, width, size)
+    grid = (triton.cdiv(columns, COLUMNS), triton.cdiv(len(windows), STEPS))
+    rows, padded = steps * batch * heads, triton.next_power_of_2(width)
     tile = max(1, STEPS * COLUMNS // padded)
-    _grad_kernels[(triton.cdiv(rows, tile),)](
-        grad, windows, grad_kernels, rows, columns, batch * heads, width, size, tile, padded
-    )
+    with torch.cuda.device_of(windows):
+        _grad_windows[grid](grad, kernels, grad_windows, steps, *sizes, STEPS, COLUMNS)
+        _grad_kernels[(triton.cdiv(rows, tile),)](
+            grad, windows, grad_kernels, rows, *sizes, tile, padded
+        )
     return grad_windows, grad_kernels

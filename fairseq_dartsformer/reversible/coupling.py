@@ -42,8 +42,7 @@ class ReversibleLayer(nn.Module):
     def pool(self, inputs: Sequence[Tensor]) -> Tensor:
         """Pool the n - 1 inputs of a ``G_k`` to one of the same shape; identity at n = 2.
 
-        The result is contiguous: kernels for other layouts round otherwise, and a split does not
-        lie in memory as its reconstruction does.
+        The result is contiguous, for kernels may round otherwise in other layouts.
         """
         return POOLINGS[self.pooling](inputs).contiguous()
 

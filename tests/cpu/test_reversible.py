@@ -142,6 +142,18 @@ def test_gradients_of_one_level_alone():
     assert_same_gradients(found["store"], found["reconstruct"])
 
 
+def test_two_backward_passes_of_one_graph():
+    stack = build_stack(3, 3, "avg", dropout=0.2)
+    x = torch.randn(5, 3, 24, requires_grad=True)
+    weights = torch.rand(1, 3, len(DECODER_OPERATIONS)).softmax(-1)
+    y = stack(x, weights, Context(torch.randn(4, 3, 24)))
+    inputs = [x, *stack.parameters()]
+    first, second = (
+        torch.autograd.grad(y.pow(2).sum(), inputs, retain_graph=True) for _ in range(2)
+    )
+    assert all(map(torch.equal, first, second))
+
+
 def test_shared_and_repeated_use_in_one_graph():
     """A stack applied to its own output: every gradient is the sum over both uses."""
     stack = build_stack(2, 2, "max", dropout=0.2).double()
