@@ -1,6 +1,7 @@
 """The commands, one a file. What they share: one-line errors, and whole files or none."""
 
 import os
+import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ def run_command(parser: ArgumentParser, main: Callable[..., None], others: bool 
         main(*parser.parse_known_args() if others else [parser.parse_args()])
     except InputError as error:
         parser.exit(1, f"{parser.prog}: error: {error}\n")
+    except BrokenPipeError:  # as of `| head`: the rest is not wanted, and flushing must not fail
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def positive_integer(text: str) -> int:
