@@ -118,7 +118,7 @@ def test_command(options, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["dartsformer-memory", *arguments])
     command.cli_main()
     out = capsys.readouterr().out
-    assert re.search(r"^[\d.]+M parameters, 160 tokens a batch$", out, re.M)
+    assert re.search(r"^[\d.]+M parameters, 160 tokens a batch, one worker$", out, re.M)
     sizes = dict(re.findall(r"^(\w[\w ]+?) +([\d.]+) GB$", out, re.M))
     assert list(sizes) == [
         *("parameters", "gradients", "optimizer", "activations", "output layer", "peak of all"),

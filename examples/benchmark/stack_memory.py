@@ -1,0 +1,50 @@
+"""What a search holds at the paper's size: by reconstruction, deeper, and with everything stored.
+
+usage: python examples/benchmark/stack_memory.py [--tokens N] [--vocabulary V]
+
+e 256, d 960, s 2, all candidates; planned upon fake tensors, so the machine does not matter.
+"""
+
+import argparse
+
+from measuring import print_table
+
+from fairseq_dartsformer.cli import memory as planning
+from fairseq_dartsformer.memory import plan_memory
+
+LENGTH = 50
+NETWORKS = {
+    "reconstruct, 6 + 6 layers": "--backprop reconstruct --encoder-layers 6 --decoder-layers 6",
+    "reconstruct, 24 + 24 layers": "--backprop reconstruct --encoder-layers 24 --decoder-layers 24",
+    "store, 6 + 6 layers": "--backprop store --encoder-layers 6 --decoder-layers 6",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=5000)
+    parser.add_argument("--vocabulary", type=int, default=32768)
+    args = parser.parse_args()
+    plans = {}
+    for name, options in NETWORKS.items():
+        options = f"--arch dartsformer_search --share-all-embeddings {options}".split()
+        cfg = planning.training_config(*planning.get_parser().parse_known_args(options))
+        plans[name] = plan_memory(cfg, args.vocabulary, args.tokens // LENGTH, LENGTH)
+    base = plans["reconstruct, 6 + 6 layers"].activations
+    print_table(
+        ["", "parameters (M)", "stack activations (MB)", "ratio", "whole update (GB)"],
+        (
+            [
+                name,
+                plan.count / 1e6,
+                plan.activations / 1e6,
+                plan.activations / base,
+                plan.total / 1e9,
+            ]
+            for name, plan in plans.items()
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
