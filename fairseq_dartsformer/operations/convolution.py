@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .base import Context, Incremental, OperationConfig, append, linear, masked
+from .fast_convolution import convolution
 
 try:
     from . import dynamic_convolution_triton as fused
@@ -26,14 +27,15 @@ class _Convolution(Incremental):
         self.kernel_size = kernel_size
         self.left = kernel_size - 1 if cfg.causal else kernel_size // 2
 
-    def windows(self, x: Tensor, context: Context, incremental_state) -> Tensor:
+    def seen(self, x: Tensor, context: Context, incremental_state) -> tuple[Tensor, int, int]:
         """All that the kernel sees from the first position of ``x`` to the last.
 
         Args:
             x: `T × B × C`.
 
         Returns:
-            Tensor `(T + kernel_size - 1) × B × C`; zeros at padding and beyond the sequence.
+            ``x`` with zeros at padding, behind earlier steps while decoding; and how many zeros
+            belong before and after it, to `T + kernel_size - 1` positions in all.
         """
         x = masked(x, context.padding_mask)
         left, right = self.left, self.kernel_size - 1 - self.left
@@ -42,7 +44,7 @@ class _Convolution(Incremental):
             x = append(self.recall(incremental_state).get("x"), x, steps + left)
             self.keep(incremental_state, x=x)
             left -= len(x) - steps
-        return F.pad(x, (0, 0, 0, 0, left, right))
+        return x, left, right
 
 
 class StandardConv(_Convolution):
@@ -50,7 +52,6 @@ class StandardConv(_Convolution):
 
     def __init__(self, cfg: OperationConfig, kernel_size: int):
         super().__init__(cfg, kernel_size)
-        # Kernel x in x out, as conv_tbc takes it.
         self.weight = nn.Parameter(torch.empty(kernel_size, cfg.channels, cfg.channels))
         self.bias = nn.Parameter(torch.zeros(cfg.channels))
         bound = (6 / (2 * kernel_size * cfg.channels)) ** 0.5
@@ -58,8 +59,8 @@ class StandardConv(_Convolution):
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
         """`T × B × C` to the same shape; reads ``context.padding_mask``."""
-        windows = self.windows(x, context, incremental_state)
-        return torch.conv_tbc(windows, self.weight, self.bias, 0)
+        x, left, right = self.seen(x, context, incremental_state)
+        return convolution(x, self.weight, self.bias, left, right)
 
 
 class DynamicConv(_Convolution):
@@ -82,7 +83,8 @@ class DynamicConv(_Convolution):
         x = F.glu(self.in_proj(x), dim=-1)
         kernels = self.kernel_proj(x).unflatten(-1, (self.heads, self.kernel_size))
         kernels = self.weight_dropout(kernels.softmax(dim=-1))
-        windows = self.windows(x, context, incremental_state)
+        x, left, right = self.seen(x, context, incremental_state)
+        windows = F.pad(x, (0, 0, 0, 0, left, right))
         return self.out_proj(dynamic_convolution(windows, kernels))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from fairseq.data import Dictionary
 from omegaconf import OmegaConf
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fairseq_dartsformer  # noqa: F401
 from fairseq_dartsformer.genotype import Genotype
@@ -125,3 +127,24 @@ def step_by_step(model, src_tokens: Tensor, prev_output_tokens: Tensor) -> Tenso
         for i in range(prev_output_tokens.size(1))
     ]
     return torch.cat(steps, dim=1)
+
+
+class _Products(TorchDispatchMode):
+    """Counts the multiplications in matrix products."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in ("mm", "bmm", "addmm", "addmm_", "baddbmm"):
+            self.count += out.numel() * args[-1].size(-2)
+        return out
+
+
+def multiplications(step: Callable[[], Any]) -> int:
+    """How many ``step`` makes in matrix products, those within fused attention not counted."""
+    with _Products() as products:
+        step()
+    return products.count

@@ -4,10 +4,11 @@ import itertools
 
 import pytest
 import torch
+from models import batch, build_search, multiplications
 from recording import Step
 from running import SEARCH, train, train_workers
 
-from fairseq_dartsformer.levels import ALPHA, WEIGHTS
+from fairseq_dartsformer.levels import ALPHA, WEIGHTS, gradients_for
 
 ARCH_LR = 3e-3  # as in SEARCH
 
@@ -106,3 +107,21 @@ def test_schedule_of_torch_leaves_the_rate_of_alpha(data, tmp_path):
     assert [step.lr for step in steps] == [
         [r, ARCH_LR] for r in (2.5e-3, 1.25e-3) for _ in range(4)
     ]
+
+
+@pytest.mark.parametrize("backprop", ["reconstruct", "store"])
+def test_arithmetic_of_one_level(backprop):
+    """Beside the forward pass: the gradients of inputs, those of weights in their update alone, and
+    the forward pass again where it is not stored."""
+    sizes = {"encoder_layers": 8, "decoder_layers": 8, "hidden_dim": 48}
+    model, net = build_search(backprop=backprop, **sizes), batch([9, 9, 9])
+
+    def update() -> None:
+        model(**net)[0].sum().backward()
+
+    with torch.no_grad():
+        forward = multiplications(lambda: model(**net))
+    again = backprop == "reconstruct"
+    for level, passes in ((WEIGHTS, 3 + again), (ALPHA, 2 + again)):
+        with gradients_for(model, level):
+            assert multiplications(update) / forward == pytest.approx(passes, abs=0.1)

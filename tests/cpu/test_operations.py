@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from models import build_derived, build_search
+from models import build_derived, build_search, multiplications
 from torch import nn
 
 from fairseq_dartsformer.operations import (
@@ -13,6 +13,7 @@ from fairseq_dartsformer.operations import (
     Context,
     OperationConfig,
     build_operation,
+    fast_convolution,
 )
 from fairseq_dartsformer.operations.convolution import dynamic_convolution
 from fairseq_dartsformer.search_result import SearchResult, derive
@@ -65,6 +66,42 @@ def test_standard_convolution(size, causal):
     padded = F.pad(x.permute(1, 2, 0), (left, size - 1 - left))
     expected = F.conv1d(padded, operation.weight.permute(2, 1, 0), operation.bias)
     torch.testing.assert_close(operation(x, Context()), expected.permute(2, 0, 1), **EXACT)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 8])
+@pytest.mark.parametrize("size", range(1, 13))
+def test_fast_convolution(size, steps, monkeypatch):
+    """It is the plain one, and no position outside of a kernel leaves a trace."""
+    monkeypatch.setattr(fast_convolution, "SMALLEST", 1)
+    torch.manual_seed(size)
+    left = size // 3
+    x, weight, bias = torch.randn(steps, 2, 4), torch.randn(size, 4, 5), torch.randn(5)
+    inputs = [t.double().requires_grad_() for t in (x, weight, bias)]
+    x, weight, bias = inputs
+    out = fast_convolution.convolution(*inputs, left, size - 1 - left)
+    padded = F.pad(x.permute(1, 2, 0), (left, size - 1 - left))
+    expected = F.conv1d(padded, weight.permute(2, 1, 0), bias).permute(2, 0, 1)
+    torch.testing.assert_close(out, expected, **EXACT)
+    grad = torch.randn_like(out)
+    found, true = (torch.autograd.grad(o, inputs, grad, retain_graph=True) for o in (out, expected))
+    torch.testing.assert_close(found, true, **EXACT)
+    for t in range(steps):
+        (grad_x,) = torch.autograd.grad(out[t].sum(), x, retain_graph=True)
+        unseen = [s for s in range(steps) if not t - left <= s < t - left + size]
+        assert not grad_x[unseen].any()
+
+
+def test_fast_convolution_multiplies_less(monkeypatch):
+    x, weight, bias = torch.randn(64, 1, 8), torch.randn(11, 8, 8), torch.zeros(8)
+    inputs = [t.requires_grad_() for t in (x, weight, bias)]
+
+    def step() -> None:
+        fast_convolution.convolution(*inputs, 5, 5).sum().backward()
+
+    plain = multiplications(step)
+    monkeypatch.setattr(fast_convolution, "SMALLEST", 64)
+    assert plain == 3 * 64 * 11 * 8 * 8
+    assert multiplications(step) < 0.65 * plain
 
 
 @pytest.mark.parametrize("causal", [False, True])
