@@ -15,10 +15,10 @@ def main() -> None:
     print("updates", "stack", "layer", "split", "operation", "weight", sep="\t")
     for path in parser.parse_args().checkpoints:
         result = read_search_result(path)
-        for stack, layer, split in result.nodes():
-            for operation, weight in result.ranked(stack, layer, split):
-                node = (stack, layer + 1, split + 1)
-                print(result.updates, *node, operation, f"{weight:.5f}", sep="\t")
+        for node in result.nodes():
+            for operation, weight in result.ranked(node):
+                place = (node.stack, node.layer + 1, node.place + 1)
+                print(result.updates, *place, operation, f"{weight:.5f}", sep="\t")
 
 
 if __name__ == "__main__":

@@ -8,22 +8,21 @@ from reprlib import repr as shown
 from typing import Any
 
 from .errors import InputError
-from .operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
+from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, OPERATIONS, Family
 from .reversible import POOLINGS
 
 VERSION = 1
-FAMILY = "dartsformer"
-FIXED_OPERATION = "cross_attention"  # of every decoder layer's last split, which is not searched
 
 Block = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
 class Genotype:
-    """One architecture: ``encoder[i][k]`` is the operation of split k in layer i of the block.
+    """One architecture: ``encoder[i][k]`` is the operation of node k in layer i of the block.
 
-    A stack repeats its block; the two blocks may differ in length and in the number of splits.
-    The decoder's fixed last split is written out. Lists are taken for tuples.
+    A node is a split of a reversible layer, or one of the nodes of a Transformer layer. A stack
+    repeats its block; the two blocks may differ in length, and DARTSformer's in the number of
+    splits. The decoder's fixed node is written out. Lists are taken for tuples.
 
     Raises:
         InputError: a value is not allowed; the message names its place and what was expected.
@@ -31,26 +30,26 @@ class Genotype:
 
     encoder: Block
     decoder: Block
-    pooling: str = "max"
-    family: str = FAMILY
+    pooling: str | None = "max"  # None in a family without splits
+    family: str = DARTSFORMER.name
     version: int = VERSION
 
     def __post_init__(self) -> None:
         # not by equality alone: True and 1.0 both equal 1
         if type(self.version) is not int or self.version != VERSION:
             raise InputError(f"version is {shown(self.version)}: expected {VERSION}")
-        if self.family != FAMILY:
-            raise InputError(f"family is {shown(self.family)}: expected {FAMILY!r}")
-        if self.pooling not in list(POOLINGS):
+        if self.family not in list(FAMILIES):
+            expected = " or ".join(map(repr, FAMILIES))
+            raise InputError(f"family is {shown(self.family)}: expected {expected}")
+        family = FAMILIES[self.family]
+        if family.pooled and self.pooling not in list(POOLINGS):
             raise InputError(f"pooling is {shown(self.pooling)}: expected 'max' or 'avg'")
-        object.__setattr__(self, "encoder", _block(self.encoder, "encoder", ENCODER_OPERATIONS))
-        object.__setattr__(self, "decoder", _block(self.decoder, "decoder", DECODER_OPERATIONS))
-        for i, layer in enumerate(self.decoder):
-            if layer[-1] != FIXED_OPERATION:
-                raise InputError(
-                    f"decoder[{i}][{len(layer) - 1}] is {layer[-1]!r}: the last split of every "
-                    f"decoder layer is fixed: {FIXED_OPERATION!r}"
-                )
+        if not family.pooled and self.pooling is not None:
+            raise InputError(
+                f"pooling is {shown(self.pooling)}: expected none, as {self.family} has no splits"
+            )
+        for stack in OPERATIONS:
+            object.__setattr__(self, stack, _block(getattr(self, stack), stack, family))
 
     @property
     def encoder_splits(self) -> int:
@@ -80,7 +79,7 @@ class Genotype:
         values = {
             "version": json.dumps(self.version),
             "family": json.dumps(self.family),
-            "pooling": json.dumps(self.pooling),
+            **({} if self.pooling is None else {"pooling": json.dumps(self.pooling)}),
             "encoder": block(self.encoder),
             "decoder": block(self.decoder),
         }
@@ -144,6 +143,10 @@ def _record(text: str) -> dict[str, Any]:
             raise InputError(
                 f"unknown key {shown(key)}: expected {', '.join(required)}, and perhaps family"
             )
+    family = record.get("family")
+    if isinstance(family, str) and family in FAMILIES and not FAMILIES[family].pooled:
+        required = tuple(key for key in required if key != "pooling")
+        record.setdefault("pooling", None)
     for key in required:
         if key not in record:
             raise InputError(f"{key} is missing: expected {', '.join(required)}")
@@ -163,22 +166,36 @@ def _constant(name: str) -> Any:
     raise InputError(f"not JSON: {name} is no JSON number")
 
 
-def _block(layers: Any, stack: str, operations: tuple[str, ...]) -> Block:
+def _block(layers: Any, stack: str, family: Family) -> Block:
     """Check one stack's block; return it as tuples."""
     _check_list(layers, stack, "a list of layers", 1)
     for i, layer in enumerate(layers):
-        _check_list(layer, f"{stack}[{i}]", "a list of operations, one a split,", 2)
-        if len(layer) != len(layers[0]):
-            raise InputError(
-                f"{stack}[{i}] has length {len(layer)}: expected {len(layers[0])}, as "
-                f"{stack}[0] has; every layer of a stack has the same splits"
-            )
+        _check_list(layer, f"{stack}[{i}]", f"a list of operations, one a {family.node},", 2)
+        _check_length(layer, f"{stack}[{i}]", family.nodes[stack], f"as {family.name} has")
+        _check_length(
+            layer,
+            f"{stack}[{i}]",
+            len(layers[0]),
+            f"as {stack}[0] has; every layer of a stack has the same {family.node}s",
+        )
         for k, name in enumerate(layer):
-            if not isinstance(name, str) or name not in operations:
+            if not isinstance(name, str) or name not in OPERATIONS[stack]:
                 raise InputError(
-                    f"{stack}[{i}][{k}] is {shown(name)}: expected one of {', '.join(operations)}"
+                    f"{stack}[{i}][{k}] is {shown(name)}: expected one of "
+                    f"{', '.join(OPERATIONS[stack])}"
+                )
+            if family.is_fixed(stack, k, len(layer)) and name != FIXED_OPERATION:
+                which = {-1: "last", 1: "second"}[family.fixed]
+                raise InputError(
+                    f"{stack}[{i}][{k}] is {name!r}: the {which} {family.node} of every decoder "
+                    f"layer is fixed: {FIXED_OPERATION!r}"
                 )
     return tuple(tuple(layer) for layer in layers)
+
+
+def _check_length(layer: Any, place: str, expected: int | None, reason: str) -> None:
+    if expected is not None and len(layer) != expected:
+        raise InputError(f"{place} has length {len(layer)}: expected {expected}, {reason}")
 
 
 def _check_list(value: Any, place: str, expected: str, shortest: int) -> None:

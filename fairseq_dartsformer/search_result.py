@@ -3,19 +3,26 @@
 from argparse import Namespace
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from .compat import load_checkpoint
 from .errors import InputError
-from .genotype import FIXED_OPERATION, Genotype
+from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, OPERATIONS, Family
+from .genotype import Genotype
 from .models.checks import parse_operations
-from .operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
 from .search_space import mixing_weights
 
-SUPERNET = "dartsformer_search"
-STACKS = {"encoder": ENCODER_OPERATIONS, "decoder": DECODER_OPERATIONS}
+
+class SearchNode(NamedTuple):
+    """A search node, counted from 0: its layer in the block, its row in alpha, its place in the
+    genotype's layer, which may count a fixed node before it."""
+
+    stack: str
+    layer: int
+    row: int
+    place: int
 
 
 @dataclass(frozen=True)
@@ -24,26 +31,37 @@ class SearchResult:
 
     path: str
     updates: int  # of both levels, as fairseq counts them
-    pooling: str
+    pooling: str | None
     candidates: dict[str, tuple[str, ...]]  # by stack
-    alpha: dict[str, Tensor]  # by stack, s × searched splits × candidates
+    alpha: dict[str, Tensor]  # by stack, s × searched nodes × candidates
+    family: Family = DARTSFORMER
 
-    def nodes(self) -> Iterator[tuple[str, int, int]]:
-        """Every search node as its stack, layer and split, counted from 0."""
+    def nodes(self) -> Iterator[SearchNode]:
+        """Every search node, in the order of the network."""
         for stack, alpha in self.alpha.items():
+            places = self.family.with_fixed(stack, list(range(alpha.size(1))), None)
             for layer in range(alpha.size(0)):
-                for split in range(alpha.size(1)):
-                    yield stack, layer, split
+                for place, row in enumerate(places):
+                    if row is not None:
+                        yield SearchNode(stack, layer, row, place)
 
-    def ranked(self, stack: str, layer: int, split: int) -> list[tuple[str, float]]:
+    def name(self, node: SearchNode) -> str:
+        """A node as users read it: counted from 1, as the paper counts."""
+        return f"{node.stack} layer {node.layer + 1} {self.family.node} {node.place + 1}"
+
+    def alpha_of(self, node: SearchNode) -> Tensor:
+        """The node's alpha, one number a candidate."""
+        return self.alpha[node.stack][node.layer, node.row]
+
+    def ranked(self, node: SearchNode) -> list[tuple[str, float]]:
         """A node's candidates with their mixing weights, the largest alpha first.
 
         Of equals the first in the order of the candidates stands first.
         """
-        alpha = self.alpha[stack][layer, split]
+        alpha = self.alpha_of(node)
         weights = mixing_weights(alpha).tolist()
         order = sorted(range(len(weights)), key=lambda o: -alpha[o].item())
-        return [(self.candidates[stack][o], weights[o]) for o in order]
+        return [(self.candidates[node.stack][o], weights[o]) for o in order]
 
 
 def read_search_result(path: str) -> SearchResult:
@@ -62,18 +80,25 @@ def search_result(state: Mapping[str, Any], path: str) -> SearchResult:
         InputError: it is no checkpoint of a search, or its alpha is damaged.
     """
     model, cfg, name, updates = _parts(state, path)
-    if not name.startswith(SUPERNET):
-        what = "a derived model's" if name.startswith("dartsformer") else f"a {name} model's"
+    family = next((f for f in FAMILIES.values() if name.startswith(f.supernet)), None)
+    if family is None:
+        what = "a derived model's" if name.startswith(tuple(FAMILIES)) else f"a {name} model's"
+        supernets = " or ".join(f.supernet for f in FAMILIES.values())
         raise InputError(
-            f"{path}: is {what} checkpoint: expected one of the search ({SUPERNET}), "
+            f"{path}: is {what} checkpoint: expected one of the search ({supernets}), "
             "which alone holds alpha"
         )
     candidates, alpha = {}, {}
-    for stack, operations in STACKS.items():
+    for stack, operations in OPERATIONS.items():
         option = f"{stack}_operations"
         candidates[stack] = parse_operations(cfg.get(option), option, operations)
-        alpha[stack] = _alpha(model, cfg, stack, candidates[stack], path)
-    return SearchResult(path, updates, str(cfg.get("pooling")), candidates, alpha)
+        alpha[stack] = _alpha(model, cfg, stack, family, len(candidates[stack]), path)
+    pooling = str(cfg.get("pooling")) if family.pooled else None
+    result = SearchResult(path, updates, pooling, candidates, alpha, family)
+    for node in result.nodes():
+        if not result.alpha_of(node).isfinite().all():
+            raise InputError(f"{path}: alpha of {result.name(node)} is not finite")
+    return result
 
 
 def _parts(state: Mapping[str, Any], path: str) -> tuple[dict, Mapping[str, Any], str, int]:
@@ -91,7 +116,8 @@ def _alpha(
     model: dict[str, Any],
     cfg: Mapping[str, Any],
     stack: str,
-    candidates: tuple[str, ...],
+    family: Family,
+    candidates: int,
     path: str,
 ) -> Tensor:
     """alpha of one stack on the CPU, checked against the options it was searched with."""
@@ -99,28 +125,21 @@ def _alpha(
     alpha = model.get(key)
     if not isinstance(alpha, Tensor) or not alpha.is_floating_point():
         raise InputError(f"{path}: holds no {key}: expected a tensor of floats")
-    splits = cfg.get("encoder_splits")
-    if stack == "decoder":  # its last split is not searched, and by default it has one more
-        splits = cfg["decoder_splits"] - 1 if cfg.get("decoder_splits") else splits
-    expected = (cfg.get("search_layers"), splits, len(candidates))
+    searched = family.nodes["encoder"]  # as many in the decoder, beside its fixed one
+    if searched is None:
+        searched = cfg.get("encoder_splits")
+        if stack == "decoder" and cfg.get("decoder_splits"):
+            searched = cfg["decoder_splits"] - 1
+    expected = (cfg.get("search_layers"), searched, candidates)
     fits = alpha.dim() == 3 and all(
         wanted in (None, size) for wanted, size in zip(expected, alpha.shape, strict=True)
     )
     if not fits or alpha.numel() == 0:
         raise InputError(
             f"{path}: {key} has shape {tuple(alpha.shape)}: expected {expected} (search layers, "
-            f"searched splits, candidates) by the options stored with it"
+            f"searched {family.node}s, candidates) by the options stored with it"
         )
-    bad = (~alpha.isfinite()).nonzero().tolist()
-    if bad:
-        layer, split, _ = bad[0]
-        raise InputError(f"{path}: alpha of {node_name(stack, layer, split)} is not finite")
     return alpha.detach().cpu()
-
-
-def node_name(stack: str, layer: int, split: int) -> str:
-    """A node as users read it: counted from 1, as the paper counts."""
-    return f"{stack} layer {layer + 1} split {split + 1}"
 
 
 def derive(result: SearchResult, exclude: Collection[str] = ()) -> Genotype:
@@ -130,9 +149,9 @@ def derive(result: SearchResult, exclude: Collection[str] = ()) -> Genotype:
         InputError: ``exclude`` holds an unknown name, or every candidate of a stack.
     """
     for name in exclude:
-        if name not in DECODER_OPERATIONS:
+        if name not in OPERATIONS["decoder"]:
             raise InputError(
-                f"--exclude: {name!r} is no operation: expected {', '.join(DECODER_OPERATIONS)}"
+                f"--exclude: {name!r} is no operation: expected {', '.join(OPERATIONS['decoder'])}"
             )
     for stack, names in result.candidates.items():
         if set(names) <= set(exclude):
@@ -140,13 +159,18 @@ def derive(result: SearchResult, exclude: Collection[str] = ()) -> Genotype:
                 f"--exclude: leaves the {stack} of {result.path} no candidate: it has "
                 f"{', '.join(names)}"
             )
-    blocks = {stack: [[] for _ in alpha] for stack, alpha in result.alpha.items()}
-    for stack, layer, split in result.nodes():
-        allowed = (o for o, _ in result.ranked(stack, layer, split) if o not in exclude)
-        blocks[stack][layer].append(next(allowed))
-    for layer in blocks["decoder"]:
-        layer.append(FIXED_OPERATION)
+    chosen: dict[str, list[list[str]]] = {
+        stack: [[] for _ in alpha] for stack, alpha in result.alpha.items()
+    }
+    for node in result.nodes():
+        allowed = (o for o, _ in result.ranked(node) if o not in exclude)
+        chosen[node.stack][node.layer].append(next(allowed))
+    family = result.family
+    blocks = (
+        [family.with_fixed(stack, layer, FIXED_OPERATION) for layer in layers]
+        for stack, layers in chosen.items()
+    )
     try:
-        return Genotype(blocks["encoder"], blocks["decoder"], result.pooling)
+        return Genotype(*blocks, result.pooling, family.name)
     except InputError as error:
         raise InputError(f"{result.path}: {error}") from None

@@ -8,8 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError
-from ..genotype import FIXED_OPERATION, Genotype
-from ..search_result import SearchResult, derive, node_name, read_search_result
+from ..families import FIXED_OPERATION
+from ..genotype import Genotype
+from ..search_result import SearchResult, derive, read_search_result
 from ..search_space import entropy
 from . import check_output, positive_integer, replacing, run_command
 
@@ -20,20 +21,22 @@ def report(result: SearchResult, exclude: Collection[str] = (), top: int | None 
     The margin is a difference of mixing weights among the operations not excluded. ``top`` shows
     that many operations a node.
     """
-    lines = [f"{result.path}: {result.updates} updates, {result.pooling} pooling"]
-    for stack, layer, split in result.nodes():
-        ranked = result.ranked(stack, layer, split)
+    pooling = f", {result.pooling} pooling" if result.family.pooled else ""
+    lines = [f"{result.path}: {result.updates} updates{pooling}"]
+    for node in result.nodes():
+        ranked = result.ranked(node)
         allowed = [(name, weight) for name, weight in ranked if name not in exclude]
         margin = f"{allowed[0][1] - allowed[1][1]:.6f}" if len(allowed) > 1 else "none"
-        nats = entropy(result.alpha[stack][layer, split]).item()
+        nats = entropy(result.alpha_of(node)).item()
         lines.append(
-            f"{node_name(stack, layer, split)}: {allowed[0][0]}, margin {margin}, "
+            f"{result.name(node)}: {allowed[0][0]}, margin {margin}, "
             f"entropy {nats:.3f} of at most {math.log(len(ranked)):.3f}"
         )
         for name, weight in ranked[:top]:
             lines.append(f"  {weight:.6f} {name}{' (excluded)' if name in exclude else ''}")
-        if stack == "decoder" and split == result.alpha[stack].size(1) - 1:
-            lines.append(f"{node_name(stack, layer, split + 1)}: {FIXED_OPERATION}, fixed")
+        after = node._replace(place=node.place + 1)
+        if result.family.is_fixed(node.stack, after.place, result.alpha[node.stack].size(1) + 1):
+            lines.append(f"{result.name(after)}: {FIXED_OPERATION}, fixed")
     return "\n".join(lines)
 
 
@@ -45,17 +48,14 @@ def changes(results: list[SearchResult], genotypes: list[Genotype]) -> str:
     """
     first = results[0]
     for result in results:
-        if (result.pooling, result.candidates, list(result.nodes())) != (
-            first.pooling,
-            first.candidates,
-            list(first.nodes()),
-        ):
+        spaces = [(r.family, r.pooling, r.candidates, list(r.nodes())) for r in (result, first)]
+        if spaces[0] != spaces[1]:
             raise InputError(
                 f"{result.path}: has another search space than {first.path}: derive them apart"
             )
     nodes = list(first.nodes())
-    chosen = [[getattr(g, stack)[i][k] for stack, i, k in nodes] for g in genotypes]
-    columns = [["updates", *(node_name(*node) for node in nodes), "changed"]]
+    chosen = [[getattr(g, n.stack)[n.layer][n.place] for n in nodes] for g in genotypes]
+    columns = [["updates", *map(first.name, nodes), "changed"]]
     for result, (before, now) in zip(results, pairwise([chosen[0], *chosen]), strict=True):
         new = [old != name for old, name in zip(before, now, strict=True)]
         cells = (name + " *" * mark for name, mark in zip(now, new, strict=True))

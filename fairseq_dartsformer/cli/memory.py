@@ -86,7 +86,7 @@ def training_config(args: Namespace, rest: list[str]) -> DictConfig:
     Raises:
         InputError: an option cannot be planned for.
     """
-    searched = args.arch.startswith("dartsformer_search")
+    searched = "_search" in args.arch
     defaults = SEARCH_DEFAULTS if searched else DERIVED_DEFAULTS
     given = ["--arch", args.arch, "--max-tokens", str(args.max_tokens)]
     parser = options.get_training_parser()

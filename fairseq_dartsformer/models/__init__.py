@@ -1,6 +1,11 @@
-"""The supernet, `dartsformer_search`, and the derived model, `dartsformer`."""
+"""Supernets and derived models, a family a file."""
 
-from .derived import DARTSformerModel
-from .supernet import DARTSformerSearchModel
+from .darts_transformer import DARTSTransformerModel, DARTSTransformerSearchModel
+from .dartsformer import DARTSformerModel, DARTSformerSearchModel
 
-__all__ = ["DARTSformerModel", "DARTSformerSearchModel"]
+__all__ = [
+    "DARTSTransformerModel",
+    "DARTSTransformerSearchModel",
+    "DARTSformerModel",
+    "DARTSformerSearchModel",
+]

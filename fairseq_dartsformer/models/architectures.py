@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from fairseq.models import ARCH_CONFIG_REGISTRY, register_model_architecture
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -18,6 +20,17 @@ TINY = {"embed_dim": 128, "hidden_dim": 120, "attention_heads": 4}
 SIZES: dict[str, dict[str, dict[str, int]]] = {
     "dartsformer_search": {"": BASE, "_tiny": TINY, "_small": SMALL, "_medium": MEDIUM},
     "dartsformer": {"": BASE, "_small": SMALL, "_medium": MEDIUM, "_big": BIG},
+    # Table 5; and the width of the Transformer that the paper compares with.
+    "darts_transformer_search": {"": {**BASE, "embed_dim": 320, "hidden_dim": 320}},
+    "darts_transformer": {"": {**BASE, "embed_dim": 512, "hidden_dim": 512}},
+}
+# Inner width of an ffn by the hidden width: what brings the parameters to the paper's number, and
+# Vaswani et al.'s.
+FFN_RATIOS = {
+    "dartsformer_search": Fraction(16, 3),
+    "dartsformer": Fraction(16, 3),
+    "darts_transformer_search": Fraction(4),
+    "darts_transformer": Fraction(4),
 }
 
 
@@ -37,7 +50,7 @@ def fill_sizes(cfg: SizeConfig, model: str) -> None:
         if getattr(cfg, option) is None:
             remember(cfg, option, value)
     if cfg.ffn_dim is None:
-        remember(cfg, "ffn_dim", cfg.hidden_dim * 16 // 3)
+        remember(cfg, "ffn_dim", int(cfg.hidden_dim * FFN_RATIOS[model]))
 
 
 def remember(cfg: SizeConfig, option: str, value: str | int) -> None:

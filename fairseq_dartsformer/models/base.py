@@ -1,25 +1,23 @@
-"""What the supernet and the derived model share: assembly, checks, loading."""
+"""What all models share: assembly, loading."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from fairseq.models import FairseqEncoderDecoderModel
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
-from ..search_space import new_alpha
-from .architectures import fill_sizes
-from .checks import check_sizes
 from .config import SizeConfig
 from .embedding import FactorizedEmbedding, StackInput
-from .stacks import Block, DARTSformerDecoder, DARTSformerEncoder, build_stack
+from .sides import TranslationDecoder, TranslationEncoder
 
 
-class ReversibleTranslationModel(FairseqEncoderDecoderModel):
-    """An encoder-decoder of two reversible stacks."""
+class TranslationModel(FairseqEncoderDecoderModel):
+    """An encoder-decoder of two stacks upon factorised embeddings."""
 
     NAME: ClassVar[str]
 
@@ -28,58 +26,35 @@ class ReversibleTranslationModel(FairseqEncoderDecoderModel):
         cls,
         cfg: SizeConfig,
         task: FairseqTask,
-        encoder_block: Block,
-        decoder_block: Block,
-        pooling: str,
-        search: bool,
-    ) -> ReversibleTranslationModel:
-        """Build the model that the blocks describe.
+        stacks: Mapping[str, nn.Module],
+        alphas: Mapping[str, nn.Parameter | None],
+    ) -> TranslationModel:
+        """Build the model around its stacks.
 
         Args:
-            cfg: sizes and rates; sizes that are ``None`` are the architecture's.
+            cfg: sizes and rates, filled in.
             task: has the two dictionaries.
-            encoder_block, decoder_block: the operations of each split of each layer.
-            pooling: ``"max"`` or ``"avg"``.
-            search: whether the nodes are search nodes, with an alpha; all but the decoder's last.
+            stacks: the layers of ``encoder`` and ``decoder``, called as
+                ``stack(x, mixing weights, context, **state)``.
+            alphas: their architecture parameters, ``None`` where nothing is searched.
 
         Raises:
-            InputError: sizes that do not fit together.
+            InputError: pre-trained embeddings that cannot be read.
         """
-        fill_sizes(cfg, cls.NAME)
         source, target = task.source_dictionary, task.target_dictionary
-        check_sizes(cfg, encoder_block, decoder_block, source, target)
-
         encoder_embedding = FactorizedEmbedding(cfg, source, cfg.encoder_embed_path)
         decoder_embedding = encoder_embedding
         if not cfg.share_all_embeddings:
             decoder_embedding = FactorizedEmbedding(cfg, target, cfg.decoder_embed_path)
-        encoder_alpha = decoder_alpha = None
-        if search:
-            encoder_alpha = new_alpha(
-                len(encoder_block), len(encoder_block[0]), len(encoder_block[0][0])
-            )
-            decoder_alpha = new_alpha(
-                len(decoder_block), len(decoder_block[0]) - 1, len(decoder_block[0][0])
-            )
+        encoder_input = StackInput(
+            cfg, encoder_embedding, cfg.max_source_positions, cfg.encoder_learned_pos
+        )
+        decoder_input = StackInput(
+            cfg, decoder_embedding, cfg.max_target_positions, cfg.decoder_learned_pos
+        )
         return cls(
-            DARTSformerEncoder(
-                cfg,
-                source,
-                StackInput(
-                    cfg, encoder_embedding, cfg.max_source_positions, cfg.encoder_learned_pos
-                ),
-                build_stack(cfg, encoder_block, cfg.encoder_layers, pooling, causal=False),
-                encoder_alpha,
-            ),
-            DARTSformerDecoder(
-                cfg,
-                target,
-                StackInput(
-                    cfg, decoder_embedding, cfg.max_target_positions, cfg.decoder_learned_pos
-                ),
-                build_stack(cfg, decoder_block, cfg.decoder_layers, pooling, causal=True),
-                decoder_alpha,
-            ),
+            TranslationEncoder(cfg, source, encoder_input, stacks["encoder"], alphas["encoder"]),
+            TranslationDecoder(cfg, target, decoder_input, stacks["decoder"], alphas["decoder"]),
         )
 
     def prepare_for_inference_(self, cfg: DictConfig) -> None:

@@ -11,19 +11,13 @@ from ..errors import InputError
 from .config import SizeConfig
 
 if TYPE_CHECKING:
-    from .stacks import Block
+    from .blocks import Block
 
 HEADED = ("self_attention", "cross_attention", "dynamic_conv")
 
 
-def check_sizes(
-    cfg: SizeConfig,
-    encoder_block: Block,
-    decoder_block: Block,
-    source: Dictionary,
-    target: Dictionary,
-) -> None:
-    """Check what both models share.
+def check_sizes(cfg: SizeConfig, source: Dictionary, target: Dictionary) -> None:
+    """Check what all models share.
 
     Raises:
         InputError: the first thing found wrong.
@@ -36,12 +30,6 @@ def check_sizes(
         rate = getattr(cfg, name)
         if not 0 <= rate < 1:
             raise InputError(f"{flag(name)} is {rate}, it must lie in [0, 1)")
-    check_at_least(cfg, "check_reconstruction", 0)
-    if cfg.check_reconstruction and str(cfg.backprop) == "store":
-        raise InputError(
-            f"--check-reconstruction is {cfg.check_reconstruction}, but nothing is reconstructed "
-            "with --backprop store"
-        )
     if cfg.share_all_embeddings and source != target:
         raise InputError(
             "--share-all-embeddings needs one dictionary for both sides: preprocess with "
@@ -49,28 +37,27 @@ def check_sizes(
         )
     if cfg.share_all_embeddings and cfg.decoder_embed_path not in (None, cfg.encoder_embed_path):
         raise InputError("--share-all-embeddings is not compatible with --decoder-embed-path")
-    _check_stack(cfg, "encoder", encoder_block)
-    _check_stack(cfg, "decoder", decoder_block)
 
 
-def _check_stack(cfg: SizeConfig, stack: str, block: Block) -> None:
-    layers, splits = getattr(cfg, f"{stack}_layers"), len(block[0])
+def check_block(cfg: SizeConfig, block: Block, stack: str, splits: int = 1) -> None:
+    """Check that a block divides its stack's layers, and the heads the width of a split.
+
+    Raises:
+        InputError: one does not.
+    """
+    layers = getattr(cfg, f"{stack}_layers")
     if layers % len(block):
         raise InputError(
             f"{flag(f'{stack}_layers')} is {layers}, it must be a multiple of the searched block's "
             f"{len(block)} layers"
         )
-    if cfg.hidden_dim % splits:
-        raise InputError(
-            f"--hidden-dim is {cfg.hidden_dim}, which the {stack}'s {splits} splits do not divide: "
-            f"take a multiple of {splits}"
-        )
     names = {name for layer in block for node in layer for name in node}
     width = cfg.hidden_dim // splits
     if width % cfg.attention_heads and any(name.startswith(HEADED) for name in names):
+        what = f"{cfg.hidden_dim}/{splits} = {width} (--hidden-dim over the splits)"
         raise InputError(
             f"--attention-heads is {cfg.attention_heads}, which does not divide the {stack}'s "
-            f"width of a split, {cfg.hidden_dim}/{splits} = {width} (--hidden-dim over the splits)"
+            + (f"width of a split, {what}" if splits > 1 else f"width, --hidden-dim {width}")
         )
 
 

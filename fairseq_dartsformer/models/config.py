@@ -1,4 +1,4 @@
-"""Options of the supernet and of the derived model.
+"""Options of the supernets and of the derived models.
 
 The dataclasses are flat: fairseq cannot build a model from the command line when its dataclass
 subclasses ``TransformerConfig``. Its parser reads annotations as types, so they are neither strings
@@ -24,7 +24,7 @@ def option(default, help: str, **metadata):
 
 @dataclass
 class SizeConfig(FairseqDataclass):
-    """What the supernet and the derived model share."""
+    """What all models share."""
 
     embed_dim: Optional[int] = option(
         None, "width e of the factorised embedding, V×e, then e×d (default: the architecture's)"
@@ -32,7 +32,10 @@ class SizeConfig(FairseqDataclass):
     hidden_dim: Optional[int] = option(
         None, "width d of the network, d/n for each of n splits (default: the architecture's)"
     )
-    ffn_dim: Optional[int] = option(None, "inner width of an ffn (default: 16/3 of --hidden-dim)")
+    ffn_dim: Optional[int] = option(
+        None,
+        "inner width of an ffn (default: 16/3 of --hidden-dim; 4 times it without splits)",
+    )
     encoder_layers: int = option(6, "number of encoder layers (not blocks)")
     decoder_layers: int = option(6, "number of decoder layers (not blocks)")
     attention_heads: Optional[int] = option(
@@ -60,17 +63,46 @@ class SizeConfig(FairseqDataclass):
     no_token_positional_embeddings: bool = option(False, "disable positional embeddings")
     no_scale_embedding: bool = option(False, "do not scale embeddings by the square root of e")
     layernorm_embedding: bool = option(False, "add layernorm to embedding")
-    check_reconstruction: int = option(
-        0,
-        "every so many updates, compare the reconstructed input of each stack with the true one, "
-        "and log the relative error (0: never)",
-    )
     max_source_positions: int = II("task.max_source_positions")
     max_target_positions: int = II("task.max_target_positions")
 
 
 @dataclass
-class SearchConfig(SizeConfig):
+class CandidatesConfig(SizeConfig):
+    """What supernets share."""
+
+    search_layers: int = option(2, "layers s of the searched block, which all blocks share")
+    encoder_operations: Optional[str] = option(
+        None, "the encoder's candidates, comma-separated (default: all 13)"
+    )
+    decoder_operations: Optional[str] = option(
+        None, "the decoder's candidates, comma-separated (default: all 14)"
+    )
+
+
+@dataclass
+class GenotypeConfig(SizeConfig):
+    """What derived models share."""
+
+    genotype: Optional[str] = option(
+        None, "a genotype: JSON file or built-in name; the checkpoint carries its text"
+    )
+    search_layers: Optional[int] = option(None, "if given, must agree with the genotype's blocks")
+
+
+@dataclass
+class ReversibleConfig(SizeConfig):
+    """What reversible models share; each has a default of its own for ``backprop``."""
+
+    check_reconstruction: int = option(
+        0,
+        "every so many updates, compare the reconstructed input of each stack with the true one, "
+        "and log the relative error (0: never)",
+    )
+
+
+@dataclass
+class SearchConfig(CandidatesConfig, ReversibleConfig):
     """Options of ``dartsformer_search``."""
 
     encoder_splits: int = option(2, "splits n of an encoder layer, all of them searched")
@@ -79,14 +111,7 @@ class SearchConfig(SizeConfig):
         "splits of a decoder layer, the last of them fixed as Cross Attention "
         "(default: one more than --encoder-splits)",
     )
-    search_layers: int = option(2, "layers s of the searched block, which all blocks share")
     pooling: POOLING_CHOICES = option("max", "pooling of the n - 1 inputs of a search node")
-    encoder_operations: Optional[str] = option(
-        None, "the encoder's candidates, comma-separated (default: all 13)"
-    )
-    decoder_operations: Optional[str] = option(
-        None, "the decoder's candidates, comma-separated (default: all 14)"
-    )
     backprop: BACKPROP_CHOICES = option(
         "reconstruct",
         "reconstruct activations while backpropagating, or store them (ordinary autograd)",
@@ -94,15 +119,11 @@ class SearchConfig(SizeConfig):
 
 
 @dataclass
-class DerivedConfig(SizeConfig):
+class DerivedConfig(GenotypeConfig, ReversibleConfig):
     """Options of ``dartsformer``. The genotype decides splits, block and pooling."""
 
-    genotype: Optional[str] = option(
-        None, "a genotype: JSON file or built-in name; the checkpoint carries its text"
-    )
     encoder_splits: Optional[int] = option(None, "if given, must agree with the genotype")
     decoder_splits: Optional[int] = option(None, "if given, must agree with the genotype")
-    search_layers: Optional[int] = option(None, "if given, must agree with the genotype's blocks")
     pooling: Optional[POOLING_CHOICES] = option(None, "if given, must agree with the genotype")
     backprop: BACKPROP_CHOICES = option(
         "store",

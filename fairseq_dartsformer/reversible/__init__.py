@@ -5,6 +5,12 @@ functions ``G_k``, each a pooling followed by a weighted sum of branches.
 """
 
 from .backprop import reconstructing_forward
-from .coupling import POOLINGS, ReversibleLayer, ReversibleStack
+from .coupling import POOLINGS, ReversibleLayer, ReversibleStack, node_output
 
-__all__ = ["POOLINGS", "ReversibleLayer", "ReversibleStack", "reconstructing_forward"]
+__all__ = [
+    "POOLINGS",
+    "ReversibleLayer",
+    "ReversibleStack",
+    "node_output",
+    "reconstructing_forward",
+]

@@ -18,6 +18,30 @@ POOLINGS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
 }
 
 
+def node_output(
+    branches: Sequence[nn.Module],
+    weights: Tensor | None,
+    h: Tensor,
+    context: NamedTuple,
+    **state: Any,
+) -> Tensor:
+    """The sum of the branches' outputs, each times its weight (Eq. 1), in the dtype of ``h``.
+
+    Args:
+        branches: called as ``branch(h, context, **state)``.
+        weights: one number a branch; ``None`` for one branch without a weight.
+        h: `T × B × C`.
+        context, state: handed to every branch.
+    """
+    if weights is None:
+        (branch,) = branches
+        return branch(h, context, **state).to(h.dtype)
+    total = torch.zeros_like(h)
+    for weight, branch in zip(weights, branches, strict=True):
+        total = torch.addcmul(total, weight, branch(h, context, **state).to(h.dtype))
+    return total
+
+
 class ReversibleLayer(nn.Module):
     """One n-split reversible layer: ``Y_k = X_k + G_k(X_{i>k}, Y_{i<k})`` for k = 1..n (Eq. 3).
 
@@ -59,13 +83,8 @@ class ReversibleLayer(nn.Module):
         h = self.pool(others)
         if seed is not None:
             seed_generators(seed + k, h.device)
-        if weights is None or k >= len(weights):
-            (branch,) = self.nodes[k]
-            return branch(h, context, **state).to(h.dtype)
-        total = torch.zeros_like(h)
-        for weight, branch in zip(weights[k], self.nodes[k], strict=True):
-            total = torch.addcmul(total, weight, branch(h, context, **state).to(h.dtype))
-        return total
+        row = None if weights is None or k >= len(weights) else weights[k]
+        return node_output(self.nodes[k], row, h, context, **state)
 
     def forward(
         self,

@@ -92,8 +92,8 @@ class TranslationSearchTask(TranslationTask):
         model = super().build_model(cfg, from_checkpoint)
         if getattr(model.encoder, "alpha", None) is None:
             raise InputError(
-                "--task translation_search needs a supernet (--arch dartsformer_search); to train "
-                "a derived model use --task translation"
+                "--task translation_search needs a supernet (--arch dartsformer_search or "
+                "darts_transformer_search); to train a derived model use --task translation"
             )
         return model
 

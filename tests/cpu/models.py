@@ -13,8 +13,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import fairseq_dartsformer  # noqa: F401
 from fairseq_dartsformer.genotype import Genotype
-from fairseq_dartsformer.models import DARTSformerModel, DARTSformerSearchModel
-from fairseq_dartsformer.models.config import DerivedConfig, SearchConfig
+from fairseq_dartsformer.models import (
+    DARTSformerModel,
+    DARTSformerSearchModel,
+    DARTSTransformerModel,
+    DARTSTransformerSearchModel,
+)
+from fairseq_dartsformer.models.config import (
+    CandidatesConfig,
+    DerivedConfig,
+    GenotypeConfig,
+    SearchConfig,
+)
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
 
 SIZES = {
@@ -54,12 +64,22 @@ def build_search(task: Task | None = None, **options: Any) -> DARTSformerSearchM
     return DARTSformerSearchModel.build_model(cfg, task or Task())
 
 
-def build_derived(genotype: Genotype, task: Task | None = None, **options: Any) -> DARTSformerModel:
-    """A small derived model."""
-    cfg = OmegaConf.structured(
-        DerivedConfig(**{**SIZES, "genotype": genotype.to_json(), **options})
-    )
-    return DARTSformerModel.build_model(cfg, task or Task())
+def build_darts(task: Task | None = None, **options: Any) -> DARTSTransformerSearchModel:
+    """A small supernet of DARTS on a Transformer."""
+    cfg = OmegaConf.structured(CandidatesConfig(**{**SIZES, **options}))
+    return DARTSTransformerSearchModel.build_model(cfg, task or Task())
+
+
+def build_derived(
+    genotype: Genotype, task: Task | None = None, **options: Any
+) -> DARTSformerModel | DARTSTransformerModel:
+    """A small model of the genotype's family."""
+    model, config = {
+        "dartsformer": (DARTSformerModel, DerivedConfig),
+        "darts_transformer": (DARTSTransformerModel, GenotypeConfig),
+    }[genotype.family]
+    cfg = OmegaConf.structured(config(**{**SIZES, "genotype": genotype.to_json(), **options}))
+    return model.build_model(cfg, task or Task())
 
 
 def uniform_genotype(operation: str, splits: int, pooling: str) -> Genotype:
@@ -72,8 +92,14 @@ def uniform_genotype(operation: str, splits: int, pooling: str) -> Genotype:
     )
 
 
-def every_operation_once(splits: int, pooling: str) -> Genotype:
-    """A genotype in which each operation stands at least once, spread over several layers."""
+def every_operation_once(splits: int, pooling: str | None) -> Genotype:
+    """A genotype in which each operation stands at least once, spread over several layers.
+
+    Without a pooling, one of DARTS on a Transformer.
+    """
+    if pooling is None:
+        decoder = [(a, "cross_attention", b) for a, b in _rows(DECODER_OPERATIONS, 2)]
+        return Genotype(_rows(ENCODER_OPERATIONS, 2), decoder, None, "darts_transformer")
     encoder = _rows(ENCODER_OPERATIONS, splits)
     decoder = tuple((*row, "cross_attention") for row in _rows(DECODER_OPERATIONS, splits - 1))
     return Genotype(encoder=encoder, decoder=decoder, pooling=pooling)

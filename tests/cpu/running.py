@@ -40,6 +40,7 @@ SEARCH = [
     *"--decoder-operations conv_3,self_attention,cross_attention,glu,zero".split(),
     *"--arch-lr 3e-3".split(),
 ]
+DARTS = [*SEARCH, *"--arch darts_transformer_search".split()]
 DERIVED = (
     "--task translation --arch dartsformer --optimizer adam --genotype paper_fig4_approx".split()
 )

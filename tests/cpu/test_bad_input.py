@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import DERIVED, PLUGIN, SEARCH, TIMEOUT, start, train, training
+from running import DARTS, DERIVED, PLUGIN, SEARCH, TIMEOUT, start, train, training
 
 ENCODER = "conv_3, conv_5, conv_7, conv_11, dynamic_conv_3, "
 SUPERNET = ["--arch", "dartsformer_search"]
@@ -43,6 +43,9 @@ CASES = [
     (DERIVED, "--genotype no_such", "genotype no_such: neither a file nor a built-in genotype"),
     (DERIVED, "--genotype {data}/dict.aa.txt", "genotype .*dict.aa.txt: not JSON"),
     (DERIVED[:-2], "", "--genotype is missing"),
+    (DERIVED, "--arch darts_transformer", "--genotype is of the family dartsformer, which --arch"),
+    (DARTS, "--attention-heads 7", "--attention-heads is 7, .* encoder's width, --hidden-dim 24"),
+    (DARTS, "--decoder-layers 3", "--decoder-layers is 3, .* multiple .* 2 layers"),
     # -- alpha's data
     (SEARCH, "--arch-subset no_such", "--arch-subset is 'no_such', .* no such binarised split"),
     (SEARCH, "--arch-subset test1", "--arch-subset is 'test1', which is empty"),
@@ -121,7 +124,7 @@ def check_line(text: str, pattern: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "line"),
     CASES,
-    ids=[f"{'search' if kind is SEARCH else 'derived'} {options}" for kind, options, _ in CASES],
+    ids=[f"{kind[3]} {options}" for kind, options, _ in CASES],
 )
 def test_one_line(data, checkpoints, tmp_path, kind, options, line):
     options = options.format(**checkpoints).split()
@@ -162,7 +165,7 @@ def test_no_alignment(data, checkpoints, tmp_path):
     check_line(run.stderr.splitlines()[-1], "--print-alignment is hard, it must be left out")
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[26], CASES[-1]], ids=lambda case: case[1])
+@pytest.mark.parametrize("case", [CASES[0], CASES[29], CASES[-1]], ids=lambda case: case[1])
 def test_command_by_itself(data, tmp_path, case):
     """As installed, with the plugin found by ``--user-dir`` alone."""
     kind, options, line = case

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from running import DERIVED, PLUGIN, SEARCH, start, train
+from running import DARTS, DERIVED, PLUGIN, SEARCH, start, train
 
 from fairseq_dartsformer.cli import average, derive
 from fairseq_dartsformer.genotype import Genotype
@@ -15,9 +15,12 @@ def run(command: str, arguments: list[str], folder, **options):
     return result
 
 
-def test_from_search_to_translation(data, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "derived"), [(SEARCH, DERIVED), (DARTS, [*DERIVED, "--arch", "darts_transformer"])]
+)
+def test_from_search_to_translation(data, tmp_path, kind, derived):
     search = tmp_path / "search" / "checkpoints"
-    train(SEARCH, data, tmp_path / "search", *"--max-update 4 --save-interval-updates 2".split())
+    train(kind, data, tmp_path / "search", *"--max-update 4 --save-interval-updates 2".split())
     genotypes = tmp_path / "genotypes"
     paths = [str(search / f"checkpoint_1_{n}.pt") for n in (2, 4)]
     derive.main(derive.get_parser().parse_args([*paths, "-o", str(genotypes)]))
@@ -26,7 +29,7 @@ def test_from_search_to_translation(data, tmp_path):
     assert Genotype.load(genotype).encoder_splits == 2
 
     # Train, and go on from the checkpoint, which carries the genotype.
-    options = [*DERIVED, "--genotype", str(genotype), "--save-interval-updates", "4"]
+    options = [*derived, "--genotype", str(genotype), "--save-interval-updates", "4"]
     train(options, data, tmp_path / "derived", "--max-update", "4")
     train(options, data, tmp_path / "derived", "--max-update", "12")
     genotype.unlink()

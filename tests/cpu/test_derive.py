@@ -90,6 +90,28 @@ def test_derivation_is_argmax(layers, splits, decoder_splits, pooling):
             assert list(layer) == [names[o] for o in best[i]] + fixed
 
 
+def test_darts_on_a_transformer():
+    state = search_state(decoder_splits=3, _name="darts_transformer_search", pooling=None)
+    for option in ("encoder_splits", "decoder_splits", "pooling"):
+        del state["cfg"]["model"][option]
+    best = state["model"]["decoder.alpha"].argmax(-1).tolist()
+    genotype = derived(state)
+    assert (genotype.family, genotype.pooling) == ("darts_transformer", None)
+    names = [[DECODER_OPERATIONS[o] for o in layer] for layer in best]
+    assert genotype.decoder == tuple((a, "cross_attention", b) for a, b in names)
+    result = search_result(state, "c.pt")
+    lines = [
+        line for line in command.report(result, top=1).splitlines() if "decoder layer 2" in line
+    ]
+    first, fixed, last = lines
+    assert first.startswith(f"decoder layer 2 node 1: {names[1][0]}, margin")
+    assert fixed == "decoder layer 2 node 2: cross_attention, fixed"
+    assert last.startswith(f"decoder layer 2 node 3: {names[1][1]}, margin")
+    with pytest.raises(InputError, match="has another search space"):
+        results = [result, search_result(search_state(), "d.pt")]
+        command.changes(results, list(map(derive, results)))
+
+
 def test_candidates_are_those_of_the_search():
     state = search_state(encoder_operations="zero, ffn,glu", decoder_operations="ffn,identity")
     state["model"]["encoder.alpha"][..., 0] = 9

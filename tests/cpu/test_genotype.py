@@ -78,8 +78,10 @@ CROSS = "decoder[1][2] is 'self_attention': the last split of every decoder laye
         (["version"], True, "version is True: expected 1"),
         (["version"], 1.0, "version is 1.0: expected 1"),
         (["version"], "1", "version is '1': expected 1"),
-        (["family"], "darts", "family is 'darts': expected 'dartsformer'"),
-        (["family"], None, "family is None: expected 'dartsformer'"),
+        (["family"], "darts", "family is 'darts': expected 'dartsformer' or 'darts_transformer'"),
+        (["family"], None, "family is None: expected 'dartsformer' or"),
+        (["family"], ["darts"], "family is ['darts']: expected 'dartsformer' or"),
+        (["family"], "darts_transformer", "pooling is 'max': expected none"),
         (["pooling"], "mean", "pooling is 'mean': expected 'max' or 'avg'"),
         (["pooling"], ["max"], "pooling is ['max']: expected 'max' or 'avg'"),
         (["encoder"], [], "encoder has length 0: expected a list of layers of length 1 or more"),
@@ -110,6 +112,39 @@ def test_wrong_value_is_named_with_its_place(tmp_path, place, value, message):
     with pytest.raises(InputError) as error:
         Genotype.load(str(path))
     assert str(error.value).startswith(f"genotype {path}: {message}")
+
+
+DARTS = {
+    "version": 1,
+    "family": "darts_transformer",
+    "encoder": [["self_attention", "ffn"]],
+    "decoder": [["self_attention", "cross_attention", "ffn"], ["glu", "cross_attention", "zero"]],
+}
+
+
+def test_nodes_of_a_transformer():
+    genotype = Genotype.from_json(json.dumps(DARTS), "here")
+    assert genotype.pooling is None and genotype.decoder[1][2] == "zero"
+    assert json.loads(genotype.to_json()) == DARTS
+    assert Genotype.from_json(genotype.to_json(), "here") == genotype
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"encoder": [["ffn"] * 3]}, "encoder[0] has length 3: expected 2, as darts_transformer"),
+        ({"decoder": [["ffn", "cross_attention"]]}, "decoder[0] has length 2: expected 3, as dart"),
+        (
+            {"decoder": [["ffn", "ffn", "cross_attention"]]},
+            "decoder[0][1] is 'ffn': the second node of every decoder layer is fixed",
+        ),
+        ({"family": "dartsformer"}, "pooling is missing"),
+    ],
+)
+def test_wrong_nodes_of_a_transformer(change, message):
+    with pytest.raises(InputError) as error:
+        Genotype.from_json(json.dumps(DARTS | change), "here")
+    assert str(error.value).startswith(f"genotype here: {message}")
 
 
 @pytest.mark.parametrize("key", list(PAPER))

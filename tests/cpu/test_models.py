@@ -4,6 +4,7 @@ import pytest
 import torch
 from models import (
     batch,
+    build_darts,
     build_derived,
     build_search,
     every_operation_once,
@@ -25,6 +26,8 @@ TOLERANCE = {"rtol": 0, "atol": 1e-10}
 CASES = [
     *[(f"supernet {n} {p}", n, p, None) for n in SPLITS for p in POOLINGS],
     *[(f"derived {n} {p} all", n, p, "all") for n in SPLITS for p in POOLINGS],
+    ("darts supernet", 1, None, None),
+    ("darts derived all", 1, None, "all"),
     *[
         (f"derived {n} {o}", n, p, o)
         for o in DECODER_OPERATIONS
@@ -39,7 +42,10 @@ def model(request):
     torch.manual_seed(splits)
     if operation is None:
         # 15-wide kernels, sharp alphas: every candidate matters.
-        built = build_search(encoder_splits=splits, hidden_dim=120, pooling=pooling)
+        if pooling is None:
+            built = build_darts(hidden_dim=120)
+        else:
+            built = build_search(encoder_splits=splits, hidden_dim=120, pooling=pooling)
         for stack in (built.encoder, built.decoder):
             torch.nn.init.normal_(stack.alpha)
     elif operation == "all":

@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from models import build_derived, build_search, multiplications
+from models import build_darts, build_derived, build_search, multiplications
 from torch import nn
 
+from fairseq_dartsformer.families import DARTS_TRANSFORMER, DARTSFORMER
 from fairseq_dartsformer.operations import (
     DECODER_OPERATIONS,
     ENCODER_OPERATIONS,
@@ -163,18 +164,27 @@ def test_position_wise():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("pooling", ["max", "avg"])
-@pytest.mark.parametrize("splits", [2, 3])
-def test_derived_model_is_the_supernet_at_a_sharp_alpha(splits, pooling):
+@pytest.mark.parametrize(
+    ("family", "splits", "pooling"),
+    [
+        *((DARTSFORMER, n, pooling) for n in (2, 3) for pooling in ("max", "avg")),
+        (DARTS_TRANSFORMER, 1, None),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
+def test_derived_model_is_the_supernet_at_a_sharp_alpha(family, splits, pooling):
     """As alpha grows, the supernet becomes the model of its genotype with the same weights."""
     torch.manual_seed(splits)
-    supernet = build_search(encoder_splits=splits, hidden_dim=120, pooling=pooling)
+    if family is DARTSFORMER:
+        supernet = build_search(encoder_splits=splits, hidden_dim=120, pooling=pooling)
+    else:
+        supernet = build_darts(hidden_dim=120)
     supernet = supernet.double().eval()
     for stack in (supernet.encoder, supernet.decoder):
         nn.init.normal_(stack.alpha, std=1e6)
     alpha = {"encoder": supernet.encoder.alpha, "decoder": supernet.decoder.alpha}
     candidates = {"encoder": ENCODER_OPERATIONS, "decoder": DECODER_OPERATIONS}
-    genotype = derive(SearchResult("checkpoint", 0, pooling, candidates, alpha))
+    genotype = derive(SearchResult("checkpoint", 0, pooling, candidates, alpha, family))
     derived = build_derived(genotype, hidden_dim=120).double().eval()
 
     state = {}
@@ -186,8 +196,7 @@ def test_derived_model_is_the_supernet_at_a_sharp_alpha(splits, pooling):
             stack, layer, node, candidate = parts[0], *(int(parts[i]) for i in (3, 5, 6))
             block = getattr(genotype, stack)
             chosen = block[layer % len(block)][node]
-            searched = not (stack == "decoder" and node == splits)
-            if searched:
+            if not family.is_fixed(stack, node, len(block[0])):
                 if candidates[stack][candidate] != chosen:
                     continue
                 parts[6] = "0"

@@ -4,7 +4,18 @@ from functools import partial
 
 import pytest
 import torch
-from models import Task, batch, build_derived, build_search, pad, sentence, shift, step_by_step
+from models import (
+    Task,
+    batch,
+    build_darts,
+    build_derived,
+    build_search,
+    every_operation_once,
+    pad,
+    sentence,
+    shift,
+    step_by_step,
+)
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.genotype import BUILTIN
@@ -12,6 +23,9 @@ from fairseq_dartsformer.operations.attention import CrossAttention
 from fairseq_dartsformer.operations.feed_forward import FeedForward
 
 GENOTYPE = BUILTIN["paper_fig4_approx"]
+DERIVED_DARTS = partial(
+    build_derived, every_operation_once(1, None), encoder_layers=7, decoder_layers=7
+)
 
 
 @torch.no_grad()
@@ -100,6 +114,8 @@ def test_alpha_stays_float32_with_its_gradient():
         (build_search, "dartsformer_search_tiny", (128, 120, 4, 640)),
         (build_search, "dartsformer_search_small", (128, 240, 8, 1280)),
         (build_search, "dartsformer_search_medium", (256, 480, 8, 2560)),
+        (build_darts, "darts_transformer_search", (320, 320, 8, 1280)),
+        (DERIVED_DARTS, "darts_transformer", (512, 512, 8, 2048)),
         (partial(build_derived, GENOTYPE), "dartsformer", (256, 960, 8, 5120)),
         (partial(build_derived, GENOTYPE), "dartsformer_small", (128, 240, 8, 1280)),
         (partial(build_derived, GENOTYPE), "dartsformer_medium", (256, 480, 8, 2560)),

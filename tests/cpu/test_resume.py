@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from fairseq.file_io import PathManager
-from running import DERIVED, SEARCH, checkpoint, start, train, train_workers, training
+from running import DARTS, DERIVED, SEARCH, checkpoint, start, train, train_workers, training
 
 LAST = 30  # updates
 # A schedule that knows the rate from the optimizer alone, and lowers it after every epoch.
@@ -42,28 +42,29 @@ def check_same_end(folder: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "kills"),
+    ("kind", "options", "kills"),
     [
         # the updates after which it is killed; the checkpoint before is of the same epoch
-        ("--update-freq 2 --num-workers 1 --disable-validation", [8]),
-        (f"--update-freq 2 {HALVING}", [18]),
-        ("--update-freq 1,2 --grouped-shuffling --skip-remainder-batch", [8, 28]),
-        ("--arch-subset test --batch-size 24 --backprop store", [17, 23]),
+        (SEARCH, "--update-freq 2 --num-workers 1 --disable-validation", [8]),
+        (SEARCH, f"--update-freq 2 {HALVING}", [18]),
+        (SEARCH, "--update-freq 1,2 --grouped-shuffling --skip-remainder-batch", [8, 28]),
+        (SEARCH, "--arch-subset test --batch-size 24 --backprop store", [17, 23]),
+        (DARTS, "--update-freq 2", [8]),
     ],
 )
-def test_killed_search_ends_with_the_same_bits(data, tmp_path, options, kills):
+def test_killed_search_ends_with_the_same_bits(data, tmp_path, kind, options, kills):
     dropout = "--attention-dropout 0.1 --activation-dropout 0.1 --weight-dropout 0.1"
     arguments = f"--max-update {LAST} --save-interval-updates 5 {dropout} {options}".split()
-    train(SEARCH, data, tmp_path / "whole", *arguments)
+    train(kind, data, tmp_path / "whole", *arguments)
     folder = tmp_path / "killed"
     for kill in kills:
-        command = training(SEARCH, data, folder, *arguments)
+        command = training(kind, data, folder, *arguments)
         run = start("train", command, folder / f"until{kill}", kill_after=kill).wait()
         assert run.status == -signal.SIGKILL, run.stderr
         state = checkpoint(folder)
         assert state["optimizer_history"][-1]["num_updates"] == kill // 5 * 5
         assert state["extra_state"]["train_iterator"]["iterations_in_epoch"] > 0
-    train(SEARCH, data, folder, *arguments)
+    train(kind, data, folder, *arguments)
     check_same_end(tmp_path / "whole", folder)
 
 

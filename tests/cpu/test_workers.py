@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from running import SEARCH, train, train_workers
+from running import DARTS, SEARCH, train, train_workers
 
 from fairseq_dartsformer.levels import LEVELS
 
@@ -15,19 +15,20 @@ OPTIONS = (
 ).split()
 
 
-@pytest.fixture(scope="module", params=[1, 2])
+@pytest.fixture(scope="module", params=[(SEARCH, 1), (SEARCH, 2), (DARTS, 1)])
 def alone(request, data, tmp_path_factory):
-    """``--update-freq`` of a worker, and what one worker reaches."""
+    """The kind of search, ``--update-freq`` of a worker, and what one worker reaches."""
+    kind, update_freq = request.param
     folder = tmp_path_factory.mktemp("alone")
-    run = train(SEARCH, data, folder, *OPTIONS, str(2 * request.param), record=True)
-    return request.param, run.steps
+    run = train(kind, data, folder, *OPTIONS, str(2 * update_freq), record=True)
+    return kind, update_freq, run.steps
 
 
 @pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
 def test_two_workers_reach_what_one_does(alone, data, tmp_path, backend):
-    update_freq, steps = alone
+    kind, update_freq, steps = alone
     options = [*OPTIONS, str(update_freq), "--ddp-backend", backend]
-    first, second = train_workers(SEARCH, data, tmp_path, *options, record=True)
+    first, second = train_workers(kind, data, tmp_path, *options, record=True)
     one, two = first.steps, second.steps
     assert [step.updates for step in one] == list(range(UPDATES + 1))
     for level in LEVELS:
@@ -42,10 +43,10 @@ def test_two_workers_reach_what_one_does(alone, data, tmp_path, backend):
 @pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
 def test_chunked_criterion(alone, data, tmp_path, backend):
     """Its gradients of the untied output layer reach all workers, too."""
-    update_freq, steps = alone
+    kind, update_freq, steps = alone
     options = [*OPTIONS, str(update_freq), "--ddp-backend", backend]
     chunked = ["--criterion", "chunked_label_smoothed_cross_entropy"]
-    workers = train_workers(SEARCH, data, tmp_path, *options, *chunked, record=True)
+    workers = train_workers(kind, data, tmp_path, *options, *chunked, record=True)
     for level in LEVELS:
         one, two = (worker.steps[-1].state[level]["value"] for worker in workers)
         assert torch.equal(one, two)

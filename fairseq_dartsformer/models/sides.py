@@ -1,57 +1,19 @@
-"""Encoder and decoder: input, reversible stack, closing norm; and the decoder's output layer."""
+"""Encoder and decoder: input, stack, closing norm; and the decoder's output layer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from fairseq.data import Dictionary
 from fairseq.models import FairseqEncoder, FairseqIncrementalDecoder
 from torch import Tensor, nn
 
-from ..operations import Context, OperationConfig, build_operation
+from ..operations import Context
 from ..operations.base import linear
-from ..reversible import ReversibleLayer, ReversibleStack
 from ..search_space import mixing_weights
 from .config import SizeConfig
 from .embedding import StackInput
-from .reconstruction_monitor import ReconstructionMonitor
-
-# A block: for each of its layers, for each split, the names of the split's operations: the
-# candidates of a search node, or the one operation of a fixed split.
-Block = Sequence[Sequence[Sequence[str]]]
-
-
-def build_stack(
-    cfg: SizeConfig, block: Block, layers: int, pooling: str, causal: bool
-) -> ReversibleStack:
-    """A stack of identical blocks, up to ``layers`` layers, each with weights of its own."""
-    splits = len(block[0])
-    operation_cfg = OperationConfig(
-        channels=cfg.hidden_dim // splits,
-        encoder_dim=cfg.hidden_dim,
-        ffn_dim=cfg.ffn_dim,
-        attention_heads=cfg.attention_heads,
-        causal=causal,
-        dropout=cfg.dropout,
-        attention_dropout=cfg.attention_dropout,
-        activation_dropout=cfg.activation_dropout,
-        weight_dropout=cfg.weight_dropout,
-    )
-    return ReversibleStack(
-        (
-            ReversibleLayer(
-                (
-                    [build_operation(name, operation_cfg) for name in names]
-                    for names in block[i % len(block)]
-                ),
-                pooling,
-            )
-            for i in range(layers)
-        ),
-        str(cfg.backprop),
-    )
 
 
 class _Side(nn.Module):
@@ -61,18 +23,16 @@ class _Side(nn.Module):
         cfg: the model's options.
         dictionary: the side's symbols.
         stack_input: embeds them.
-        stack: the reversible layers.
-        alpha: `s × searched splits × candidates` of a supernet, ``None`` of a derived model.
+        stack: the layers.
+        alpha: `s × searched nodes × candidates` of a supernet, ``None`` of a derived model.
     """
-
-    NAME: ClassVar[str]
 
     def __init__(
         self,
         cfg: SizeConfig,
         dictionary: Dictionary,
         stack_input: StackInput,
-        stack: ReversibleStack,
+        stack: nn.Module,
         alpha: nn.Parameter | None,
     ):
         super().__init__(dictionary)
@@ -82,12 +42,11 @@ class _Side(nn.Module):
         self.input = stack_input
         self.stack = stack
         self.layer_norm = nn.LayerNorm(cfg.hidden_dim)
-        self.monitor = ReconstructionMonitor(self.NAME, cfg.check_reconstruction)
 
     def run_stack(self, x: Tensor, context: Context, **state: Any) -> Tensor:
         """The stack and its closing norm upon `T × B × d`, in the dtype of the weights."""
         weights = None if self.alpha is None else mixing_weights(self.alpha)
-        x = self.stack(x, weights, context, self.monitor.watch(x), **state)
+        x = self.stack(x, weights, context, **state)
         return self.layer_norm(x.to(self.layer_norm.weight.dtype))
 
     def max_positions(self) -> int:
@@ -106,10 +65,8 @@ class _Side(nn.Module):
         return self
 
 
-class DARTSformerEncoder(_Side, FairseqEncoder):
-    """Reversible encoder; arguments as :class:`_Side`."""
-
-    NAME = "encoder"
+class TranslationEncoder(_Side, FairseqEncoder):
+    """Encoder; arguments as :class:`_Side`."""
 
     def forward(
         self, src_tokens: Tensor, src_lengths: Tensor | None = None, **unused: Any
@@ -142,21 +99,19 @@ class DARTSformerEncoder(_Side, FairseqEncoder):
         }
 
 
-class DARTSformerDecoder(_Side, FairseqIncrementalDecoder):
-    """Reversible decoder; arguments as :class:`_Side`.
+class TranslationDecoder(_Side, FairseqIncrementalDecoder):
+    """Decoder; arguments as :class:`_Side`.
 
     The output goes from d back to e, then through the embedding, tied under fairseq's sharing
     options.
     """
-
-    NAME = "decoder"
 
     def __init__(
         self,
         cfg: SizeConfig,
         dictionary: Dictionary,
         stack_input: StackInput,
-        stack: ReversibleStack,
+        stack: nn.Module,
         alpha: nn.Parameter | None,
     ):
         super().__init__(cfg, dictionary, stack_input, stack, alpha)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from fairseq.logging import metrics
-from torch import Tensor, nn
+from torch import Tensor
+
+from ..reversible import ReversibleLayer, ReversibleStack
 
 logger = logging.getLogger(__name__)
 
@@ -16,27 +20,34 @@ logger = logging.getLogger(__name__)
 BOUND = 1e-3
 
 
-class ReconstructionMonitor(nn.Module):
-    """Compares the reconstructed input of a stack's first layer with the true one.
+class MonitoredStack(ReversibleStack):
+    """Compares, now and then, the reconstructed input of its first layer with the true one.
 
     Logs `reconstruction_error_STACK`: the root mean square of the difference, relative to that of
     the input.
 
     Args:
+        layers, backprop: as :class:`ReversibleStack` takes them.
         name: the stack's, in the log.
         every: compare every so many updates; 0 for never.
     """
 
-    def __init__(self, name: str, every: int):
-        super().__init__()
+    def __init__(self, layers: Iterable[ReversibleLayer], backprop: str, name: str, every: int):
+        super().__init__(layers, backprop)
         self.name, self.every = name, every
         self.updates = 0
+
+    def forward(
+        self, x: Tensor, weights: Tensor | None, context: NamedTuple, **state: Any
+    ) -> Tensor:
+        """As the stack's own."""
+        return super().forward(x, weights, context, self._watch(x), **state)
 
     def set_num_updates(self, updates: int) -> None:
         """Take the number of updates so far; called by fairseq."""
         self.updates = updates
 
-    def watch(self, x: Tensor) -> Tensor | None:
+    def _watch(self, x: Tensor) -> Tensor | None:
         """If it is time: a leaf for the reconstruction of ``x`` to arrive at as a gradient."""
         if not (self.every and self.training and self.updates % self.every == 0):
             return None
