@@ -15,6 +15,7 @@ setup(
     install_requires=[
         "torch>=2.11,<2.14",
         "fairseq-fixed==0.12.3.1",
+        "matplotlib>=3.9,<4",
         "mock>=5,<6",  # subword-nmt imports it and does not ask for it
         "sacrebleu>=2.3,<3",
         "sacremoses>=0.1,<0.3",

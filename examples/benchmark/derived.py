@@ -11,18 +11,15 @@ from __future__ import annotations
 import argparse
 
 import torch
-from fairseq import models
-from fairseq.data import Dictionary
 from fairseq.sequence_generator import SequenceGenerator
-from fairseq.tasks import TASK_REGISTRY
 from measuring import device, machine, print_table, times
 
-from fairseq_dartsformer.cli import memory as planning
 from fairseq_dartsformer.memory import measured_peak
+from fairseq_dartsformer.planning import Training, training_config
 
 # As many parameters as the base size with paper_fig4_approx.
 TRANSFORMER = (
-    "--arch transformer --encoder-embed-dim 512 --decoder-embed-dim 512 "
+    "--encoder-embed-dim 512 --decoder-embed-dim 512 "
     "--encoder-ffn-embed-dim 2376 --decoder-ffn-embed-dim 2376 "
     "--encoder-attention-heads 8 --decoder-attention-heads 8"
 )
@@ -31,27 +28,14 @@ TRANSFORMER = (
 class Model:
     """A model and a batch for it."""
 
-    def __init__(self, options: str, args: argparse.Namespace):
-        options += " --share-all-embeddings --label-smoothing 0.1"
-        cfg = planning.training_config(*planning.get_parser().parse_known_args(options.split()))
-        self.dictionary = Dictionary()
-        for i in range(args.vocabulary - len(self.dictionary)):
-            self.dictionary.add_symbol(str(i))
-        self.task = TASK_REGISTRY[cfg.task._name](cfg.task, self.dictionary, self.dictionary)
+    def __init__(self, arch: str, options: str, args: argparse.Namespace):
+        options += " --share-all-embeddings" + " --fp16" * args.fp16
         torch.manual_seed(0)
-        self.model = models.build_model(cfg.model, self.task).to(device())
-        if args.fp16:
-            self.model.half()
-        self.criterion = self.task.build_criterion(cfg.criterion)
-        tokens = torch.randint(4, len(self.dictionary), (args.sentences, args.length))
-        tokens = tokens.to(device())
-        lengths = torch.full((args.sentences,), args.length, device=device())
-        self.inputs = {"src_tokens": tokens, "src_lengths": lengths}
-        self.sample = {
-            "net_input": {**self.inputs, "prev_output_tokens": tokens},
-            "target": tokens,
-            "ntokens": tokens.numel(),
-        }
+        training = Training(training_config(arch, options.split()), args.vocabulary)
+        self.dictionary = training.task.target_dictionary
+        self.model = training.model.to(device())
+        self.criterion = training.criterion
+        self.sample = training.batch(None, args.sentences, args.length)
         self.length = args.length
 
     def train(self) -> None:
@@ -70,7 +54,7 @@ class Model:
             max_len_b=self.length,
             min_len=self.length - 1,
         )
-        generator.generate([self.model], {"net_input": self.inputs})
+        generator.generate([self.model], self.sample)
 
     def peak(self) -> int:
         """Bytes of a training update beyond parameters and gradients."""
@@ -89,8 +73,8 @@ def main() -> None:
     parser.add_argument("--fp16", action="store_true")
     args = parser.parse_args()
     compared = {
-        "transformer": Model(TRANSFORMER, args),
-        "derived": Model(f"--arch dartsformer --genotype {args.genotype}", args),
+        "transformer": Model("transformer", TRANSFORMER, args),
+        "derived": Model("dartsformer", f"--genotype {args.genotype}", args),
     }
     print(machine())
     print(f"{args.sentences} sentences of {args.length} tokens, genotype {args.genotype}\n")

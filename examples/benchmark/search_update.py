@@ -18,17 +18,14 @@ from unittest import mock
 
 import public_operations
 import torch
-from fairseq import models
-from fairseq.data import Dictionary
-from fairseq.tasks import TASK_REGISTRY
 from measuring import device, machine, print_table, times
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fairseq_dartsformer.cli import memory as planning
 from fairseq_dartsformer.levels import LEVELS, gradients_for
 from fairseq_dartsformer.memory import measured_peak
-from fairseq_dartsformer.models import stacks
+from fairseq_dartsformer.models import blocks
+from fairseq_dartsformer.planning import Training, training_config
 from fairseq_dartsformer.reversible import ReversibleStack
 
 KINDS = ("reconstruct", "store", "checkpoint", "public")
@@ -38,15 +35,14 @@ EMBED_DIMS = {120: 128, 240: 128, 480: 256, 960: 256}  # as in Table 5
 class CheckpointedStack(ReversibleStack):
     """Stores every layer's input, and recomputes the layer in the backward pass."""
 
-    def forward(self, x, weights, context, reconstruction=None, **state) -> Tensor:
+    def forward(self, x, weights, context, **state) -> Tensor:
         for i, layer in enumerate(self.layers):
-            row = weights[i % len(weights)]
-            x = checkpoint(layer, x, row, context, use_reentrant=False)
+            x = checkpoint(layer, x, weights[i % len(weights)], context, use_reentrant=False)
         return x
 
 
 class Search:
-    """A supernet and what an update of it takes.
+    """A supernet and a batch for it.
 
     Args:
         kind: of :data:`KINDS`.
@@ -56,41 +52,23 @@ class Search:
 
     def __init__(self, kind: str, args: argparse.Namespace, hidden_dim: int):
         self.public = kind == "public"
-        criterion = "label_smoothed" if self.public else "chunked_label_smoothed"
-        cfg = planning.training_config(
-            *planning.get_parser().parse_known_args(
-                f"--arch dartsformer_search --hidden-dim {hidden_dim} "
-                f"--embed-dim {EMBED_DIMS.get(hidden_dim, 256)} --share-all-embeddings "
-                f"--attention-heads {4 if hidden_dim < 240 else 8} "
-                f"--encoder-layers {args.layers} --decoder-layers {args.layers} "
-                f"--backprop {'reconstruct' if kind == 'reconstruct' else 'store'} "
-                f"--criterion {criterion}_cross_entropy --label-smoothing 0.1".split()
-            )
+        cfg = training_config(
+            "dartsformer_search",
+            f"--hidden-dim {hidden_dim} --embed-dim {EMBED_DIMS.get(hidden_dim, 256)} "
+            f"--attention-heads {4 if hidden_dim < 240 else 8} --share-all-embeddings "
+            f"--encoder-layers {args.layers} --decoder-layers {args.layers} "
+            f"--backprop {'reconstruct' if kind == 'reconstruct' else 'store'} "
+            f"--criterion {'' if self.public else 'chunked_'}label_smoothed_cross_entropy".split(),
         )
-        dictionary = Dictionary()
-        for i in range(args.vocabulary - len(dictionary)):
-            dictionary.add_symbol(str(i))
-        task = TASK_REGISTRY[cfg.task._name](cfg.task, dictionary, dictionary)
         torch.manual_seed(0)
-        build = public_operations.build_operation if self.public else stacks.build_operation
-        with mock.patch.object(stacks, "build_operation", build):
-            self.model = models.build_model(cfg.model, task).to(device()).train()
+        build = public_operations.build_operation if self.public else blocks.build_operation
+        with mock.patch.object(blocks, "build_operation", build):
+            training = Training(cfg, args.vocabulary)
+        self.model, self.criterion = training.model.to(device()).train(), training.criterion
         if kind == "checkpoint":
             for stack in (self.model.encoder.stack, self.model.decoder.stack):
                 stack.__class__ = CheckpointedStack
-        self.criterion = task.build_criterion(cfg.criterion)
-        shape = (args.sentences, args.length)
-        tokens = torch.randint(4, len(dictionary), shape, device=device())
-        tokens[0, -1] = dictionary.pad()
-        self.sample = {
-            "net_input": {
-                "src_tokens": tokens,
-                "src_lengths": tokens.ne(dictionary.pad()).sum(1),
-                "prev_output_tokens": tokens,
-            },
-            "target": tokens,
-            "ntokens": int(tokens.ne(dictionary.pad()).sum()),
-        }
+        self.sample = training.batch(None, args.sentences, args.length)
 
     def update(self, level: str) -> None:
         """Forward and backward pass of ``level``; the optimizer's step is the same for all."""

@@ -9,8 +9,7 @@ import argparse
 
 from measuring import print_table
 
-from fairseq_dartsformer.cli import memory as planning
-from fairseq_dartsformer.memory import plan_memory
+from fairseq_dartsformer.planning import plan_memory, training_config
 
 LENGTH = 50
 NETWORKS = {
@@ -27,8 +26,8 @@ def main() -> None:
     args = parser.parse_args()
     plans = {}
     for name, options in NETWORKS.items():
-        options = f"--arch dartsformer_search --share-all-embeddings {options}".split()
-        cfg = planning.training_config(*planning.get_parser().parse_known_args(options))
+        options = f"--share-all-embeddings {options}".split()
+        cfg = training_config("dartsformer_search", options)
         plans[name] = plan_memory(cfg, args.vocabulary, args.tokens // LENGTH, LENGTH)
     base = plans["reconstruct, 6 + 6 layers"].activations
     print_table(

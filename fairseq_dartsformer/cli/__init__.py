@@ -10,6 +10,9 @@ from pathlib import Path
 from ..errors import InputError
 
 
+FIGURE_FORMATS = ("pdf", "png", "svg")
+
+
 def run_command(parser: ArgumentParser, main: Callable[..., None], others: bool = False) -> None:
     """Run a command; an :class:`InputError` ends it as one line and with exit status 1.
 
@@ -35,24 +38,33 @@ def positive_integer(text: str) -> int:
     return value
 
 
-def check_output(output: Path, inputs: list[str]) -> None:
+def check_output(output: Path, inputs: list[str], option: str = "-o") -> None:
     """Refuse an output file that is an input, a folder or a device, or that has no folder.
+
+    Args:
+        output: the file.
+        inputs: paths that are read.
+        option: what names the output.
 
     Raises:
         InputError: as said.
     """
     if not output.parent.is_dir():
-        raise InputError(f"-o {output}: there is no folder {output.parent}")
+        raise InputError(f"{option} {output}: there is no folder {output.parent}")
     if output.exists() and not output.is_file():
-        raise InputError(f"-o {output}: exists and is not a file")
+        raise InputError(f"{option} {output}: exists and is not a file")
     for path in inputs:
         if Path(path).resolve() == output.resolve():
-            raise InputError(f"-o {output}: would overwrite a checkpoint that is read")
+            raise InputError(f"{option} {output}: would overwrite a checkpoint that is read")
 
 
 @contextmanager
-def replacing(output: Path) -> Iterator[Path]:
+def replacing(output: Path, option: str = "-o") -> Iterator[Path]:
     """Give a temporary path beside ``output``, which takes its place if all goes well.
+
+    Args:
+        output: the file.
+        option: what names it.
 
     Raises:
         InputError: it cannot be written.
@@ -64,6 +76,6 @@ def replacing(output: Path) -> Iterator[Path]:
         temporary.replace(output)
     except (OSError, RuntimeError) as error:  # RuntimeError: how torch.save reports a full disk
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"-o {output}: cannot be written: {reason}") from error
+        raise InputError(f"{option} {output}: cannot be written: {reason}") from error
     finally:
         temporary.unlink(missing_ok=True)

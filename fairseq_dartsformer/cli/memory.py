@@ -8,14 +8,11 @@ import logging
 import math
 from argparse import Namespace
 from collections.abc import Callable
-
-from fairseq import options
-from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from omegaconf import DictConfig
+from pathlib import Path
 
 from ..errors import InputError
-from ..memory import MemoryPlan, plan_memory
-from . import positive_integer, run_command
+from ..planning import MemoryPlan, plan_memory, training_config
+from . import FIGURE_FORMATS, check_output, positive_integer, replacing, run_command
 
 # Memory of common GPUs in GiB, a little less than nominal where error correction takes its part.
 GPUS = {
@@ -34,12 +31,6 @@ GPUS = {
 # Bytes that are not the tensors': CUDA's context and libraries, and what fragmentation wastes.
 RESERVE = 1 << 30
 
-DEFAULTS = (
-    "--criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1 --lr 5e-4".split()
-)
-SEARCH_DEFAULTS = "--task translation_search --optimizer bilevel_adam".split()
-DERIVED_DEFAULTS = "--task translation --optimizer adam".split()
-
 
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -50,7 +41,7 @@ def get_parser() -> argparse.ArgumentParser:
         "need not be given.",
         allow_abbrev=False,
     )
-    parser.add_argument("--arch", "-a", required=True, help="the architecture")
+    parser.add_argument("--arch", "-a", help="the architecture")
     parser.add_argument(
         "--max-tokens",
         type=positive_integer,
@@ -77,29 +68,21 @@ def get_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"also find the largest batch for a GPU: {', '.join(GPUS)}, or its memory in GiB",
     )
-    return parser
-
-
-def training_config(args: Namespace, rest: list[str]) -> DictConfig:
-    """fairseq's configuration of the training that the options describe.
-
-    Raises:
-        InputError: an option cannot be planned for.
-    """
-    searched = "_search" in args.arch
-    defaults = SEARCH_DEFAULTS if searched else DERIVED_DEFAULTS
-    given = ["--arch", args.arch, "--max-tokens", str(args.max_tokens)]
-    parser = options.get_training_parser()
-    namespace = options.parse_args_and_arch(
-        parser, input_args=["none", *defaults, *DEFAULTS, *given, *rest]
+    parser.add_argument(
+        "--figure",
+        metavar="FILE",
+        help="draw the paper's Figure 1 instead, of searches by DARTS on a Transformer and by "
+        "DARTSformer; as SVG, PNG or PDF, by the suffix",
     )
-    cfg = convert_namespace_to_omegaconf(namespace)
-    for half in ("fp16", "bf16"):
-        if cfg.common[f"memory_efficient_{half}"]:
-            raise InputError(f"--memory-efficient-{half} cannot be planned, only --{half}")
-    if "check_reconstruction" in cfg.model:
-        cfg.model.check_reconstruction = 0  # there is nothing to compare
-    return cfg
+    parser.add_argument(
+        "--hidden-dims",
+        type=positive_integer,
+        nargs="+",
+        default=[120, 240, 480, 720, 960],
+        metavar="D",
+        help="the figure's hidden sizes (default: 120 240 480 720 960)",
+    )
+    return parser
 
 
 def capacity(gpu: str) -> int:
@@ -166,15 +149,61 @@ def largest_batch(total_of: Callable[[int], int], limit: int, sentences: int) ->
     return fits
 
 
+# What the figure compares; both with the embedding of the paper's main setting.
+CURVES = {
+    "DARTS on a Transformer": "darts_transformer_search",
+    "DARTSformer": "dartsformer_search",
+}
+
+
+def draw(args: Namespace, rest: list[str]) -> None:
+    """Plan both searches at each hidden size, print the peaks, and draw them.
+
+    Raises:
+        InputError: an option is at fault.
+    """
+    from ..figures import memory_figure, save  # matplotlib is slow to load
+
+    path = Path(args.figure)
+    check_output(path, [], "--figure")
+    if path.suffix[1:] not in FIGURE_FORMATS:
+        raise InputError(f"--figure {path}: expected a suffix of {', '.join(FIGURE_FORMATS)}")
+    sentences = max(1, args.max_tokens // args.length)
+    curves: dict[str, list[int]] = {name: [] for name in CURVES}
+    print("", "hidden size", *(f"{name} (GB)" for name in CURVES), "", sep=" | ")
+    print("|---" * (1 + len(CURVES)) + "|")
+    for hidden_dim in args.hidden_dims:
+        # 8 heads, where they divide half and a third of d.
+        options = f"--hidden-dim {hidden_dim} --attention-heads {4 if hidden_dim % 48 else 8} "
+        options += "--embed-dim 256 --share-all-embeddings"
+        print(f"| {hidden_dim}", end="", flush=True)
+        for name, arch in CURVES.items():
+            cfg = training_config(arch, [*options.split(), *rest])
+            plan = plan_memory(cfg, args.vocabulary, sentences, args.length)
+            curves[name].append(plan.total)
+            print(f" | {plan.total / 1e9:.2f}", end="", flush=True)
+        print(" |")
+    limits = {name: capacity(name) for name in ("V100-16GB", "V100-32GB", "A100-80GB")}
+    figure = memory_figure(args.hidden_dims, curves, limits)
+    with replacing(path, "--figure") as temporary:
+        save(figure, temporary, path.suffix[1:])
+    print(f"wrote {path}")
+
+
 def main(args: Namespace, rest: list[str]) -> None:
     """Plan and report.
 
     Raises:
         InputError: an option is at fault.
     """
+    for name in ("", "fairseq"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if (args.arch is None) == (args.figure is None):
+        raise InputError("--arch or --figure, which takes its own architectures: give one of them")
+    if args.figure is not None:
+        return draw(args, rest)
     limit = None if args.gpu is None else capacity(args.gpu)
-    cfg = training_config(args, rest)
-    logging.getLogger("fairseq").setLevel(logging.WARNING)
+    cfg = training_config(args.arch, ["--max-tokens", str(args.max_tokens), *rest])
     sentences = max(1, args.max_tokens // args.length)
     plan = plan_memory(cfg, args.vocabulary, sentences, args.length)
     print(report(plan, sentences * args.length))

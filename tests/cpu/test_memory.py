@@ -6,12 +6,12 @@ from functools import partial
 
 import pytest
 import torch
-from fairseq import models
-from models import Task
 
 from fairseq_dartsformer.cli import memory as command
+from fairseq_dartsformer.criterions import linear_cross_entropy
 from fairseq_dartsformer.levels import LEVELS, gradients_for
-from fairseq_dartsformer.memory import MemoryPlan, fake_tensors, measured_peak, plan_memory
+from fairseq_dartsformer.memory import fake_tensors, measured_peak
+from fairseq_dartsformer.planning import MemoryPlan, Training, plan_memory, training_config
 
 SMALL = (
     "--embed-dim 32 --hidden-dim 96 --ffn-dim 128 --encoder-layers 2 --decoder-layers 2 "
@@ -22,9 +22,8 @@ SMALL = (
 VOCABULARY, SENTENCES, LENGTH = 500, 8, 20
 
 
-def config(*options: str):
-    args, rest = command.get_parser().parse_known_args(options)
-    return command.training_config(args, rest)
+def config(arch: str, *options: str):
+    return training_config(arch, options)
 
 
 def plan(*options: str, sentences: int = SENTENCES) -> MemoryPlan:
@@ -33,7 +32,7 @@ def plan(*options: str, sentences: int = SENTENCES) -> MemoryPlan:
 
 @pytest.fixture(scope="module")
 def search() -> MemoryPlan:
-    return plan("--arch", "dartsformer_search", *SMALL)
+    return plan("dartsformer_search", *SMALL)
 
 
 def test_parameters_gradients_and_moments(search):
@@ -50,7 +49,7 @@ def test_parameters_gradients_and_moments(search):
 
 def test_half_precision(search):
     """Half the parameters and gradients, and float32 copies of both beside the moments."""
-    half = plan("--arch", "dartsformer_search", *SMALL, "--fp16")
+    half = plan("dartsformer_search", *SMALL, "--fp16")
     assert half.count == search.count
     assert 0.5 < half.parameters / search.parameters < 0.8  # positions stay as they are
     assert half.gradients < 0.55 * search.gradients
@@ -61,21 +60,14 @@ def test_half_precision(search):
 @pytest.mark.parametrize("backprop", ["reconstruct", "store"])
 def test_activations_are_those_of_real_tensors(backprop):
     """Forward and backward of the very model, upon real tensors."""
-    options = ["--arch", "dartsformer_search", *SMALL, "--backprop", backprop]
+    options = ["dartsformer_search", *SMALL, "--backprop", backprop]
     planned = plan(*options).activations
-
-    class Symbols(Task):
-        def __init__(self):
-            super().__init__(VOCABULARY - 4)
-            self.target_dictionary = self.source_dictionary
-
-    model = models.build_model(config(*options).model, Symbols())
-    tokens = torch.full((SENTENCES, LENGTH), 5)
-    tokens[0, 0] = 1  # the plan reckons with padding
-    lengths = torch.full((SENTENCES,), LENGTH)
+    training = Training(config(*options), VOCABULARY)
+    model = training.model
+    inputs = training.batch(None, SENTENCES, LENGTH)["net_input"]
 
     def step(kept: list) -> None:
-        features, _ = model(tokens, lengths, tokens, features_only=True)
+        features, _ = model(**inputs, features_only=True)
         features.sum().backward() if kept is None else kept.append(features)
 
     held = []
@@ -89,19 +81,21 @@ def test_activations_are_those_of_real_tensors(backprop):
 
 
 def test_what_grows_with_depth():
-    options = ["--arch", "dartsformer_search", *SMALL]
+    options = ["dartsformer_search", *SMALL]
     deep = ["--encoder-layers", "8", "--decoder-layers", "8"]
     flat = plan(*options, *deep).activations / plan(*options).activations
     stored = [plan(*options, "--backprop", "store", *more).activations for more in ([], deep)]
     assert flat < 1.1 and stored[1] / stored[0] > 3
 
 
-def test_output_layer():
-    """The logits of fairseq's criterion, several times over; ours holds none."""
-    options = ["--arch", "dartsformer_search", *SMALL]
+def test_output_layer(monkeypatch):
+    """The logits of fairseq's criterion, several times over; of ours, a tenth of them."""
+    options = ["dartsformer_search", *SMALL]
     whole = plan(*options, "--criterion", "label_smoothed_cross_entropy").output_layer
     logits = 4 * SENTENCES * LENGTH * VOCABULARY
     assert 2 * logits < whole < 6 * logits
+    monkeypatch.setattr(linear_cross_entropy, "CHUNK", VOCABULARY * SENTENCES * LENGTH // 10)
+    assert plan(*options).output_layer < 0.4 * whole
 
 
 @pytest.mark.parametrize(
@@ -124,9 +118,22 @@ def test_command(options, monkeypatch, capsys):
         *("parameters", "gradients", "optimizer", "activations", "output layer", "peak of all"),
     ]
     (most,) = map(int, re.findall(r"^largest batch for 1.5: \d+ tokens \((\d+) ", out, re.M))
-    cfg, limit = config(*options.split()), command.capacity("1.5")
+    _, *options = options.split()
+    cfg, limit = config(*options), command.capacity("1.5")
     assert plan_memory(cfg, 500, most, 20).total <= limit
     assert plan_memory(cfg, 500, most + most // 50 + 1, 20).total > limit
+
+
+def test_figure(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "figure.svg"
+    small = "--encoder-layers 2 --decoder-layers 2 --encoder-operations ffn,glu "
+    small += "--decoder-operations ffn,glu --max-tokens 160 --length 20 --vocabulary 500"
+    arguments = ["--figure", str(path), "--hidden-dims", "24", "48", *small.split()]
+    monkeypatch.setattr(sys, "argv", ["dartsformer-memory", *arguments])
+    command.cli_main()
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) \| ([\d.]+) \|$", capsys.readouterr().out, re.M)
+    assert [row[0] for row in rows] == ["24", "48"]
+    assert path.read_text().lstrip().startswith("<?xml") and len(list(tmp_path.iterdir())) == 1
 
 
 def test_largest_batch():
@@ -148,6 +155,10 @@ def test_largest_batch():
         ("--arch dartsformer_search --gpu nan", "--gpu is 'nan': expected its memory in GiB"),
         ("--arch dartsformer_search --hidden-dim 25", "--hidden-dim is 25"),
         ("--arch dartsformer", "--genotype is missing"),
+        ("--max-tokens 50", "--arch or --figure, "),
+        ("--arch dartsformer_search --figure a.svg", "--arch or --figure, "),
+        ("--figure a.txt", "--figure a.txt: expected a suffix of pdf, png, svg"),
+        ("--figure no/a.svg", "--figure no/a.svg: there is no folder no"),
     ],
 )
 def test_bad_options(options, message, monkeypatch, capsys):
