@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ..errors import InputError
 
-
 FIGURE_FORMATS = ("pdf", "png", "svg")
 
 

@@ -7,11 +7,11 @@ import math
 import torch
 from fairseq import utils
 from fairseq.data import Dictionary
-from fairseq.modules import FairseqDropout, PositionalEmbedding
+from fairseq.modules import PositionalEmbedding
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..operations.base import linear
+from ..operations.base import Dropout, linear
 from .config import SizeConfig
 
 
@@ -65,7 +65,7 @@ class StackInput(nn.Module):
                 max_positions, cfg.hidden_dim, self.padding_idx, learned=learned_positions
             )
         self.layer_norm = nn.LayerNorm(cfg.hidden_dim) if cfg.layernorm_embedding else None
-        self.dropout = FairseqDropout(cfg.dropout, module_name=type(self).__name__)
+        self.dropout = Dropout(cfg.dropout, module_name=type(self).__name__)
         self.max_positions = max_positions
         if self.positions is not None:
             self.max_positions = min(max_positions, self.positions.max_positions)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from fairseq.modules import FairseqDropout
 from torch import Tensor
 
-from .base import Context, Incremental, OperationConfig, append, linear
+from .base import Context, Dropout, Incremental, OperationConfig, append, linear
 
 
 class _Attention(Incremental):
@@ -24,9 +23,7 @@ class _Attention(Incremental):
         self.k_proj = linear(kv_dim, cfg.channels)
         self.v_proj = linear(kv_dim, cfg.channels)
         self.out_proj = linear(cfg.channels, cfg.channels)
-        self.attention_dropout = FairseqDropout(
-            cfg.attention_dropout, module_name=type(self).__name__
-        )
+        self.attention_dropout = Dropout(cfg.attention_dropout, module_name=type(self).__name__)
 
     def attend(
         self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False

@@ -50,6 +50,24 @@ class Context(NamedTuple):
     padding_mask: Tensor | None = None
 
 
+class Dropout(FairseqDropout):
+    """fairseq's dropout, with masks that take a CPU a third of the time.
+
+    torch draws 64 random bits a number there, in one thread, unless the processor is Intel's; 16
+    are enough: the probability is right to 1e-5, and the scale is that of the true one.
+    """
+
+    def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
+        """A tensor shaped like ``x``."""
+        active = self.p > 0 and (self.training or self.apply_during_inference)
+        if x.device.type != "cpu" or not active:
+            return super().forward(x, inplace)
+        dropped = min(round(self.p * 2**16), 2**16 - 1)
+        words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
+        bits = words.random_(-(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
+        return x.mul(bits.ge(dropped - 2**15)).mul_(2**16 / (2**16 - dropped))
+
+
 class PostNorm(nn.Module):
     """`LayerNorm(x + dropout(o(x)))`: the residual and norm of every operation (Section 2.5).
 
@@ -59,7 +77,7 @@ class PostNorm(nn.Module):
     def __init__(self, operation: nn.Module, cfg: OperationConfig):
         super().__init__()
         self.operation = operation
-        self.dropout = FairseqDropout(cfg.dropout, module_name=type(self).__name__)
+        self.dropout = Dropout(cfg.dropout, module_name=type(self).__name__)
         self.layer_norm = nn.LayerNorm(cfg.channels)
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:

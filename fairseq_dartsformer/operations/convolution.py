@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .base import Context, Incremental, OperationConfig, append, linear, masked
+from .base import Context, Dropout, Incremental, OperationConfig, append, linear, masked
 from .fast_convolution import convolution
 
 try:
@@ -76,7 +75,7 @@ class DynamicConv(_Convolution):
         self.in_proj = linear(cfg.channels, 2 * cfg.channels)
         self.kernel_proj = linear(cfg.channels, self.heads * kernel_size, bias=False)
         self.out_proj = linear(cfg.channels, cfg.channels)
-        self.weight_dropout = FairseqDropout(cfg.weight_dropout, module_name=type(self).__name__)
+        self.weight_dropout = Dropout(cfg.weight_dropout, module_name=type(self).__name__)
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
         """`T × B × C` to the same shape; reads ``context.padding_mask``."""

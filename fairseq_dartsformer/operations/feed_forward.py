@@ -1,10 +1,9 @@
 """The position-wise candidates."""
 
 import torch.nn.functional as F
-from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 
-from .base import Context, OperationConfig, linear
+from .base import Context, Dropout, OperationConfig, linear
 
 
 class FeedForward(nn.Module):
@@ -14,9 +13,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.fc1 = linear(cfg.channels, cfg.ffn_dim)
         self.fc2 = linear(cfg.ffn_dim, cfg.channels)
-        self.activation_dropout = FairseqDropout(
-            cfg.activation_dropout, module_name=type(self).__name__
-        )
+        self.activation_dropout = Dropout(cfg.activation_dropout, module_name=type(self).__name__)
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
         """`T × B × C` to the same shape."""

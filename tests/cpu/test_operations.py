@@ -16,6 +16,7 @@ from fairseq_dartsformer.operations import (
     build_operation,
     fast_convolution,
 )
+from fairseq_dartsformer.operations.base import Dropout
 from fairseq_dartsformer.operations.convolution import dynamic_convolution
 from fairseq_dartsformer.search_result import SearchResult, derive
 
@@ -161,6 +162,25 @@ def test_position_wise():
     assert hidden.size(-1) == 18
     expected = F.linear(hidden, ffn.fc2.weight, ffn.fc2.bias)
     torch.testing.assert_close(ffn(x, Context()), expected, **EXACT)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.999999])
+def test_dropout(p, dtype):
+    """So many zeros, the rest scaled to the same mean, and the same mask for the gradient."""
+    dropout = Dropout(p)
+    x = torch.rand(101, 99, dtype=dtype).t().add(1).requires_grad_()
+    assert dropout.eval()(x) is x
+    torch.manual_seed(1)
+    y = dropout.train()(x)
+    kept = y != 0
+    assert abs((~kept).double().mean() - p) < 5 * (p * (1 - p) / x.numel()) ** 0.5 + 2**-16
+    (grad,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(grad != 0, kept)
+    scale = 1 / (1 - min(p, 1 - 2**-16))
+    torch.testing.assert_close(grad[kept], torch.full_like(grad[kept], scale), rtol=1e-2, atol=0)
+    torch.manual_seed(1)
+    assert torch.equal(dropout(x), y)
 
 
 @torch.no_grad()

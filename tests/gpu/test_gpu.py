@@ -1,4 +1,4 @@
-"""What only a GPU shows: its random state, its kernels, half precision."""
+"""What only a GPU shows: its random state, its kernels, half precision, its memory."""
 
 import sys
 from pathlib import Path
@@ -7,9 +7,13 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "cpu"))
+import torch.nn.functional as F
+from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from models import batch, build_search
 
+from fairseq_dartsformer.criterions.linear_cross_entropy import smoothed_cross_entropy
 from fairseq_dartsformer.operations.convolution import dynamic_convolution
+from fairseq_dartsformer.planning import Training, plan_memory, training_config
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -73,3 +77,57 @@ def test_half_precision_is_as_near_as_store(mode):
         model = model.to(getattr(torch, mode))
     stored, found = (gradients(model, b, autocast) for b in ("store", "reconstruct"))
     assert relative_difference(found, exact) < 1.1 * relative_difference(stored, exact) + 1e-3
+
+
+@pytest.mark.parametrize("mode", ["float32", "float16", "bfloat16", "autocast"])
+def test_output_layer(mode):
+    """Loss and gradients are as near to float64's as those of whole logits are."""
+    torch.manual_seed(0)
+    features = torch.randn(700, 64, device="cuda")
+    weight = torch.randn(5000, 64, device="cuda") / 8
+    target = torch.randint(2, 5000, (700,), device="cuda")
+    target[::7] = 1  # padding
+
+    def whole(x, w):
+        log_p = F.linear(x, w).log_softmax(-1, dtype=torch.promote_types(x.dtype, torch.float32))
+        return label_smoothed_nll_loss(log_p, target.unsqueeze(-1), 0.1, ignore_index=1)[0]
+
+    def chunked(x, w):
+        return smoothed_cross_entropy(x, w, None, target, 0.1, padding=1)[0]
+
+    def results(loss, dtype):
+        inputs = [t.to(dtype).requires_grad_() for t in (features, weight)]
+        with torch.autocast("cuda", dtype=torch.float16, enabled=mode == "autocast"):
+            value = loss(*inputs)
+        # Scaled as half precision needs it, and back.
+        grads = torch.autograd.grad(value / 700, inputs)
+        found = {"loss": value.detach(), **dict(zip(("features", "weight"), grads, strict=True))}
+        return {name: t.double() for name, t in found.items()}
+
+    dtype = torch.float32 if mode == "autocast" else getattr(torch, mode)
+    rounded = (t.to(dtype).double().requires_grad_() for t in (features, weight))
+    inputs = list(rounded)
+    value = whole(*inputs)
+    grads = torch.autograd.grad(value / 700, inputs)
+    exact = {"loss": value.detach(), **dict(zip(("features", "weight"), grads, strict=True))}
+    plain, found = results(whole, dtype), results(chunked, dtype)
+    for name, true in exact.items():
+        error, usual = ((r[name] - true).norm() / true.norm() for r in (found, plain))
+        assert error < 2 * usual + 1e-6, name
+
+
+@pytest.mark.parametrize("options", ["", "--fp16", "--backprop store"])
+def test_plan_is_the_measured_peak(options):
+    options = f"--embed-dim 128 --hidden-dim 480 --share-all-embeddings {options}".split()
+    cfg = training_config("dartsformer_search", options)
+    planned = plan_memory(cfg, vocabulary=8000, sentences=40, length=25).total
+    before = torch.cuda.memory_allocated()
+    training = Training(cfg, vocabulary=8000)
+    training.model.cuda().train()
+    training.build_optimizer()
+    torch.cuda.reset_peak_memory_stats()
+    for level in training.levels:
+        training.compute_gradients(training.batch(level, 40, 25))
+        training.step()
+    measured = torch.cuda.max_memory_allocated() - before
+    assert planned == pytest.approx(measured, rel=0.05)
