@@ -28,8 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .levels import LEVELS
-
+DRAWS = 10  # updates to plan where they differ: enough to meet every operation somewhere
 BLOCK = 512  # bytes: what CUDA's caching allocator rounds to
 
 
@@ -154,7 +153,12 @@ class _Training:
         self.criterion = criterions.build_criterion(cfg.criterion, self.task)
         if cfg.common.fp16 or cfg.common.bf16:
             _convert(self.model, torch.float16 if cfg.common.fp16 else torch.bfloat16)
-        self.levels = LEVELS if cfg.task._name == "translation_search" else (None,)
+        # The level of each update to plan.
+        self.levels: tuple[str | None, ...] = (None,)
+        if cfg.task._name == "translation_search":
+            strategy = self.task.strategy
+            strategy.prepare(self.model)
+            self.levels = strategy.levels * (DRAWS if strategy.draws else 1)
 
     def build_optimizer(self) -> None:
         """Build it, and leave in it what the first updates of all levels do."""
@@ -166,8 +170,8 @@ class _Training:
             if build
             else optim.build_optimizer(cfg.optimizer, params)
         )
-        for level in self.levels:
-            if level is not None:
+        for level in dict.fromkeys(self.levels):
+            if level is not None:  # which `bilevel_adam` asks for
                 self.optimizer.optimizer.level = level
             loss = sum((0.0 * p).sum().float() for p in params)
             self.optimizer.zero_grad()
@@ -184,8 +188,8 @@ class _Training:
             "net_input": {**inputs, "src_lengths": torch.zeros(sentences, dtype=torch.long)},
         }
 
-    def compute_gradients(self, batch: dict[str, Any]) -> None:
-        self.task.train_step(batch, self.model, self.criterion, self.optimizer, 0)
+    def compute_gradients(self, batch: dict[str, Any], update: int) -> None:
+        self.task.train_step(batch, self.model, self.criterion, self.optimizer, update)
 
     def step(self) -> None:
         self.optimizer.clip_grad_norm(0.0)
@@ -232,11 +236,11 @@ def plan_memory(cfg: DictConfig, vocabulary: int, sentences: int, length: int) -
         training.build_optimizer()
         optimizer = counter.held - parameters
         gradients = activations = output_layer = total = 0
-        for level in training.levels:
+        for update, level in enumerate(training.levels):
             batch = training.batch(level, sentences, length)
             start = counter.peak = counter.held
             with _Phases(counter, model.decoder) as phases:
-                training.compute_gradients(batch)
+                training.compute_gradients(batch, update)
             own = counter.held - start
             gradients = max(gradients, own)
             # What the stacks hold while they go back comes beside their gradients.

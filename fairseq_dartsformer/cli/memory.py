@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from ..errors import InputError
 from ..memory import MemoryPlan, plan_memory
+from ..strategies import STRATEGIES
 from . import positive_integer, run_command
 
 # Memory of common GPUs in GiB, a little less than nominal where error correction takes its part.
@@ -37,7 +38,6 @@ RESERVE = 1 << 30
 DEFAULTS = (
     "--criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1 --lr 5e-4".split()
 )
-SEARCH_DEFAULTS = "--task translation_search --optimizer bilevel_adam".split()
 DERIVED_DEFAULTS = "--task translation --optimizer adam".split()
 
 
@@ -73,6 +73,12 @@ def get_parser() -> argparse.ArgumentParser:
         help="symbols of the dictionary, which both sides share (default: 32768)",
     )
     parser.add_argument(
+        "--search-strategy",
+        choices=list(STRATEGIES),
+        default="darts",
+        help="of a search (default: darts)",
+    )
+    parser.add_argument(
         "--gpu",
         metavar="NAME",
         help=f"also find the largest batch for a GPU: {', '.join(GPUS)}, or its memory in GiB",
@@ -86,8 +92,11 @@ def training_config(args: Namespace, rest: list[str]) -> DictConfig:
     Raises:
         InputError: an option cannot be planned for.
     """
-    searched = "_search" in args.arch
-    defaults = SEARCH_DEFAULTS if searched else DERIVED_DEFAULTS
+    defaults = DERIVED_DEFAULTS
+    if "_search" in args.arch:
+        optimizer = STRATEGIES[args.search_strategy].optimizer
+        defaults = ["--task", "translation_search", "--search-strategy", args.search_strategy]
+        defaults += ["--optimizer", optimizer]
     given = ["--arch", args.arch, "--max-tokens", str(args.max_tokens)]
     parser = options.get_training_parser()
     namespace = options.parse_args_and_arch(
