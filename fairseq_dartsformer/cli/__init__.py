@@ -35,19 +35,20 @@ def positive_integer(text: str) -> int:
     return value
 
 
-def check_output(output: Path, inputs: list[str]) -> None:
-    """Refuse an output file that is an input, a folder or a device, or that has no folder.
+def check_output(output: Path, inputs: list[str], option: str = "-o") -> None:
+    """Refuse an output file that is an input, a folder or a device, or that has no folder;
+    ``option`` names it.
 
     Raises:
         InputError: as said.
     """
     if not output.parent.is_dir():
-        raise InputError(f"-o {output}: there is no folder {output.parent}")
+        raise InputError(f"{option} {output}: there is no folder {output.parent}")
     if output.exists() and not output.is_file():
-        raise InputError(f"-o {output}: exists and is not a file")
+        raise InputError(f"{option} {output}: exists and is not a file")
     for path in inputs:
         if Path(path).resolve() == output.resolve():
-            raise InputError(f"-o {output}: would overwrite a checkpoint that is read")
+            raise InputError(f"{option} {output}: would overwrite a checkpoint that is read")
 
 
 @contextmanager
