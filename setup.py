@@ -27,6 +27,7 @@ setup(
         "console_scripts": [
             "dartsformer-average=fairseq_dartsformer.cli.average:cli_main",
             "dartsformer-derive=fairseq_dartsformer.cli.derive:cli_main",
+            "dartsformer-evolve=fairseq_dartsformer.cli.evolve:cli_main",
             "dartsformer-memory=fairseq_dartsformer.cli.memory:cli_main",
         ]
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,13 +17,14 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from .errors import InputError
-from .levels import LEVELS
 from .memory import StorageCounter, fake_tensors
+from .strategies import STRATEGIES
+
+DRAWS = 10  # updates to plan where they differ: enough to meet every operation somewhere
 
 DEFAULTS = (
     "--criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1 --lr 5e-4".split()
 )
-SEARCH_DEFAULTS = "--task translation_search --optimizer bilevel_adam".split()
 DERIVED_DEFAULTS = "--task translation --optimizer adam".split()
 
 
@@ -36,7 +38,7 @@ def training_config(arch: str, given: Sequence[str]) -> DictConfig:
     Raises:
         InputError: an option cannot be planned for.
     """
-    defaults = SEARCH_DEFAULTS if "_search" in arch else DERIVED_DEFAULTS
+    defaults = _search_defaults(given) if "_search" in arch else DERIVED_DEFAULTS
     namespace = options.parse_args_and_arch(
         options.get_training_parser(),
         input_args=["none", *defaults, *DEFAULTS, "--arch", arch, *given],
@@ -48,6 +50,13 @@ def training_config(arch: str, given: Sequence[str]) -> DictConfig:
     if "check_reconstruction" in cfg.model:
         cfg.model.check_reconstruction = 0  # there is nothing to compare
     return cfg
+
+
+def _search_defaults(given: Sequence[str]) -> list[str]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--search-strategy", choices=list(STRATEGIES), default="darts")
+    strategy = STRATEGIES[parser.parse_known_args(given)[0].search_strategy]
+    return ["--task", "translation_search", "--optimizer", strategy.optimizer]
 
 
 @dataclass
@@ -66,7 +75,12 @@ class Training:
         self.criterion = criterions.build_criterion(cfg.criterion, self.task)
         if cfg.common.fp16 or cfg.common.bf16:
             _convert(self.model, torch.float16 if cfg.common.fp16 else torch.bfloat16)
-        self.levels = LEVELS if cfg.task._name == "translation_search" else (None,)
+        # The level of each update to plan.
+        self.levels: tuple[str | None, ...] = (None,)
+        if cfg.task._name == "translation_search":
+            strategy = self.task.strategy
+            strategy.prepare(self.model)
+            self.levels = strategy.levels * (DRAWS if strategy.draws else 1)
 
     def build_optimizer(self) -> None:
         """Build it, and leave in it what the first updates of all levels do."""
@@ -78,8 +92,8 @@ class Training:
             if build
             else optim.build_optimizer(cfg.optimizer, params)
         )
-        for level in self.levels:
-            if level is not None:
+        for level in dict.fromkeys(self.levels):
+            if level is not None:  # which `bilevel_adam` asks for
                 self.optimizer.optimizer.level = level
             loss = sum((0.0 * p).sum().float() for p in params)
             self.optimizer.zero_grad()
@@ -100,8 +114,8 @@ class Training:
             "net_input": {**inputs, "src_lengths": lengths},
         }
 
-    def compute_gradients(self, batch: dict[str, Any]) -> None:
-        self.task.train_step(batch, self.model, self.criterion, self.optimizer, 0)
+    def compute_gradients(self, batch: dict[str, Any], update: int) -> None:
+        self.task.train_step(batch, self.model, self.criterion, self.optimizer, update)
 
     def step(self) -> None:
         self.optimizer.clip_grad_norm(0.0)
@@ -171,11 +185,11 @@ def plan_memory(cfg: DictConfig, vocabulary: int, sentences: int, length: int) -
         training.build_optimizer()
         optimizer = counter.held - parameters
         gradients = activations = output_layer = total = 0
-        for level in training.levels:
+        for update, level in enumerate(training.levels):
             batch = training.batch(level, sentences, length)
             start = counter.peak = counter.held
             with _Phases(counter, model.decoder) as phases:
-                training.compute_gradients(batch)
+                training.compute_gradients(batch, update)
             own = counter.held - start
             gradients = max(gradients, own)
             # What the stacks hold while they go back comes beside their gradients.

@@ -1,4 +1,4 @@
-"""What a search found: alpha read from a checkpoint, and the genotype derived from it (Eq. 2)."""
+"""What a search found: alpha and the search space read from a checkpoint, and genotypes by them."""
 
 from argparse import Namespace
 from collections.abc import Collection, Iterator, Mapping
@@ -12,7 +12,8 @@ from .errors import InputError
 from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, OPERATIONS, Family
 from .genotype import Genotype
 from .models.checks import parse_operations
-from .search_space import mixing_weights
+from .search_space import Choice, mixing_weights
+from .strategies import STRATEGIES
 
 
 class SearchNode(NamedTuple):
@@ -27,7 +28,8 @@ class SearchNode(NamedTuple):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What derivation needs of one search checkpoint."""
+    """What derivation needs of one search checkpoint; of one whose strategy does not learn alpha,
+    the search space alone tells something."""
 
     path: str
     updates: int  # of both levels, as fairseq counts them
@@ -35,6 +37,7 @@ class SearchResult:
     candidates: dict[str, tuple[str, ...]]  # by stack
     alpha: dict[str, Tensor]  # by stack, s × searched nodes × candidates
     family: Family = DARTSFORMER
+    strategy: str = "darts"
 
     def nodes(self) -> Iterator[SearchNode]:
         """Every search node, in the order of the network."""
@@ -52,6 +55,26 @@ class SearchResult:
     def alpha_of(self, node: SearchNode) -> Tensor:
         """The node's alpha, one number a candidate."""
         return self.alpha[node.stack][node.layer, node.row]
+
+    def genotype(self, choice: Choice) -> Genotype:
+        """The architecture in which every search node is the chosen one of its candidates.
+
+        Raises:
+            InputError: it cannot be one, as of a checkpoint with odd options.
+        """
+        blocks = (
+            [
+                self.family.with_fixed(
+                    stack, [self.candidates[stack][o] for o in layer], FIXED_OPERATION
+                )
+                for layer in choice[stack]
+            ]
+            for stack in OPERATIONS
+        )
+        try:
+            return Genotype(*blocks, self.pooling, self.family.name)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from None
 
     def ranked(self, node: SearchNode) -> list[tuple[str, float]]:
         """A node's candidates with their mixing weights, the largest alpha first.
@@ -79,7 +102,7 @@ def search_result(state: Mapping[str, Any], path: str) -> SearchResult:
     Raises:
         InputError: it is no checkpoint of a search, or its alpha is damaged.
     """
-    model, cfg, name, updates = _parts(state, path)
+    model, cfg, name, updates, strategy = _parts(state, path)
     family = next((f for f in FAMILIES.values() if name.startswith(f.supernet)), None)
     if family is None:
         what = "a derived model's" if name.startswith(tuple(FAMILIES)) else f"a {name} model's"
@@ -94,20 +117,22 @@ def search_result(state: Mapping[str, Any], path: str) -> SearchResult:
         candidates[stack] = parse_operations(cfg.get(option), option, operations)
         alpha[stack] = _alpha(model, cfg, stack, family, len(candidates[stack]), path)
     pooling = str(cfg.get("pooling")) if family.pooled else None
-    result = SearchResult(path, updates, pooling, candidates, alpha, family)
+    result = SearchResult(path, updates, pooling, candidates, alpha, family, strategy)
     for node in result.nodes():
         if not result.alpha_of(node).isfinite().all():
             raise InputError(f"{path}: alpha of {result.name(node)} is not finite")
     return result
 
 
-def _parts(state: Mapping[str, Any], path: str) -> tuple[dict, Mapping[str, Any], str, int]:
-    """The weights, the model's options and name, and the updates, in fairseq's layout."""
+def _parts(state: Mapping[str, Any], path: str) -> tuple[dict, Mapping[str, Any], str, int, str]:
+    """The weights, the model's options and name, the updates and the strategy, in fairseq's
+    layout."""
     try:
         cfg = state["cfg"]["model"]
         cfg = vars(cfg) if isinstance(cfg, Namespace) else cfg
         updates = int(state["optimizer_history"][-1]["num_updates"])
-        return dict(state["model"]), cfg, str(cfg.get("_name")), updates
+        strategy = str((state["cfg"].get("task") or {}).get("search_strategy", "darts"))
+        return dict(state["model"]), cfg, str(cfg.get("_name")), updates, strategy
     except (AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
         raise InputError(f"{path}: is not a checkpoint as fairseq writes it ({error!r})") from error
 
@@ -146,8 +171,14 @@ def derive(result: SearchResult, exclude: Collection[str] = ()) -> Genotype:
     """Take every node's operation of largest alpha, bar the excluded ones (Eq. 2).
 
     Raises:
-        InputError: ``exclude`` holds an unknown name, or every candidate of a stack.
+        InputError: ``exclude`` holds an unknown name, or every candidate of a stack; or the search
+            did not learn alpha.
     """
+    if result.strategy in STRATEGIES and not STRATEGIES[result.strategy].learns_alpha():
+        raise InputError(
+            f"{result.path}: is of a search by {result.strategy}, which does not learn alpha: "
+            "search its architectures with dartsformer-evolve"
+        )
     for name in exclude:
         if name not in OPERATIONS["decoder"]:
             raise InputError(
@@ -159,18 +190,11 @@ def derive(result: SearchResult, exclude: Collection[str] = ()) -> Genotype:
                 f"--exclude: leaves the {stack} of {result.path} no candidate: it has "
                 f"{', '.join(names)}"
             )
-    chosen: dict[str, list[list[str]]] = {
+    chosen: dict[str, list[list[int]]] = {
         stack: [[] for _ in alpha] for stack, alpha in result.alpha.items()
     }
     for node in result.nodes():
-        allowed = (o for o, _ in result.ranked(node) if o not in exclude)
-        chosen[node.stack][node.layer].append(next(allowed))
-    family = result.family
-    blocks = (
-        [family.with_fixed(stack, layer, FIXED_OPERATION) for layer in layers]
-        for stack, layers in chosen.items()
-    )
-    try:
-        return Genotype(*blocks, result.pooling, family.name)
-    except InputError as error:
-        raise InputError(f"{result.path}: {error}") from None
+        names = result.candidates[node.stack]
+        allowed = (name for name, _ in result.ranked(node) if name not in exclude)
+        chosen[node.stack][node.layer].append(names.index(next(allowed)))
+    return result.genotype(chosen)

@@ -1,9 +1,18 @@
-"""The search node's relaxation (Eq. 1): alpha, its softmax and its entropy."""
+"""The search node's relaxation (Eq. 1): alpha, its softmax and its entropy; and its other use, one
+candidate at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from random import Random
+
 import torch
 from torch import Tensor, nn
+
+# For `encoder` and `decoder`, for each layer of the block, for each search node: the index of one
+# candidate.
+Choice = Mapping[str, Sequence[Sequence[int]]]
 
 ALPHA_GROUP = "alpha"  # the `param_group` by which optimizers tell alpha from the weights
 
@@ -28,3 +37,27 @@ def mixing_weights(alpha: Tensor) -> Tensor:
 def entropy(alpha: Tensor) -> Tensor:
     """Entropy in nats of every node's mixing weights: the shape of ``alpha`` without its last."""
     return torch.special.entr(mixing_weights(alpha)).sum(dim=-1)
+
+
+def draw(supernet: nn.Module, generator: Random) -> Choice:
+    """A candidate for every search node, each with the same probability."""
+    choice = {}
+    for name, side in (("encoder", supernet.encoder), ("decoder", supernet.decoder)):
+        layers, nodes, candidates = side.alpha.shape
+        choice[name] = [
+            [generator.randrange(candidates) for _ in range(nodes)] for _ in range(layers)
+        ]
+    return choice
+
+
+@contextmanager
+def chosen(supernet: nn.Module, choice: Choice) -> Iterator[None]:
+    """Within, every node of ``supernet`` is the chosen candidate alone; alpha is not used.
+
+    It then computes what the model derived with that choice does, with the same weights.
+    """
+    supernet.encoder.choice, supernet.decoder.choice = choice["encoder"], choice["decoder"]
+    try:
+        yield
+    finally:
+        supernet.encoder.choice = supernet.decoder.choice = None

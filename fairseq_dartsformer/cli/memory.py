@@ -37,7 +37,7 @@ def get_parser() -> argparse.ArgumentParser:
         prog="dartsformer-memory",
         description=__doc__,
         epilog="All other options are fairseq-train's: --arch and the architecture's, --optimizer, "
-        "--criterion, --fp16, --bf16, --amp. A search's task, optimizer and the chunked criterion "
+        "--criterion, --search-strategy, --fp16, --bf16, --amp. A search's task, optimizer and the chunked criterion "
         "need not be given.",
         allow_abbrev=False,
     )

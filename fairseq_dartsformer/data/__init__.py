@@ -2,5 +2,6 @@
 
 from .bilevel_dataset import BilevelDataset
 from .bilevel_iterator import BilevelBatchIterator
+from .division import Division
 
-__all__ = ["BilevelBatchIterator", "BilevelDataset"]
+__all__ = ["BilevelBatchIterator", "BilevelDataset", "Division"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from fairseq.data import FairseqDataset, LanguagePairDataset
 
+from ..errors import InputError
 from ..levels import ALPHA, LEVELS, WEIGHTS
 
 
@@ -77,3 +78,27 @@ class BilevelDataset(FairseqDataset):
         """The level's indices in its own dataset, shuffled, then sorted by length."""
         ordered = self.datasets[level].ordered_indices()
         return ordered[np.isin(ordered, self.members[level])]
+
+    def level_batches(
+        self, level: str, indices: np.ndarray, required_batch_size_multiple: int, **limits: Any
+    ) -> list[list[int]]:
+        """Batches of some of a level's indices, as indices of this dataset.
+
+        Args:
+            level: whose they are.
+            indices: in its own dataset.
+            required_batch_size_multiple, limits: as ``batch_by_size`` takes them.
+
+        Raises:
+            InputError: they make no batch.
+        """
+        batches = self.datasets[level].batch_by_size(
+            indices, required_batch_size_multiple=required_batch_size_multiple, **limits
+        )
+        if len(batches) == 0:
+            raise InputError(
+                f"the {len(indices)} sentences to update {level} on make no batch: fairseq leaves "
+                "out a last one that --required-batch-size-multiple "
+                f"{required_batch_size_multiple} does not divide"
+            )
+        return [[int(i) + self.offsets[level] for i in batch] for batch in batches]

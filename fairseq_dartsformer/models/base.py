@@ -35,7 +35,7 @@ class TranslationModel(FairseqEncoderDecoderModel):
             cfg: sizes and rates, filled in.
             task: has the two dictionaries.
             stacks: the layers of ``encoder`` and ``decoder``, called as
-                ``stack(x, mixing weights, context, **state)``.
+                ``stack(x, mixtures, context, **state)``.
             alphas: their architecture parameters, ``None`` where nothing is searched.
 
         Raises:

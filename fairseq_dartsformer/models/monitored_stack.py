@@ -11,7 +11,7 @@ import torch
 from fairseq.logging import metrics
 from torch import Tensor
 
-from ..reversible import ReversibleLayer, ReversibleStack
+from ..reversible import Mixtures, ReversibleLayer, ReversibleStack
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +37,9 @@ class MonitoredStack(ReversibleStack):
         self.name, self.every = name, every
         self.updates = 0
 
-    def forward(
-        self, x: Tensor, weights: Tensor | None, context: NamedTuple, **state: Any
-    ) -> Tensor:
+    def forward(self, x: Tensor, mixtures: Mixtures, context: NamedTuple, **state: Any) -> Tensor:
         """As the stack's own."""
-        return super().forward(x, weights, context, self._watch(x), **state)
+        return super().forward(x, mixtures, context, self._watch(x), **state)
 
     def set_num_updates(self, updates: int) -> None:
         """Take the number of updates so far; called by fairseq."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..reversible import node_output
+from ..reversible import Mixture, Mixtures, by_layer, node_output, running
 
 
 class SequentialLayer(nn.Module):
@@ -24,42 +24,41 @@ class SequentialLayer(nn.Module):
         self.nodes = nn.ModuleList(nn.ModuleList(branches) for branches in nodes)
         self.fixed = fixed
 
-    def forward(
-        self, x: Tensor, weights: Tensor | None, context: NamedTuple, **state: Any
-    ) -> Tensor:
+    def forward(self, x: Tensor, mixture: Mixture, context: NamedTuple, **state: Any) -> Tensor:
         """Run the nodes.
 
         Args:
             x: `T × B × d`.
-            weights: `m × candidates` for the nodes but the fixed one, in order, or ``None``.
+            mixture: what runs of the m nodes but the fixed one, in order: their mixing weights,
+                `m × candidates`, or m indices; or ``None``.
             context, state: handed to every branch.
         """
-        rows = iter([None] * len(self.nodes) if weights is None else weights)
-        for k, branches in enumerate(self.nodes):
-            row = None if k == self.fixed else next(rows)
-            x = node_output(branches, row, x, context, **state)
+        searched = [branches for k, branches in enumerate(self.nodes) if k != self.fixed]
+        nodes = list(running(searched, mixture))
+        if self.fixed is not None:
+            nodes[self.fixed : self.fixed] = running([self.nodes[self.fixed]], None)
+        for branches in nodes:
+            x = node_output(branches, x, context, **state)
         return x
 
 
 class SequentialStack(nn.Module):
-    """Layers one above the other, in blocks that share their mixing weights."""
+    """Layers one above the other, in blocks that share their mixtures."""
 
     def __init__(self, layers: Iterable[SequentialLayer]):
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
-    def forward(
-        self, x: Tensor, weights: Tensor | None, context: NamedTuple, **state: Any
-    ) -> Tensor:
+    def forward(self, x: Tensor, mixtures: Mixtures, context: NamedTuple, **state: Any) -> Tensor:
         """Run the stack upon `T × B × d`, in float32 at least between the nodes.
 
         Args:
             x: `T × B × d`.
-            weights: `s × m × candidates`, layer i taking row ``i % s``, or ``None``.
+            mixtures: `s × m × candidates` weights or `s × m` indices, layer i taking row ``i % s``;
+                or ``None``.
             context, state: handed to every branch.
         """
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        for i, layer in enumerate(self.layers):
-            row = None if weights is None else weights[i % len(weights)]
-            x = layer(x, row, context, **state)
+        for layer, mixture in zip(self.layers, by_layer(mixtures, len(self.layers)), strict=True):
+            x = layer(x, mixture, context, **state)
         return x

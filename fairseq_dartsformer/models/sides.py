@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,10 @@ from .embedding import StackInput
 class _Side(nn.Module):
     """What encoder and decoder share; a mixin in front of fairseq's class.
 
+    Attributes:
+        choice: `s × searched nodes` indices of candidates: each node is the chosen one alone; the
+            mixture of all by alpha while it is ``None``.
+
     Args:
         cfg: the model's options.
         dictionary: the side's symbols.
@@ -26,6 +31,8 @@ class _Side(nn.Module):
         stack: the layers.
         alpha: `s × searched nodes × candidates` of a supernet, ``None`` of a derived model.
     """
+
+    choice: Sequence[Sequence[int]] | None = None
 
     def __init__(
         self,
@@ -45,8 +52,10 @@ class _Side(nn.Module):
 
     def run_stack(self, x: Tensor, context: Context, **state: Any) -> Tensor:
         """The stack and its closing norm upon `T × B × d`, in the dtype of the weights."""
-        weights = None if self.alpha is None else mixing_weights(self.alpha)
-        x = self.stack(x, weights, context, **state)
+        mixtures = self.choice
+        if mixtures is None and self.alpha is not None:
+            mixtures = mixing_weights(self.alpha)
+        x = self.stack(x, mixtures, context, **state)
         return self.layer_norm(x.to(self.layer_norm.weight.dtype))
 
     def max_positions(self) -> int:

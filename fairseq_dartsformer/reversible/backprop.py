@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .branches import Mixture
 from .seeding import preserved_generators, seed_generators
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 def reconstructing_forward(
     layers: Sequence[ReversibleLayer],
     x: Tensor,
-    weights: Sequence[Tensor | None],
+    mixtures: Sequence[Mixture],
     context: NamedTuple,
     seeds: Sequence[int],
     reconstruction: Tensor | None = None,
@@ -46,7 +47,8 @@ def reconstructing_forward(
     Args:
         layers: reversible layers, from the bottom to the top.
         x: `T × B × d`.
-        weights: for each layer its `m × candidates` mixing weights or ``None``.
+        mixtures: for each layer what runs of its first m nodes: mixing weights `m × candidates`, or
+            m indices, or ``None``.
         context: named tuple of tensors or ``None``; gradients flow to its tensors.
         seeds: for each layer that of its random numbers; the generators are left seeded.
         reconstruction: a leaf shaped like ``x``; its gradient will be ``x`` as reconstructed.
@@ -57,10 +59,12 @@ def reconstructing_forward(
     carrier, stream = x, x.detach().to(torch.float64, copy=True)
     if reconstruction is not None:
         stream = stream + reconstruction
-    for layer, row, seed in zip(layers, weights, seeds, strict=True):
-        parameters = [p for node in layer.nodes for branch in node for p in branch.parameters()]
+    for layer, mixture, seed in zip(layers, mixtures, seeds, strict=True):
+        parameters = [
+            p for node in layer.running(mixture) for branch, _ in node for p in branch.parameters()
+        ]
         carrier, stream = _Layer.apply(
-            layer, seed, type(context), carrier, stream, row, *context, *parameters
+            layer, seed, type(context), carrier, stream, mixture, *context, *parameters
         )
     return _Top.apply(carrier, stream)
 
@@ -83,7 +87,7 @@ class _Top(torch.autograd.Function):
 class _Layer(torch.autograd.Function):
     """One reversible layer: Eq. 3 forward, Algorithm 1 backward.
 
-    Inputs after the stream: the mixing weights, the context's tensors, every branch's parameters.
+    Inputs after the stream: the mixture, the context's tensors, every running branch's parameters.
     """
 
     @staticmethod
@@ -94,22 +98,23 @@ class _Layer(torch.autograd.Function):
         context_type: type,
         carrier: Tensor,
         stream: Tensor,
-        weights: Tensor | None,
+        mixture: Mixture,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         width = len(context_type._fields)
         context = context_type._make(tensors[:width])
         ctx.layer, ctx.seed, ctx.context_type = layer, seed, context_type
         ctx.autocast = _autocast_state(stream.device)
+        weights, ctx.choice = (mixture, None) if isinstance(mixture, Tensor) else (None, mixture)
         ctx.save_for_backward(weights, *tensors[:width])
         ctx.set_materialize_grads(False)
 
         ctx.mark_dirty(stream)
         splits = stream.chunk(layer.splits, dim=-1)
         with ctx.autocast():
-            for k, split in enumerate(splits):
+            for k, (split, branches) in enumerate(zip(splits, layer.running(mixture), strict=True)):
                 others = _others(splits, k, carrier.dtype)
-                split += layer.residual(k, others, weights, context, seed)
+                split += layer.residual(k, others, branches, context, seed)
         # Looks like the stream and takes the room of one number.
         return carrier.new_zeros(()).expand(carrier.shape), stream
 
@@ -134,13 +139,13 @@ class _BackwardPass:
 
     Args:
         ctx: the autograd context of the layer's forward pass.
-        weights: `m × candidates` or ``None``.
+        weights: `m × candidates`, or ``None`` without any.
         context: the branches' context.
     """
 
     def __init__(self, ctx: Any, weights: Tensor | None, context: NamedTuple):
         self.layer, self.seed = ctx.layer, ctx.seed
-        self.weights = weights
+        self.branches = self.layer.running(ctx.choice if weights is None else weights)
         # In the order of the inputs of _Layer.forward.
         _, _, _, self.needs_x, _, self.needs_weights, *needs = ctx.needs_input_grad
         self.context = context._make(
@@ -154,8 +159,8 @@ class _BackwardPass:
     def _parameter_indices(self, start: int, needs: Sequence[bool]) -> dict[Any, dict[int, Tensor]]:
         """For each branch: which of its parameters take a gradient, by place in ``grads``."""
         indices: dict[Any, dict[int, Tensor]] = {}
-        for node in self.layer.nodes:
-            for branch in node:
+        for node in self.branches:
+            for branch, _ in node:
                 parameters = list(enumerate(branch.parameters(), start))
                 indices[branch] = {i: p for i, p in parameters if needs[i]}
                 start += len(parameters)
@@ -185,11 +190,10 @@ class _BackwardPass:
 
     def _node(self, k: int, h: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         """Recompute ``G_k(h)`` and backpropagate ``grad`` through it, branch by branch."""
-        mixed = self.weights is not None and k < len(self.weights)
         grad = grad.contiguous()
         total, grad_h = torch.zeros_like(h), None
-        for o, branch in enumerate(self.layer.nodes[k]):
-            weight = self.weights[k, o] if mixed else None
+        for o, (branch, weight) in enumerate(self.branches[k]):
+            mixed = weight is not None
             with torch.enable_grad():
                 out = branch(h, self.context).to(h.dtype)
             value = out.detach()

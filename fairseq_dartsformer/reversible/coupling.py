@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .backprop import reconstructing_forward
+from .branches import Mixture, Mixtures, Running, by_layer, node_output, running
 from .seeding import draw_seed, preserved_generators, seed_generators
 
 POOLINGS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
@@ -18,37 +19,13 @@ POOLINGS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
 }
 
 
-def node_output(
-    branches: Sequence[nn.Module],
-    weights: Tensor | None,
-    h: Tensor,
-    context: NamedTuple,
-    **state: Any,
-) -> Tensor:
-    """The sum of the branches' outputs, each times its weight (Eq. 1), in the dtype of ``h``.
-
-    Args:
-        branches: called as ``branch(h, context, **state)``.
-        weights: one number a branch; ``None`` for one branch without a weight.
-        h: `T × B × C`.
-        context, state: handed to every branch.
-    """
-    if weights is None:
-        (branch,) = branches
-        return branch(h, context, **state).to(h.dtype)
-    total = torch.zeros_like(h)
-    for weight, branch in zip(weights, branches, strict=True):
-        total = torch.addcmul(total, weight, branch(h, context, **state).to(h.dtype))
-    return total
-
-
 class ReversibleLayer(nn.Module):
     """One n-split reversible layer: ``Y_k = X_k + G_k(X_{i>k}, Y_{i<k})`` for k = 1..n (Eq. 3).
 
     ``G_k`` pools its n - 1 inputs elementwise to one and adds up the k-th list of branches, each
-    times its weight (Eq. 5 with Eq. 1); a list of one branch has no weight. A branch is a module
-    called as ``branch(h, context)`` and returns a tensor shaped like ``h``; ``context`` is a named
-    tuple of tensors or ``None`` that all branches see.
+    times its weight (Eq. 5 with Eq. 1), or runs one of them alone. A branch is a module called as
+    ``branch(h, context)`` and returns a tensor shaped like ``h``; ``context`` is a named tuple of
+    tensors or ``None`` that all branches see.
 
     Args:
         nodes: n lists of branches, n >= 2.
@@ -70,11 +47,15 @@ class ReversibleLayer(nn.Module):
         """
         return POOLINGS[self.pooling](inputs).contiguous()
 
+    def running(self, mixture: Mixture) -> list[Running]:
+        """For every ``G_k`` the branches that run."""
+        return list(running(self.nodes, mixture))
+
     def residual(
         self,
         k: int,
         others: Sequence[Tensor],
-        weights: Tensor | None,
+        branches: Running,
         context: NamedTuple,
         seed: int | None,
         **state: Any,
@@ -83,13 +64,12 @@ class ReversibleLayer(nn.Module):
         h = self.pool(others)
         if seed is not None:
             seed_generators(seed + k, h.device)
-        row = None if weights is None or k >= len(weights) else weights[k]
-        return node_output(self.nodes[k], row, h, context, **state)
+        return node_output(branches, h, context, **state)
 
     def forward(
         self,
         x: Tensor,
-        weights: Tensor | None,
+        mixture: Mixture,
         context: NamedTuple,
         seed: int | None = None,
         **state: Any,
@@ -98,21 +78,22 @@ class ReversibleLayer(nn.Module):
 
         Args:
             x: `T × B × d`, d a multiple of n.
-            weights: `m × candidates`, the mixing weights of the first m <= n nodes, or ``None``.
+            mixture: what runs of the first m <= n nodes: their mixing weights, `m × candidates`, or
+                m indices; ``None`` for m = 0.
             context: what the branches see besides their input.
             seed: of the random numbers, ``G_k`` drawing by ``seed + k``; ``None`` leaves the
                 generators alone.
             state: keyword arguments handed to every branch.
         """
         splits = list(x.chunk(self.splits, dim=-1))
-        for k in range(self.splits):
+        for k, branches in enumerate(self.running(mixture)):
             others = splits[:k] + splits[k + 1 :]
-            splits[k] = splits[k] + self.residual(k, others, weights, context, seed, **state)
+            splits[k] = splits[k] + self.residual(k, others, branches, context, seed, **state)
         return torch.cat(splits, dim=-1)
 
 
 class ReversibleStack(nn.Module):
-    """Layers one above the other, in blocks that share their mixing weights.
+    """Layers one above the other, in blocks that share their mixtures.
 
     Args:
         layers: the layers from the bottom to the top.
@@ -130,7 +111,7 @@ class ReversibleStack(nn.Module):
     def forward(
         self,
         x: Tensor,
-        weights: Tensor | None,
+        mixtures: Mixtures,
         context: NamedTuple,
         reconstruction: Tensor | None = None,
         **state: Any,
@@ -142,7 +123,8 @@ class ReversibleStack(nn.Module):
 
         Args:
             x: `T × B × d`.
-            weights: `s × m × candidates`, layer i taking row ``i % s``, or ``None``.
+            mixtures: `s × m × candidates` weights or `s × m` indices, layer i taking row ``i % s``;
+                or ``None``.
             reconstruction: a leaf shaped like ``x``, whose gradient will be ``x`` as reconstructed;
                 none comes where activations are stored.
             context, state: as in :class:`ReversibleLayer`; with ``state`` all is stored.
@@ -151,9 +133,7 @@ class ReversibleStack(nn.Module):
             Tensor `T × B × d`, of ``x``'s dtype or float32 if that is wider.
         """
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        rows = [None] * len(self.layers)
-        if weights is not None:
-            rows = [weights[i % len(weights)] for i in range(len(self.layers))]
+        rows = by_layer(mixtures, len(self.layers))
         if state or not torch.is_grad_enabled():
             for layer, row in zip(self.layers, rows, strict=True):
                 x = layer(x, row, context, **state)

@@ -26,6 +26,7 @@ from fairseq_dartsformer.models.config import (
     SearchConfig,
 )
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
+from fairseq_dartsformer.search_result import SearchResult
 
 SIZES = {
     "embed_dim": 8,
@@ -80,6 +81,33 @@ def build_derived(
     }[genotype.family]
     cfg = OmegaConf.structured(config(**{**SIZES, "genotype": genotype.to_json(), **options}))
     return model.build_model(cfg, task or Task())
+
+
+def inheriting(
+    supernet: torch.nn.Module,
+    result: SearchResult,
+    genotype: Genotype,
+    task: Task | None = None,
+    **options: Any,
+) -> DARTSformerModel | DARTSTransformerModel:
+    """The model of ``genotype`` with the weights of the supernet that ``result`` is of."""
+    derived = build_derived(genotype, task, **options)
+    state = {}
+    for name, tensor in supernet.state_dict().items():
+        parts = name.split(".")
+        if parts[-1] == "alpha":
+            continue
+        if "nodes" in parts:
+            stack, layer, node, candidate = parts[0], *(int(parts[i]) for i in (3, 5, 6))
+            block = getattr(genotype, stack)
+            chosen = block[layer % len(block)][node]
+            if not result.family.is_fixed(stack, node, len(block[0])):
+                if result.candidates[stack][candidate] != chosen:
+                    continue
+                parts[6] = "0"
+        state[".".join(parts)] = tensor
+    derived.to(supernet.encoder.alpha.dtype).load_state_dict(state)
+    return derived.eval()
 
 
 def uniform_genotype(operation: str, splits: int, pooling: str) -> Genotype:

@@ -44,7 +44,7 @@ class Step:
         for parameter in trainer.get_model().parameters():
             master = masters.get(id(parameter), parameter)
             gradient = torch.zeros_like(master) if master.grad is None else master.grad
-            moments = optimizer.optimizer.state[master]
+            moments = optimizer.optimizer.state.get(master, {})
             values = {"value": parameter, "master": master, "gradient": gradient, **moments}
             of_level = parts[level_of(parameter)]
             for name, value in values.items():

@@ -34,13 +34,18 @@ COMMON = (
     "--criterion label_smoothed_cross_entropy --label-smoothing 0.1 --no-epoch-checkpoints "
     "--lr 5e-3 --lr-scheduler inverse_sqrt --warmup-updates 4 --warmup-init-lr 1e-3"
 ).split()
-SEARCH = [
-    *"--task translation_search --arch dartsformer_search --optimizer bilevel_adam".split(),
+SUPERNET = [
+    *"--task translation_search --arch dartsformer_search".split(),
     *"--encoder-operations conv_3,dynamic_conv_3,self_attention,ffn,identity".split(),
     *"--decoder-operations conv_3,self_attention,cross_attention,glu,zero".split(),
-    *"--arch-lr 3e-3".split(),
 ]
+SEARCH = [*SUPERNET, *"--optimizer bilevel_adam --arch-lr 3e-3".split()]
 DARTS = [*SEARCH, *"--arch darts_transformer_search".split()]
+SAMPLING = [
+    *SUPERNET,
+    *"--search-strategy uniform_sampling --optimizer adam --adam-betas (0.9,0.98)".split(),
+]
+SAMPLING_DARTS = [*SAMPLING, *"--arch darts_transformer_search".split()]
 DERIVED = (
     "--task translation --arch dartsformer --optimizer adam --genotype paper_fig4_approx".split()
 )
@@ -138,7 +143,7 @@ def _run(
 
 
 def training(kind: list[str], data: Path, folder: Path, *options: str) -> list[str]:
-    """Arguments of a small training; ``kind`` is :data:`SEARCH` or :data:`DERIVED`."""
+    """Arguments of a small training; ``kind`` is :data:`SEARCH` or the like."""
     paths = [str(data), "--user-dir", PLUGIN, "--save-dir", str(folder / "checkpoints")]
     return [*paths, *COMMON, *SIZES, *kind, *options]
 

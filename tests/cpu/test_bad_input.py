@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import DARTS, DERIVED, PLUGIN, SEARCH, TIMEOUT, start, train, training
+from running import DARTS, DERIVED, PLUGIN, SAMPLING, SEARCH, TIMEOUT, start, train, training
 
 ENCODER = "conv_3, conv_5, conv_7, conv_11, dynamic_conv_3, "
 SUPERNET = ["--arch", "dartsformer_search"]
@@ -59,13 +59,22 @@ CASES = [
     (SEARCH, "--arch-fraction 0.02", "6 sentences to update alpha .* --required-batch-size-mult"),
     (SEARCH, "--max-target-positions 2", "--max-target-positions"),
     (SEARCH, "--update-freq 0", "--update-freq is 0"),
+    (SAMPLING, "--max-target-positions 2", "no sentence is left .*--max-target-positions"),
+    (SAMPLING, "--update-freq 0", "--update-freq is 0"),
     (SEARCH, "--update-freq 50 --skip-remainder-batch", "--skip-remainder-batch"),
     # -- what does not belong together
     (
         SEARCH[:-2],
         "--optimizer adam",
-        "--optimizer is adam, --task translation_search needs bilevel_adam",
+        "--optimizer is adam, --search-strategy darts needs bilevel_adam",
     ),
+    (
+        SAMPLING[:-2],
+        "--optimizer bilevel_adam",
+        "--optimizer is bilevel_adam, .*uniform_sampling does not update alpha",
+    ),
+    (SAMPLING, "--arch-fraction 0.4", "--arch-fraction is 0.4, .*uniform_sampling does not update"),
+    (SAMPLING, "--arch-subset test", "--arch-subset is test, .*uniform_sampling does not update"),
     (DERIVED, "--task translation_search", "--task translation_search needs a supernet"),
     (DERIVED, "--optimizer bilevel_adam", "--optimizer bilevel_adam needs a supernet"),
     (SEARCH, "--task translation", "--optimizer bilevel_adam needs --task translation_search"),

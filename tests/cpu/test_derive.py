@@ -112,6 +112,15 @@ def test_darts_on_a_transformer():
         command.changes(results, list(map(derive, results)))
 
 
+def test_a_search_that_does_not_learn_alpha_is_refused():
+    state = search_state()
+    state["cfg"]["task"] = {"_name": "translation_search", "search_strategy": "uniform_sampling"}
+    with pytest.raises(InputError, match=r"by uniform_sampling, .* with dartsformer-evolve"):
+        derived(state)
+    state["cfg"]["task"]["search_strategy"] = "darts"
+    derived(state)
+
+
 def test_candidates_are_those_of_the_search():
     state = search_state(encoder_operations="zero, ffn,glu", decoder_operations="ffn,identity")
     state["model"]["encoder.alpha"][..., 0] = 9

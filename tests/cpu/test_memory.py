@@ -12,6 +12,7 @@ from fairseq_dartsformer.criterions import linear_cross_entropy
 from fairseq_dartsformer.levels import LEVELS, gradients_for
 from fairseq_dartsformer.memory import fake_tensors, measured_peak
 from fairseq_dartsformer.planning import MemoryPlan, Training, plan_memory, training_config
+from fairseq_dartsformer.strategies import STRATEGIES
 
 SMALL = (
     "--embed-dim 32 --hidden-dim 96 --ffn-dim 128 --encoder-layers 2 --decoder-layers 2 "
@@ -80,12 +81,25 @@ def test_activations_are_those_of_real_tensors(backprop):
     assert planned == pytest.approx(max(held), rel=0.05)
 
 
-def test_what_grows_with_depth():
-    options = ["dartsformer_search", *SMALL]
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_grows_with_depth(strategy):
+    options = ["dartsformer_search", *SMALL, "--search-strategy", strategy]
     deep = ["--encoder-layers", "8", "--decoder-layers", "8"]
     flat = plan(*options, *deep).activations / plan(*options).activations
     stored = [plan(*options, "--backprop", "store", *more).activations for more in ([], deep)]
     assert flat < 1.1 and stored[1] / stored[0] > 3
+
+
+def test_sampling(search):
+    """Moments and gradients of all weights, as of the weights in `darts`; one path stored."""
+    options = ["dartsformer_search", *SMALL, "--search-strategy", "uniform_sampling"]
+    sampled = plan(*options)
+    assert sampled.gradients == pytest.approx(search.gradients, rel=0.01)
+    assert 0.9 < sampled.optimizer / search.optimizer < 1.01
+    assert sampled.activations <= search.activations
+    stored = ["--backprop", "store"]
+    mixed = plan("dartsformer_search", *SMALL, *stored).activations
+    assert plan(*options, *stored).activations < 0.6 * mixed
 
 
 def test_output_layer(monkeypatch):

@@ -1,12 +1,14 @@
 """Each candidate against an independent statement of what it computes."""
 
+from random import Random
+
 import pytest
 import torch
 import torch.nn.functional as F
-from models import build_darts, build_derived, build_search, multiplications
+from models import build_darts, build_search, inheriting, multiplications, step_by_step
 from torch import nn
 
-from fairseq_dartsformer.families import DARTS_TRANSFORMER, DARTSFORMER
+from fairseq_dartsformer.families import DARTS_TRANSFORMER, DARTSFORMER, Family
 from fairseq_dartsformer.operations import (
     DECODER_OPERATIONS,
     ENCODER_OPERATIONS,
@@ -19,6 +21,7 @@ from fairseq_dartsformer.operations import (
 from fairseq_dartsformer.operations.base import Dropout
 from fairseq_dartsformer.operations.convolution import dynamic_convolution
 from fairseq_dartsformer.search_result import SearchResult, derive
+from fairseq_dartsformer.search_space import chosen, draw
 
 PAPER = {  # Section 2.5
     *(f"conv_{k}" for k in (3, 5, 7, 11)),
@@ -183,17 +186,14 @@ def test_dropout(p, dtype):
     assert torch.equal(dropout(x), y)
 
 
-@torch.no_grad()
-@pytest.mark.parametrize(
-    ("family", "splits", "pooling"),
-    [
-        *((DARTSFORMER, n, pooling) for n in (2, 3) for pooling in ("max", "avg")),
-        (DARTS_TRANSFORMER, 1, None),
-    ],
-    ids=lambda value: getattr(value, "name", str(value)),
-)
-def test_derived_model_is_the_supernet_at_a_sharp_alpha(family, splits, pooling):
-    """As alpha grows, the supernet becomes the model of its genotype with the same weights."""
+SEARCHED = [
+    *((DARTSFORMER, n, pooling) for n in (2, 3) for pooling in ("max", "avg")),
+    (DARTS_TRANSFORMER, 1, None),
+]
+
+
+def searched(family: Family, splits: int, pooling: str | None) -> tuple[nn.Module, SearchResult]:
+    """A supernet with sharp alphas, and what is read from its checkpoint."""
     torch.manual_seed(splits)
     if family is DARTSFORMER:
         supernet = build_search(encoder_splits=splits, hidden_dim=120, pooling=pooling)
@@ -204,28 +204,38 @@ def test_derived_model_is_the_supernet_at_a_sharp_alpha(family, splits, pooling)
         nn.init.normal_(stack.alpha, std=1e6)
     alpha = {"encoder": supernet.encoder.alpha, "decoder": supernet.decoder.alpha}
     candidates = {"encoder": ENCODER_OPERATIONS, "decoder": DECODER_OPERATIONS}
-    genotype = derive(SearchResult("checkpoint", 0, pooling, candidates, alpha, family))
-    derived = build_derived(genotype, hidden_dim=120).double().eval()
+    return supernet, SearchResult("checkpoint", 0, pooling, candidates, alpha, family)
 
-    state = {}
-    for name, tensor in supernet.state_dict().items():
-        parts = name.split(".")
-        if parts[-1] == "alpha":
-            continue
-        if "nodes" in parts:
-            stack, layer, node, candidate = parts[0], *(int(parts[i]) for i in (3, 5, 6))
-            block = getattr(genotype, stack)
-            chosen = block[layer % len(block)][node]
-            if not family.is_fixed(stack, node, len(block[0])):
-                if candidates[stack][candidate] != chosen:
-                    continue
-                parts[6] = "0"
-        state[".".join(parts)] = tensor
-    derived.load_state_dict(state)
 
-    net = {
-        "src_tokens": torch.randint(4, 30, (2, 7)),
-        "src_lengths": torch.tensor([7, 7]),
-        "prev_output_tokens": torch.randint(4, 30, (2, 6)),
-    }
-    torch.testing.assert_close(derived(**net)[0], supernet(**net)[0], **EXACT)
+NET = {
+    "src_tokens": torch.randint(4, 30, (2, 7)),
+    "src_lengths": torch.tensor([7, 7]),
+    "prev_output_tokens": torch.randint(4, 30, (2, 6)),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("family", "splits", "pooling"), SEARCHED, ids=str)
+def test_derived_model_is_the_supernet_at_a_sharp_alpha(family, splits, pooling):
+    """As alpha grows, the supernet becomes the model of its genotype with the same weights."""
+    supernet, result = searched(family, splits, pooling)
+    derived = inheriting(supernet, result, derive(result), hidden_dim=120)
+    torch.testing.assert_close(derived(**NET)[0], supernet(**NET)[0], **EXACT)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("family", "splits", "pooling"), SEARCHED, ids=str)
+def test_derived_model_is_the_supernet_at_a_choice(family, splits, pooling):
+    """To the last bit, whatever alpha says; and decoding step by step, too."""
+    supernet, result = searched(family, splits, pooling)
+    mixed = supernet(**NET)[0]
+    for seed in range(5):
+        choice = draw(supernet, Random(seed))
+        derived = inheriting(supernet, result, result.genotype(choice), hidden_dim=120)
+        with chosen(supernet, choice):
+            logits = supernet(**NET)[0]
+            steps = step_by_step(supernet, NET["src_tokens"], NET["prev_output_tokens"])
+        assert torch.equal(derived(**NET)[0], logits)
+        torch.testing.assert_close(steps, logits, rtol=0, atol=1e-10)
+        assert not torch.equal(logits, mixed)
+    assert torch.equal(supernet(**NET)[0], mixed)

@@ -1,6 +1,7 @@
 """A search that was killed and started again ends with the bits of one that never stopped.
 
-There are 10 batches of the weights' data: 20 updates an epoch, or 10 under ``--update-freq 2``.
+There are 10 batches of the weights' data: 20 updates an epoch, or 10 under ``--update-freq 2``. A
+search by sampling has 19 batches.
 """
 
 import shutil
@@ -11,7 +12,18 @@ from typing import Any
 import pytest
 import torch
 from fairseq.file_io import PathManager
-from running import DARTS, DERIVED, SEARCH, checkpoint, start, train, train_workers, training
+from running import (
+    DARTS,
+    DERIVED,
+    SAMPLING,
+    SAMPLING_DARTS,
+    SEARCH,
+    checkpoint,
+    start,
+    train,
+    train_workers,
+    training,
+)
 
 LAST = 30  # updates
 # A schedule that knows the rate from the optimizer alone, and lowers it after every epoch.
@@ -50,6 +62,8 @@ def check_same_end(folder: Path, other: Path) -> None:
         (SEARCH, "--update-freq 1,2 --grouped-shuffling --skip-remainder-batch", [8, 28]),
         (SEARCH, "--arch-subset test --batch-size 24 --backprop store", [17, 23]),
         (DARTS, "--update-freq 2", [8]),
+        (SAMPLING, "", [8, 23]),
+        (SAMPLING_DARTS, "--update-freq 2 --num-workers 1", [17]),
     ],
 )
 def test_killed_search_ends_with_the_same_bits(data, tmp_path, kind, options, kills):

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from running import DARTS, SEARCH, train, train_workers
+from running import DARTS, SAMPLING, SEARCH, train, train_workers
 
-from fairseq_dartsformer.levels import LEVELS
+from fairseq_dartsformer.levels import LEVELS, WEIGHTS
 
 UPDATES = 20
 # Adam would make large steps of rounding errors where the exact gradient is 0, as that of the keys'
@@ -15,7 +15,7 @@ OPTIONS = (
 ).split()
 
 
-@pytest.fixture(scope="module", params=[(SEARCH, 1), (SEARCH, 2), (DARTS, 1)])
+@pytest.fixture(scope="module", params=[(SEARCH, 1), (SEARCH, 2), (DARTS, 1), (SAMPLING, 1)])
 def alone(request, data, tmp_path_factory):
     """The kind of search, ``--update-freq`` of a worker, and what one worker reaches."""
     kind, update_freq = request.param
@@ -36,7 +36,8 @@ def test_two_workers_reach_what_one_does(alone, data, tmp_path, backend):
             for name, value in step.state[level].items():
                 assert torch.equal(value, other.state[level][name]), (step.updates, level, name)
         start, end = steps[0].state[level]["value"], steps[-1].state[level]["value"]
-        assert (end - start).abs().max() > 1e-2
+        if level == WEIGHTS or kind is not SAMPLING:
+            assert (end - start).abs().max() > 1e-2
         assert (one[-1].state[level]["value"] - end).abs().max() < 1e-4
 
 

@@ -1,0 +1,166 @@
+"""What the task asks a search strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from fairseq.data import FairseqDataset
+from fairseq.data.iterators import EpochBatchIterator
+from fairseq.optim import FairseqOptimizer
+from torch import nn
+
+from ..errors import InputError
+from ..levels import ALPHA, WEIGHTS, level_of
+
+if TYPE_CHECKING:
+    from ..tasks.translation_search import TranslationSearchConfig, TranslationSearchTask
+
+# What fairseq's `train_step` and `valid_step` return: loss, sample size, logging output.
+StepResult = tuple[Any, Any, dict[str, Any]]
+
+
+class SearchStrategy:
+    """Trains the weights, as fairseq trains any model; what a strategy changes it overrides.
+
+    Attributes:
+        name: its name in ``--search-strategy``.
+        levels: the levels that its updates have, in turn.
+        optimizer: the ``--optimizer`` to recommend.
+        draws: whether its updates differ in what they compute, so that a plan must try several.
+
+    Args:
+        cfg: the task's options.
+
+    Raises:
+        InputError: options that the strategy cannot go by.
+    """
+
+    name: ClassVar[str]
+    levels: ClassVar[tuple[str, ...]] = (WEIGHTS,)
+    optimizer: ClassVar[str] = "adam"
+    draws: ClassVar[bool] = False
+
+    def __init__(self, cfg: TranslationSearchConfig):
+        self.cfg = cfg
+        self.check()
+
+    def check(self) -> None:
+        """Refuse options that contradict the strategy; here, all that are for updates of alpha.
+
+        Raises:
+            InputError: one does.
+        """
+        for option in ("arch_fraction", "arch_subset"):
+            if self.cfg[option] is not None:
+                raise InputError(
+                    f"--{option.replace('_', '-')} is {self.cfg[option]}, but --search-strategy "
+                    f"{self.name} does not update alpha, and the weights have all of the training "
+                    "data: leave it out"
+                )
+
+    def check_optimizer(self) -> None:
+        """Refuse an optimizer that cannot do the strategy's updates.
+
+        Raises:
+            InputError: it cannot.
+        """
+        if self.cfg.optimizer_name == "bilevel_adam":
+            raise InputError(
+                f"--optimizer is bilevel_adam, but --search-strategy {self.name} does not update "
+                f"alpha: take another, such as {self.optimizer}"
+            )
+
+    def prepare(self, model: nn.Module) -> None:
+        """Make a new supernet ready: what no update is for takes no gradient.
+
+        Raises:
+            InputError: the optimizer is not one for it.
+        """
+        self.check_optimizer()
+        for parameter in model.parameters():
+            if level_of(parameter) not in self.levels:
+                parameter.requires_grad_(False)
+
+    def training_data(
+        self, task: TranslationSearchTask, train: FairseqDataset, epoch: int
+    ) -> FairseqDataset:
+        """The data to train on, given the training split of an epoch, or a shard of it.
+
+        Raises:
+            InputError: there are too few.
+        """
+        return train
+
+    def batches(
+        self,
+        task: TranslationSearchTask,
+        dataset: FairseqDataset,
+        make: Callable[..., EpochBatchIterator],
+        epoch: int = 1,
+        max_positions: Any = None,
+        **arguments: Any,
+    ) -> EpochBatchIterator:
+        """The batches of :meth:`training_data`.
+
+        Args:
+            task: whose data they are.
+            dataset: what is to be divided into batches.
+            make: fairseq's ``get_batch_iterator``.
+            epoch, max_positions, arguments: what fairseq hands to that.
+
+        Raises:
+            InputError: there is nothing to make them of.
+        """
+        if min(self.cfg.update_freq) < 1:
+            raise InputError(f"--update-freq is {min(self.cfg.update_freq)}, it must be at least 1")
+        # fairseq cannot do without any.
+        indices = np.arange(len(dataset))
+        if max_positions is not None:
+            indices, _ = dataset.filter_indices_by_size(indices, max_positions)
+        if len(indices) == 0:
+            raise InputError(
+                "no sentence is left to train on: there is none, or all are longer than "
+                "--max-source-positions, --max-target-positions or --max-tokens allow "
+                f"{max_positions}"
+            )
+        # The first epoch's, whatever the epoch is, so that a resumed search has the same; shards
+        # have their own, which resuming loads again.
+        first = epoch if task.has_sharded_data("train") else 1
+        return make(dataset, epoch=first, max_positions=max_positions, **arguments)
+
+    def train_step(
+        self,
+        step: Callable[[], StepResult],
+        sample: Mapping[str, Any],
+        model: nn.Module,
+        optimizer: FairseqOptimizer,
+        update_num: int,
+        ignore_grad: bool,
+    ) -> StepResult:
+        """Forward and backward pass of one of the update's batches.
+
+        Args:
+            step: fairseq's: it runs both, and returns what this must return.
+            sample: the batch.
+            model: perhaps within a wrapper of workers.
+            optimizer: perhaps within one of half precision.
+            update_num: of updates so far; the same for all batches and workers of an update.
+            ignore_grad: whether it is a dummy, which fairseq gives to a worker without data.
+        """
+        return step()
+
+    def valid_step(
+        self, step: Callable[[], StepResult], sample: Mapping[str, Any], model: nn.Module
+    ) -> StepResult:
+        """Forward pass of a batch of validation; arguments as :meth:`train_step`."""
+        return step()
+
+    def reduce_metrics(self, logging_outputs: Iterable[Mapping[str, Any]]) -> None:
+        """Log more than fairseq does, from what the batches of an update have logged."""
+
+    @classmethod
+    def learns_alpha(cls) -> bool:
+        """Whether a genotype can be derived from alpha."""
+        return ALPHA in cls.levels

@@ -1,0 +1,141 @@
+"""`darts`: the weights and alpha are updated in turn (Algorithm 2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from fairseq.data import data_utils
+from fairseq.logging import metrics
+
+from ..data import BilevelBatchIterator, BilevelDataset, Division
+from ..errors import InputError
+from ..levels import LEVELS, gradients_for
+from ..search_space import entropy
+from .base import SearchStrategy, StepResult
+
+
+class Darts(SearchStrategy):
+    """Bilevel search: theta on one part of the data, alpha on another, to first order."""
+
+    name = "darts"
+    levels = LEVELS
+    optimizer = "bilevel_adam"
+
+    def check(self) -> None:
+        """Refuse options that contradict the strategy or each other."""
+        self.division = Division.of(self.cfg)
+        self.entropy: torch.Tensor | None = None
+        for half in ("fp16", "bf16"):
+            if self.cfg[f"memory_efficient_{half}"]:
+                raise InputError(
+                    f"--memory-efficient-{half} keeps no float32 copies, which {self.optimizer} "
+                    f"needs: use --{half}"
+                )
+
+    def check_optimizer(self) -> None:
+        """Only one knows the levels."""
+        if self.cfg.optimizer_name not in (None, self.optimizer):
+            raise InputError(
+                f"--optimizer is {self.cfg.optimizer_name}, --search-strategy {self.name} needs "
+                f"{self.optimizer}"
+            )
+
+    def training_data(self, task, train, epoch) -> BilevelDataset:
+        """Alpha's data beside the weights'."""
+        return self.division.divide(task, train, epoch)
+
+    def batches(
+        self,
+        task,
+        dataset: BilevelDataset,
+        make,
+        max_tokens: int | None = None,
+        max_sentences: int | None = None,
+        max_positions=None,
+        ignore_invalid_inputs: bool = False,
+        required_batch_size_multiple: int = 1,
+        seed: int = 1,
+        epoch: int = 1,
+        data_buffer_size: int = 0,
+        disable_iterator_cache: bool = False,
+        update_epoch_batch_itr: bool = False,
+        **arguments: Any,
+    ) -> BilevelBatchIterator:
+        """Groups of batches of either level in turn."""
+        if dataset in task.dataset_to_epoch_iter and not disable_iterator_cache:
+            return task.dataset_to_epoch_iter[dataset]
+        # As in the base class.
+        batches_epoch = epoch if task.has_sharded_data("train") else 1
+        dataset.set_epoch(batches_epoch)
+        batches = {}
+        for level in LEVELS:
+            with data_utils.numpy_seed(seed + batches_epoch):
+                indices = dataset.ordered_members(level)
+            if max_positions is not None:
+                indices = task.filter_indices_by_size(
+                    indices, dataset.datasets[level], max_positions, ignore_invalid_inputs
+                )
+            if len(indices) == 0:
+                raise InputError(
+                    f"no sentence is left to update {level} on: there is none, or all are longer "
+                    "than --max-source-positions, --max-target-positions or --max-tokens allow "
+                    f"{max_positions}"
+                )
+            batches[level] = dataset.level_batches(
+                level,
+                indices,
+                required_batch_size_multiple,
+                max_tokens=max_tokens,
+                max_sentences=max_sentences,
+            )
+        iterator = BilevelBatchIterator(
+            dataset,
+            batches,
+            self.cfg.update_freq,
+            seed=seed,
+            epoch=epoch,
+            buffer_size=data_buffer_size,
+            reuse_dataloader=True,
+            division=str(self.division),
+            **arguments,
+        )
+        if not disable_iterator_cache:
+            task.dataset_to_epoch_iter[dataset] = iterator
+        return iterator
+
+    def train_step(self, step, sample, model, optimizer, update_num, ignore_grad) -> StepResult:
+        """Train the level that the batch carries.
+
+        A dummy batch is never asked for its level: :class:`BilevelBatchIterator` leaves no worker
+        without data.
+        """
+        if ignore_grad:
+            raise RuntimeError("a worker was left without a batch of the search")
+        level = optimizer.optimizer.level = sample["level"]
+        with gradients_for(model, level):
+            loss, sample_size, logging_output = step()
+        # Summed over workers like the rest; reduce_metrics tells the levels apart by them.
+        logging_output[f"loss_{level}"] = logging_output["loss"]
+        logging_output[f"sample_size_{level}"] = sample_size
+        self.entropy = mean_entropy(model)
+        return loss, sample_size, logging_output
+
+    def reduce_metrics(self, logging_outputs) -> None:
+        """In training each level's loss and alpha's mean entropy."""
+        for level in LEVELS:
+            size = sum(log.get(f"sample_size_{level}", 0) for log in logging_outputs)
+            if size > 0:
+                loss = sum(log.get(f"loss_{level}", 0) for log in logging_outputs)
+                # In bits, as fairseq's own loss.
+                loss = loss / size / np.log(2)
+                metrics.log_scalar(f"loss_{level}", loss, size, priority=15, round=3)
+                metrics.log_scalar("alpha_entropy", self.entropy, priority=16, round=4, weight=0)
+
+
+def mean_entropy(model) -> torch.Tensor:
+    """Entropy of the mixing weights in nats, the mean over all search nodes."""
+    with torch.no_grad():
+        alphas = (model.encoder.alpha, model.decoder.alpha)
+        return torch.cat([entropy(alpha).flatten() for alpha in alphas]).mean()

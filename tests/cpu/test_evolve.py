@@ -1,0 +1,253 @@
+"""`dartsformer-evolve`: what it draws, what it scores, that it goes on where it was stopped."""
+
+import itertools
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from models import inheriting
+from running import DARTS, SAMPLING, SAMPLING_DARTS, SEARCH, train
+
+from fairseq_dartsformer.cli import evolve as command
+from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.evolution import Evolution, Space
+from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.scoring import ScoreConfig, Scorer
+
+KINDS = {
+    "sampling": SAMPLING,
+    "sampling darts_transformer": SAMPLING_DARTS,
+    "darts": SEARCH,
+    "darts darts_transformer": DARTS,
+}
+SMALL = "--population 8 --parents 3 --mutations 3 --crossovers 3 --generations 3 --cpu".split()
+# 3^6 architectures; a candidate's number is its size.
+SPACE = Space([[0, 1, 2]] * 6, shared=10)
+
+
+# -- evolution
+
+
+def distance(architectures) -> list[float]:
+    """To an optimum that no candidate's size gives away."""
+    best = (1, 0, 2, 1, 2, 0)
+    return [float(sum(a != b for a, b in zip(arch, best, strict=False))) for arch in architectures]
+
+
+def generations(evolution: Evolution, space: Space, count: int) -> list[list[tuple]]:
+    """What each generation had scored."""
+    scored = []
+    rankings = list(
+        evolution.run(space, lambda new: scored.append(list(new)) or distance(new), count)
+    )
+    assert [len(r) for r in rankings] == list(itertools.accumulate(map(len, scored)))
+    for ranking in rankings:
+        assert distance(ranking) == sorted(distance(ranking))
+    return scored
+
+
+@pytest.mark.parametrize("limit", [None, 15])
+def test_generations(limit):
+    evolution = Evolution(20, 5, 8, 8, 0.3, seed=1)
+    space = Space(SPACE.parameters, SPACE.shared, limit)
+    scored = generations(evolution, space, 6)
+    everything = list(itertools.chain.from_iterable(scored))
+    assert len(set(everything)) == len(everything) == 6 * 20
+    assert all(map(space.fits, everything))
+    assert generations(evolution, space, 6) == scored
+    assert generations(Evolution(20, 5, 8, 8, 0.3, seed=2), space, 6) != scored
+    # Children are of the best: nearer to the optimum than what is drawn at random.
+    means = [sum(distance(g[:16])) / 16 for g in scored]
+    assert means[1] < means[0] - 0.5
+    assert min(distance(everything)) <= (0 if limit is None else 1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_children_are_of_the_best(seed):
+    scored: list[list[tuple]] = []
+    evolution = Evolution(24, 8, 6, 6, 0.1, seed)
+    list(evolution.run(SPACE, lambda new: scored.append(new) or distance(new), 2))
+    first, second = scored
+    parents = sorted(first, key=lambda architecture: distance([architecture])[0])[:8]
+    for child in second[:6]:  # mutations
+        assert min(sum(a != b for a, b in zip(child, p, strict=True)) for p in parents) <= 3
+    for child in second[6:12]:  # crossovers
+        pairs = itertools.combinations(parents, 2)
+        assert any(all(o in (a[i], b[i]) for i, o in enumerate(child)) for a, b in pairs)
+
+
+def test_a_small_space_is_searched_whole():
+    space = Space([[0, 1, 2]] * 2, shared=0)
+    scored = generations(Evolution(4, 2, 1, 1, 0.5), space, 50)
+    assert sorted(itertools.chain.from_iterable(scored)) == list(
+        itertools.product(range(3), repeat=2)
+    )
+
+
+def test_random_architectures():
+    generator = Random(0)
+    uniform = Counter(SPACE.random(generator) for _ in range(7290))
+    assert len(uniform) > 720 and max(uniform.values()) < 30  # of 729, ten times each
+    for limit in range(10, 16):
+        space = Space(SPACE.parameters, SPACE.shared, limit)
+        drawn = {space.random(generator) for _ in range(50)}
+        assert all(map(space.fits, drawn))
+        assert max(map(space.count, drawn)) == limit
+    with pytest.raises(InputError, match=r"--max-parameters is 9, but the smallest .* has 10"):
+        Space(SPACE.parameters, SPACE.shared, 9)
+
+
+# -- scores
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def search(request, data, tmp_path_factory) -> tuple[str, str]:
+    """A checkpoint and its data."""
+    folder = tmp_path_factory.mktemp("search")
+    options = "--max-update 12 --disable-validation --share-all-embeddings".split()
+    train(KINDS[request.param], data, folder, *options)
+    return str(folder / "checkpoints" / "checkpoint_last.pt"), str(data)
+
+
+@torch.no_grad()
+def test_score_and_parameters_are_the_derived_models(search):
+    """With the supernet's weights; with several batches of different sizes."""
+    scorer = Scorer(ScoreConfig(*search, max_tokens=60))
+    assert len(scorer.batches) > 2
+    space, generator = Space(*scorer.parameters()), Random(1)
+    sizes = {"ffn_dim": 16, "share_all_embeddings": True}
+    sizes |= dict.fromkeys(("attention_dropout", "activation_dropout", "weight_dropout"), 0.0)
+    sizes |= dict.fromkeys(("max_source_positions", "max_target_positions"), 1024)
+    scores = set()
+    for _ in range(6):
+        architecture = space.random(generator)
+        genotype = scorer.result.genotype(scorer.choice(architecture))
+        derived = inheriting(scorer.model, scorer.result, genotype, scorer.task, **sizes)
+        assert space.count(architecture) == sum(p.numel() for p in derived.parameters())
+        logs = [scorer.criterion(derived, batch)[-1] for batch in scorer.batches]
+        loss = sum(log["loss"] for log in logs) / sum(log["sample_size"] for log in logs)
+        score = scorer.score(architecture)
+        assert score == pytest.approx(float(loss) / math.log(2), rel=1e-6)
+        scores.add(score)
+    assert len(scores) > 1
+
+
+# -- the command
+
+
+def run(*arguments) -> None:
+    command.main(command.get_parser().parse_args(list(map(str, arguments))))
+
+
+def test_killed_and_run_again(search, tmp_path, capsys):
+    """To the same end, byte for byte, with whatever number of workers."""
+    whole, killed = tmp_path / "whole.json", tmp_path / "killed.json"
+    run(*search, "-o", whole, *SMALL, "--workers", 1)
+    best = Genotype.load(whole)
+    history = whole.with_suffix(".jsonl").read_bytes()
+    _, *records = map(json.loads, history.splitlines())
+    assert [r["generation"] for r in records] == [1] * 8 + [2] * 8 + [3] * 8
+    least = min(records, key=lambda record: record["loss"])
+    assert Genotype.from_json(json.dumps(least["genotype"]), "") == best
+    out = capsys.readouterr().out
+    assert f"generation 3: 24 genotypes, best loss {least['loss']:.4f}" in out
+    assert best.to_json() in out
+
+    part = killed.with_suffix(".jsonl")
+    kill_when(part, 12, *search, "-o", str(killed), *SMALL, "--workers", "2")
+    lines = part.read_bytes()
+    assert history.startswith(lines) and len(lines) < len(history)
+    assert not killed.exists()
+    with open(part, "ab") as file:
+        file.write(b'{"generation": 2, "lo')
+    run(*search, "-o", killed, *SMALL, "--workers", 1)
+    assert part.read_bytes() == history
+    assert killed.read_bytes() == whole.read_bytes()
+
+    # It may go on for longer, and scores nothing twice.
+    run(*search, "-o", killed, *SMALL, "--workers", 1, "--generations", 4)
+    assert part.read_bytes().startswith(history)
+    genotypes = [json.dumps(json.loads(r)["genotype"]) for r in part.read_text().splitlines()[1:]]
+    assert len(set(genotypes)) == len(genotypes) == 32
+
+
+def kill_when(history: Path, lines: int, *arguments: str) -> None:
+    """Run the command, and SIGKILL it when its history has so many lines."""
+    process = subprocess.Popen([sys.executable, "-m", command.__name__, *arguments])
+    try:
+        end = time.monotonic() + 120
+        while not history.exists() or history.read_bytes().count(b"\n") < lines:
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.001)
+    finally:
+        process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_limit_and_bleu(search, data, tmp_path, capsys):
+    output = tmp_path / "genotype.json"
+    scorer = Scorer(ScoreConfig(*search))
+    space = Space(*scorer.parameters())
+    sizes = sorted(space.count(space.random(Random(i))) for i in range(50))
+    options = [*SMALL, "--workers", 1, "--max-parameters", sizes[10], "--score", "bleu"]
+    run(*search, "-o", output, *options, "--beam", 2, "--generations", 2)
+    _, *records = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
+    assert all(0 <= r["bleu"] <= 100 and r["parameters"] <= sizes[10] for r in records)
+    best = max(records, key=lambda record: record["bleu"])
+    assert Genotype.from_json(json.dumps(best["genotype"]), "") == Genotype.load(output)
+
+
+@pytest.fixture(scope="module")
+def one_search(data, tmp_path_factory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("search")
+    train(SAMPLING, data, folder, "--max-update", "1", "--disable-validation")
+    return folder / "checkpoints" / "checkpoint_last.pt", data
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("{data}/dict.aa.txt {data} -o g.json", "dict.aa.txt is damaged, truncated, or not"),
+        ("no_such.pt {data} -o g.json", "checkpoint no_such.pt cannot be read"),
+        ("{search} no_such -o g.json", "no_such: holds no data of the search"),
+        ("{search} {data} -o g.json --valid-subset x", "--valid-subset is 'x', .* no such binar"),
+        ("{search} {data} -o g.json --valid-subset test1", "--valid-subset is 'test1', .*"),
+        ("{search} {data} -o g.json --max-tokens 1", "--max-tokens is 1, which every sentence"),
+        ("{search} {data} -o g.json --max-parameters 9", "--max-parameters is 9, but the smallest"),
+        ("{search} {data} -o g.json --population 9", "--population is 9, .* exceed"),
+        ("{search} {data} -o g.json --fp16", "--fp16: there is no GPU"),
+        ("{search} {data} -o no/g.json", "-o no/g.json: there is no folder no"),
+        ("{search} {data} -o g.json --history no/h", "--history no/h: there is no folder no"),
+        ("{search} {data} -o g.json --history {data}/dict.aa.txt", "dict.aa.txt: is not the hist"),
+        ("{search} {data} -o g.json --history g.json", "--history g.json: is -o's"),
+        ("{search} {data} -o g.json --seed 2 --history {history}", "begun with seed = 1, now it"),
+    ],
+)
+def test_bad_input(one_search, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    checkpoint, data = one_search
+    history = tmp_path / "history.jsonl"
+    parser = command.get_parser()
+    args = parser.parse_args([str(checkpoint), str(data), "-o", "g.json"])
+    cfg, evolution = command._picked(ScoreConfig, args), command._picked(Evolution, args)
+    history.write_text(json.dumps(command._settings(cfg, evolution, None)) + "\n")
+    before = {path: path.read_bytes() for path in (history, data / "dict.aa.txt", checkpoint)}
+    text = arguments.format(search=checkpoint, data=data, history=history)
+    monkeypatch.setattr(sys, "argv", ["dartsformer-evolve", *text.split(), "--workers", "1"])
+    with pytest.raises(SystemExit) as stop:
+        command.cli_main()
+    captured = capsys.readouterr()
+    assert stop.value.code == 1 and captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert re.search(f"^dartsformer-evolve: error: .*{message}", line), line
+    assert not (tmp_path / "g.json").exists()
+    assert before == {path: path.read_bytes() for path in before}
