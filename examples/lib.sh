@@ -9,12 +9,18 @@ die() {
 # usage: prints the comment at the head of the running script.
 usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
 
-# options "NAME ..." ARGUMENTS...: sets a variable, with _ for -, for every --NAME VALUE.
+# options "NAME ..." ARGUMENTS...: sets a variable, with _ for -, for every --NAME VALUE. With -- as
+# the last NAME, what follows a -- goes into the array `rest`.
 options() {
   local known=" $1 " name
   shift
+  rest=()
   while (($#)); do
     [[ $1 == -h || $1 == --help ]] && usage && exit
+    if [[ $1 == -- && $known == *" -- "* ]]; then
+      rest=("${@:2}")
+      return
+    fi
     name=${1#--}
     [[ $1 == --* && $known == *" $name "* ]] || die "unknown option: $1 (see --help)"
     (($# > 1)) || die "$1 needs a value (see --help)"
@@ -31,6 +37,9 @@ positive() {
     [[ ${!value} =~ ^[1-9][0-9]*$ ]] || die "--$name is ${!value}, it must be a positive whole number"
   done
 }
+
+# hypotheses FILE: the best translations in fairseq-generate's output, in the test set's order.
+hypotheses() { sed -n 's/^H-//p' "$1" | sort -n | cut -f 3; }
 
 # clock: the time since the script's start.
 clock() { printf '%02d:%02d:%02d' $((SECONDS / 3600)) $((SECONDS / 60 % 60)) $((SECONDS % 60)); }

@@ -7,11 +7,14 @@
 #   --text TEXT          a folder with train.X, valid.X, test.X and the same in Y, or a prefix:
 #                        PREFIX.X, PREFIX.Y and, if you have them, PREFIX.valid.X, PREFIX.test.X
 #                        and the same in Y (else the last lines are held out, 1,000 or 5 % each);
-#                        raw UTF-8, line n of X being the translation of line n of Y
+#                        raw UTF-8, line n of X being the translation of line n of Y; it can be
+#                        OUT/text itself, without empty lines, which is then used as it is
 #   --out FOLDER         gets text/ (raw), tok/, codes/, bpe/, data-bin/ and prepare.log
 #   --merges N           BPE merge operations, both languages together (default: 8000)
 #   --max-tokens N       longer training pairs are dropped, in BPE tokens (default: 250)
 #   --max-ratio R        so are those whose lengths differ by more than this factor (default: 3)
+#   --held-out N         TEXT has no valid: so many random training pairs, of those not dropped,
+#                        become it (default: 0, TEXT has it)
 #   --workers N          processes (default: the number of cores)
 #
 # A step that is done is not done again; after an interruption, the same command goes on.
@@ -19,13 +22,17 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib.sh"
 
-text='' source_lang='' target_lang='' out='' merges=8000 max_tokens=250 max_ratio=3 workers=$(nproc)
-options "text source-lang target-lang out merges max-tokens max-ratio workers" "$@"
+text='' source_lang='' target_lang='' out='' merges=8000 max_tokens=250 max_ratio=3 held_out=0 workers=$(nproc)
+options "text source-lang target-lang out merges max-tokens max-ratio held-out workers" "$@"
 [[ $text && $source_lang && $target_lang && $out ]] ||
   die "--text, --source-lang, --target-lang and --out are needed (see --help)"
-positive merges max-tokens max-ratio workers
+positive merges max-tokens workers
+[[ $max_ratio =~ ^[1-9][0-9]*(\.[0-9]+)?$ ]] || die "--max-ratio is $max_ratio, it must be a number from 1"
+[[ $held_out =~ ^[0-9]+$ ]] || die "--held-out is $held_out, it must be a whole number"
+splits=(train valid test)
+((held_out == 0)) || splits=(train test)
 [[ $source_lang != "$target_lang" ]] || die "--source-lang and --target-lang are both $source_lang"
-need python sacremoses subword-nmt fairseq-preprocess
+need python subword-nmt fairseq-preprocess
 
 export PYTHONUTF8=1
 log=$out/prepare.log
@@ -33,7 +40,7 @@ log=$out/prepare.log
 checksum=$(cat "${inputs[@]/%/.$source_lang}" "${inputs[@]/%/.$target_lang}" 2>/dev/null | cksum) || true
 [[ -e $out/text.done ]] || rm -f "$out/prepare.options"
 same_options "$out/prepare.options" \
-  "--text $text ($checksum) --source-lang $source_lang --target-lang $target_lang --merges $merges --max-tokens $max_tokens --max-ratio $max_ratio"
+  "--text $text ($checksum) --source-lang $source_lang --target-lang $target_lang --merges $merges --max-tokens $max_tokens --max-ratio $max_ratio --held-out $held_out"
 
 # step NAME TITLE FUNCTION: runs a function unless it has been run to its end before.
 step() {
@@ -44,30 +51,33 @@ step() {
   touch "$out/$1.done"
 }
 
-split() { python "$here/corpus.py" split "$text" "$1" "$source_lang" "$target_lang"; }
+split() {
+  local valid=()
+  ((held_out == 0)) || valid=(--without-valid)
+  [[ $text -ef $1 ]] || python "$here/corpus.py" split "$text" "$1" "$source_lang" "$target_lang" "${valid[@]}"
+}
 
 tokenise() {
   local split language
-  for split in train valid test; do
+  for split in "${splits[@]}"; do
     for language in "$source_lang" "$target_lang"; do
-      printf ' %s' "$split.$language"
-      quietly "$log" moses "$language" "$out/text/$split.$language" "$1/$split.$language"
+      echo "  $split.$language"
+      python "$here/corpus.py" tokenise "$out/text/$split.$language" "$1/$split.$language" "$language" \
+        --workers "$workers"
     done
   done
-  echo
 }
-
-moses() { sacremoses -q -l "$1" -j "$workers" normalize tokenize <"$2" >"$3"; }
 
 learn_bpe() {
   quietly "$log" subword-nmt learn-joint-bpe-and-vocab --symbols "$merges" --output "$1/codes" \
+    --num-workers "$workers" \
     --input "$out/tok/train.$source_lang" "$out/tok/train.$target_lang" \
     --write-vocabulary "$1/vocab.$source_lang" "$1/vocab.$target_lang"
 }
 
 apply_bpe() {
   local split language file
-  for split in train valid test; do
+  for split in "${splits[@]}"; do
     for language in "$source_lang" "$target_lang"; do
       file=$split.$language
       [[ $split == train ]] && file=all.$language
@@ -78,7 +88,7 @@ apply_bpe() {
   done
   echo
   python "$here/corpus.py" filter "$1/all" "$1/train" "$source_lang" "$target_lang" \
-    --max-tokens "$max_tokens" --max-ratio "$max_ratio"
+    --max-tokens "$max_tokens" --max-ratio "$max_ratio" --held-out "$held_out"
 }
 
 binarise() {

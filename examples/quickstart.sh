@@ -133,8 +133,7 @@ if [[ ! -e $out/hypotheses ]]; then
   mkdir -p "$out"
   translate 2>"$out/generate.err" | tee "$out/generate.out" | count ||
     fail "$out/generate.err" fairseq-generate $?
-  sed -n 's/^H-//p' "$out/generate.out" | sort -n | cut -f 3 |
-    sacremoses -q -l "$target_lang" detokenize >"$out/hypotheses.partial"
+  hypotheses "$out/generate.out" | sacremoses -q -l "$target_lang" detokenize >"$out/hypotheses.partial"
   mv "$out/hypotheses.partial" "$out/hypotheses"
 fi
 

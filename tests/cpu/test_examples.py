@@ -3,6 +3,7 @@
 import importlib.util
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 def load(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
@@ -102,6 +103,7 @@ def test_the_users_own_valid_and_test_are_kept(tmp_path, folder):
         (["a", "b"], ["a"], "differ in their number of lines"),
         (["a"], ["a", "b"], "differ in their number of lines"),
         (["a"], ["b"], "too few"),
+        ([""], [""], "too few"),
     ],
 )
 def test_unusable_text_is_refused(tmp_path, lines, others, message):
@@ -113,6 +115,38 @@ def test_unusable_text_is_refused(tmp_path, lines, others, message):
 def test_long_and_unlike_pairs_are_dropped():
     pairs = [("a b", "c d"), ("a", "b c d e"), ("a b c d", "a b c d")]
     assert list(corpus.short(pairs, max_tokens=3, max_ratio=3.0)) == pairs[:1]
+
+
+@pytest.mark.parametrize("count", [0, 1, 30, 99])
+def test_pairs_are_drawn_at_random_and_none_is_lost(count):
+    pairs = [(f"x{i}", f"y{i}") for i in range(100)]
+    drawn: list[tuple[str, str]] = []
+    rest = list(corpus.draw(iter(pairs), count, drawn))
+    assert len(drawn) == count
+    assert sorted(rest + drawn) == sorted(pairs)
+    places = [0] * 100
+    for seed in range(300):
+        drawn = []
+        list(corpus.draw(iter(pairs), count, drawn, seed))
+        for pair in drawn:
+            places[pairs.index(pair)] += 1
+    # Each pair is drawn about as often: within five deviations of the binomial distribution.
+    expected = 300 * count / 100
+    assert all(abs(n - expected) <= 5 * (expected * (1 - count / 100)) ** 0.5 for n in places)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_tokenisation_is_the_one_of_sacremoses(tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(corpus, "CHUNK", 3)  # several chunks, and several blocks of them
+    lines = [f"»Nr. {i}«, said the (cat's) & dog's 1,000.5 house…" for i in range(150)]
+    (tmp_path / "raw").write_text("".join(f"{line}\n" for line in lines))
+    corpus.tokenise(tmp_path / "raw", tmp_path / "tok", "de", workers)
+    command = [sys.executable, "-c", "from sacremoses.cli import cli; cli()"]
+    command += "-q -l de normalize tokenize".split()
+    with (tmp_path / "raw").open() as raw:
+        expected = subprocess.run(command, stdin=raw, capture_output=True)
+    assert (tmp_path / "tok").read_bytes() == expected.stdout
+    assert len(expected.stdout.splitlines()) == 150
 
 
 @pytest.mark.parametrize("script", ["quickstart.sh", "prepare.sh"])

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Downloads the archives of a data set and checks them against archives.tsv.
+#
+# usage: bash examples/wmt/1-download.sh [options]
+#
+#   --data NAME          wmt14.en-de (default), wmt18.en-de, wmt14.en-fr, wmt18.en-cs or
+#                        wmt18-czeng17.en-cs (see README.md)
+#   --work FOLDER        where everything goes (default: wmt)
+#   --archives FOLDER    where the archives are, or go (default: WORK/archives)
+#   --table FILE         another table than archives.tsv, as for mirrors
+#
+# An archive that is there is used; an interrupted download goes on where it stopped.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+data=wmt14.en-de work=wmt archives='' table=$here/archives.tsv
+options "data work archives table" "$@"
+need python curl
+python "$here/corpora.py" download "$data" --archives "${archives:-$work/archives}" --table "$table"

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Makes fairseq's binary data out of a data set's archives (Section 3.1): text, Moses normalisation
+# and tokenisation, joint BPE, pairs of at most 250 tokens, 3,300 of them for validation.
+#
+# usage: bash examples/wmt/2-prepare.sh [options]
+#
+#   --data NAME          the data set, as for 1-download.sh (default: wmt14.en-de)
+#   --work FOLDER        where everything goes (default: wmt); here, WORK/data/NAME
+#   --archives FOLDER    where the archives are (default: WORK/archives)
+#   --table FILE         another table than archives.tsv
+#   --merges N           BPE merges (default: 40000 for En-Fr, 32000 for the others)
+#   --max-ratio R        greatest ratio of lengths (default: 1.5 for En-Fr, else 250: any)
+#   --held-out N         pairs for validation (default: 3300)
+#   --workers N          processes (default: the number of cores)
+#
+# A step that is done is not done again; after an interruption, the same command goes on.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+data=wmt14.en-de work=wmt archives='' table=$here/archives.tsv
+merges='' max_ratio='' held_out=3300 workers=$(nproc)
+options "data work archives table merges max-ratio held-out workers" "$@"
+need python
+out=$work/data/$data
+[[ $data == *.en-fr ]] && defaults=(40000 1.5) || defaults=(32000 250)
+merges=${merges:-${defaults[0]}} max_ratio=${max_ratio:-${defaults[1]}}
+same_options "$out/options" "--merges $merges --max-ratio $max_ratio --held-out $held_out"
+[[ ! -e $out/data-bin.done ]] || exit 0
+
+if [[ ! -e $out/extracted ]]; then
+  echo "[wmt, $(clock)] text of $data"
+  python "$here/corpora.py" extract "$data" --archives "${archives:-$work/archives}" --table "$table" \
+    --out "$out/text"
+  touch "$out/extracted"
+fi
+bash "$root/examples/prepare.sh" --text "$out/text" --out "$out" --source-lang en --target-lang "${data##*-}" \
+  --merges "$merges" --max-ratio "$max_ratio" --max-tokens 250 --held-out "$held_out" --workers "$workers"

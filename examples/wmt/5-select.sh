@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Retrains the genotype of every checkpoint of a search at base size and selects the one with the
+# best validation BLEU (Section 3.3). Checkpoints with the same genotype share one retraining.
+#
+# usage: bash examples/wmt/5-select.sh [options] [-- SETTING=VALUE ...]
+#
+#   --search NAME        as for 3-search.sh (default: max_s2)
+#   --data NAME          the data set (default: wmt14.en-de)
+#   --work FOLDER        where everything goes (default: wmt); here, WORK/select/NAME, whose
+#                        genotype.json is the selected one, and scores.tsv has all
+#   --gpus N             8 (default), 4, 2 or 1
+#   --average N          as for 6-train.sh (default: 5)
+#   --penalties "P ..."  as for 7-tune.sh
+#
+# What follows -- goes to fairseq-hydra-train. What is done is not done again.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+search=max_s2 data=wmt14.en-de work=wmt gpus=8 average=5 penalties=''
+options "search data work gpus average penalties --" "$@"
+out=$work/select/$search
+mapfile -t genotypes < <(find "$work/genotypes/$search" -name '*.json' | sort -V)
+((${#genotypes[@]})) || die "no genotypes in $work/genotypes/$search: run 4-derive.sh"
+
+declare -A seen
+scores=''
+for genotype in "${genotypes[@]}"; do
+  name=$(basename "$genotype" .json)
+  if [[ ${seen[$(<"$genotype")]:-} ]]; then
+    echo "$name: the genotype of ${seen[$(<"$genotype")]}"
+    continue
+  fi
+  seen[$(<"$genotype")]=$name
+  echo "[select, $(clock)] $name"
+  bash "$here/6-train.sh" --genotype "$genotype" --data "$data" --size base --work "$work" \
+    --model "$out/$name" --gpus "$gpus" --average "$average" -- "${rest[@]}"
+  bash "$here/7-tune.sh" --model "$out/$name" --data "$data" --work "$work" ${penalties:+--penalties "$penalties"}
+  scores+="$(best "$out/$name")"$'\t'$name$'\n'
+done
+sort -s -t $'\t' -k 2,2gr <<<"${scores%$'\n'}" | awk -F '\t' '{ print $2 "\t" $3 }' | tee "$out/scores.tsv"
+selected=$(head -n 1 "$out/scores.tsv" | cut -f 2)
+cp "$work/genotypes/$search/$selected.json" "$out/genotype.json"
+echo "selected: $selected, $out/genotype.json"

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Translates newstest2014 with the length penalty that 7-tune.sh found, and prints tokenised BLEU,
+# as the paper's, and sacreBLEU with its signature.
+#
+# usage: bash examples/wmt/8-test.sh [options] [-- ARGUMENT ...]
+#
+#   --data NAME          the data set (default: wmt18.en-de)
+#   --size base|big      which model (default: base)
+#   --work FOLDER        where everything goes (default: wmt)
+#   --model FOLDER       the model (default: WORK/models/DATA.SIZE); gets test.out, fairseq's own
+#                        output, test.hypotheses, raw text, and bleu
+#
+# What follows -- goes to fairseq-generate, as --fp16.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+data=wmt18.en-de size=base work=wmt model=''
+options "data size work model --" "$@"
+model=${model:-$work/models/$data.$size}
+target=${data##*-}
+reference=$work/data/$data/text/test.$target
+if [[ ! -e $model/bleu ]]; then
+  need fairseq-generate sacremoses sacrebleu
+  generation "$work/data/$data/data-bin" "$model"
+  [[ -e $model/tune.tsv ]] || die "no tune.tsv in $model: run 7-tune.sh"
+  penalty=$(best "$model" | cut -f 1)
+  echo "[test, $(clock)] newstest2014, length penalty $penalty"
+  fairseq-generate "${generate[@]}" --gen-subset test --lenpen "$penalty" "${rest[@]}" \
+    >"$model/test.out" 2>"$model/test.err" || fail "$model/test.err" fairseq-generate $?
+  hypotheses "$model/test.out" | sacremoses -q -l "$target" detokenize >"$model/test.hypotheses"
+  [[ $(wc -l <"$model/test.hypotheses") == $(wc -l <"$reference") ]] ||
+    die "$model/test.hypotheses has another number of lines than $reference"
+  {
+    echo "length penalty $penalty"
+    grep '^Generate test' "$model/test.out" | sed 's/^/tokenised: /'
+    sacrebleu "$reference" --input "$model/test.hypotheses" --language-pair "en-$target" --format text
+  } >"$model/bleu.partial"
+  mv "$model/bleu.partial" "$model/bleu"
+fi
+cat "$model/bleu"

@@ -1,0 +1,215 @@
+"""The archives of WMT as archives.tsv lists them: download, and aligned text out of them.
+
+usage: python examples/wmt/corpora.py download DATASET --archives FOLDER
+       python examples/wmt/corpora.py extract DATASET --archives FOLDER --out FOLDER
+
+`extract` writes train and test, each as `.en` and `.de` (`.fr`, `.cs`), a sentence a line, without
+pairs that have an empty side. Archives are read as streams; nothing is unpacked beside them.
+"""
+
+import argparse
+import csv
+import gzip
+import hashlib
+import io
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import chain
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from corpus import Pair, align, write
+
+TABLE = Path(__file__).with_name("archives.tsv")
+SEGMENT = re.compile(r"<seg [^>]*>(.*)</seg>")
+BLOCK = re.compile(r"[^-]+-b(\d+)-")  # in CzEng's sentence identifiers
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A line of the table; all fields as they stand there, `-` for what is not known."""
+
+    file: str
+    kind: str  # "lines", "test", "czeng", or "czeng-blocks": which blocks CzEng 1.7 leaves out
+    members: str
+    datasets: str
+    bytes: str
+    checksum: str
+    url: str
+
+    def member(self, foreign: str, language: str) -> str:
+        """Name, or glob pattern, of a language's files in the archive."""
+        side = "src" if language == "en" else "ref"
+        return self.members.format(f=foreign, l=language, s=side)
+
+
+def read_table(path: Path, dataset: str) -> list[Archive]:
+    """The archives of a data set.
+
+    Raises:
+        ValueError: the table has no such data set.
+    """
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    table = [Archive(**row) for row in csv.DictReader(lines, delimiter="\t")]
+    names = dict.fromkeys(name for archive in table for name in archive.datasets.split(","))
+    if dataset not in names:
+        raise ValueError(f"data set {dataset}: expected one of {', '.join(names)}")
+    return [archive for archive in table if dataset in archive.datasets.split(",")]
+
+
+def download(archive: Archive, folder: Path) -> None:
+    """Fetches an archive that is not there yet, from where an earlier attempt stopped.
+
+    Raises:
+        ValueError: it cannot be had, or it is not what the table says.
+    """
+    path, part = folder / archive.file, folder / f"{archive.file}.part"
+    if not path.exists():
+        if not (part.exists() and str(part.stat().st_size) == archive.bytes):
+            print(f"{archive.url}", flush=True)
+            curl = "curl --fail --location --retry 5 --netrc-optional --continue-at -".split()
+            status = subprocess.run([*curl, "--output", str(part), archive.url]).returncode
+            if status:
+                raise ValueError(
+                    f"{archive.file}: curl ended with status {status}; the same command goes on "
+                    f"from here, or put the file into {folder} (README.md: CzEng, mirrors)"
+                )
+        check(archive, part)
+        part.rename(path)
+    else:
+        check(archive, path)
+
+
+def check(archive: Archive, path: Path) -> None:
+    """Compares size and checksum with those known, and prints the sha256 where none is.
+
+    Raises:
+        ValueError: they differ.
+    """
+    size = str(path.stat().st_size)
+    if archive.bytes not in ("-", size):
+        raise ValueError(f"{path}: has {size} bytes, expected {archive.bytes}: remove it")
+    kind, _, expected = archive.checksum.partition(":")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256" if kind == "-" else kind).hexdigest()
+    if kind == "-":
+        print(f"{archive.file}: not checked, no checksum is known; its sha256 is {found}")
+    elif found != expected:
+        raise ValueError(f"{path}: has the {kind} {found}, expected {expected}: remove it")
+    else:
+        print(f"{archive.file}: {kind} is right", flush=True)
+
+
+def lines_of(path: Path, pattern: str) -> Iterator[str]:
+    """The lines of all members of a tar archive that match, each decompressed if it is a `.gz`.
+
+    Raises:
+        ValueError: none matches.
+    """
+    found = False
+    with tarfile.open(path) as archive:
+        for member in archive:
+            name = member.name.removeprefix("./")
+            if fnmatchcase(name, pattern):
+                found = True
+                stream = archive.extractfile(member)
+                if name.endswith(".gz"):
+                    stream = gzip.GzipFile(fileobj=stream)
+                yield from io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
+                if name == pattern:
+                    return  # there is no second one
+    if not found:
+        raise ValueError(f"{path}: has no {pattern}")
+
+
+def pairs_of(archive: Archive, path: Path, foreign: str, without: set[str]) -> Iterator[Pair]:
+    """The pairs of an archive, English first; of CzEng, those of no block in `without`."""
+    if archive.kind == "czeng":
+        for line in filter(str.strip, lines_of(path, archive.members)):
+            identifier, _, czech, english = line.split("\t")
+            block = BLOCK.match(identifier)
+            if not (block and block[1] in without):
+                yield " ".join(english.split()), " ".join(czech.split())
+        return
+    sides = (lines_of(path, archive.member(foreign, language)) for language in ("en", foreign))
+    if archive.kind == "test":
+        sides = (
+            (match[1] for match in map(SEGMENT.search, lines) if match is not None)
+            for lines in sides
+        )
+    yield from align(*sides, f"the sides of {path}")
+
+
+def left_out(path: Path, member: str) -> set[str]:
+    """The blocks of CzEng 1.6 that its authors' script leaves out of CzEng 1.7."""
+    with zipfile.ZipFile(path) as archive:
+        script = archive.read(member).decode("utf-8", "replace")
+    blocks = re.search(r"qw\{([\s\d]*)\}", script)
+    if not blocks:
+        raise ValueError(f"{path}: {member} has no list of blocks")
+    return set(blocks[1].split())
+
+
+def counted(pairs: Iterable[Pair], name: str) -> Iterator[Pair]:
+    """The pairs without empty sides; tells how many there are so far."""
+    count = 0
+    for count, pair in enumerate(filter(all, pairs), 1):
+        yield pair
+        if count % 1_000_000 == 0:
+            print(f"  {name}: {count:,} pairs so far", flush=True)
+    print(f"  {name}: {count:,} pairs", flush=True)
+
+
+def extract(archives: list[Archive], folder: Path, out: Path, foreign: str) -> None:
+    """Writes train and test of a data set.
+
+    Raises:
+        ValueError: an archive is missing, or not of its form.
+    """
+    for archive in archives:
+        if not (folder / archive.file).exists():
+            raise ValueError(f"{folder / archive.file} is missing: run 1-download.sh")
+    without: set[str] = set()
+    for archive in archives:
+        if archive.kind == "czeng-blocks":
+            without = left_out(folder / archive.file, archive.members)
+    for split, kinds in {"test": ["test"], "train": ["lines", "czeng"]}.items():
+        parts = (
+            counted(pairs_of(archive, folder / archive.file, foreign, without), archive.file)
+            for archive in archives
+            if archive.kind in kinds
+        )
+        write(out / split, ["en", foreign], chain.from_iterable(parts))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=["download", "extract"])
+    parser.add_argument("dataset")
+    parser.add_argument("--archives", type=Path, required=True, help="folder of the archives")
+    parser.add_argument("--out", type=Path, help="folder for the text")
+    parser.add_argument("--table", type=Path, default=TABLE, help="default: archives.tsv")
+    args = parser.parse_args()
+    try:
+        archives = read_table(args.table, args.dataset)
+        if args.command == "download":
+            args.archives.mkdir(parents=True, exist_ok=True)
+            for archive in archives:
+                download(archive, args.archives)
+        else:
+            args.out.mkdir(parents=True, exist_ok=True)
+            extract(archives, args.archives, args.out, args.dataset.rpartition("-")[2])
+    except (ValueError, OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise SystemExit(f"corpora.py: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
