@@ -37,8 +37,8 @@ def get_parser() -> argparse.ArgumentParser:
         prog="dartsformer-memory",
         description=__doc__,
         epilog="All other options are fairseq-train's: --arch and the architecture's, --optimizer, "
-        "--criterion, --search-strategy, --fp16, --bf16, --amp. A search's task, optimizer and the chunked criterion "
-        "need not be given.",
+        "--criterion, --search-strategy, --fp16, --bf16, --amp. A search's task, optimizer and the "
+        "chunked criterion need not be given.",
         allow_abbrev=False,
     )
     parser.add_argument("--arch", "-a", help="the architecture")
