@@ -18,10 +18,12 @@ from fairseq_dartsformer.models import (
     DARTSformerSearchModel,
     DARTSTransformerModel,
     DARTSTransformerSearchModel,
+    EvolvedTransformerModel,
 )
 from fairseq_dartsformer.models.config import (
     CandidatesConfig,
     DerivedConfig,
+    EvolvedConfig,
     GenotypeConfig,
     SearchConfig,
 )
@@ -80,6 +82,14 @@ def build_derived(
     }[genotype.family]
     cfg = OmegaConf.structured(config(**{**SIZES, "genotype": genotype.to_json(), **options}))
     return model.build_model(cfg, task or Task())
+
+
+def build_evolved(task: Task | None = None, **options: Any) -> EvolvedTransformerModel:
+    """A small Evolved Transformer, of one cell a side where nothing else is said."""
+    sizes = SIZES.keys() - {"embed_dim", "weight_dropout"}
+    cfg = {name: SIZES[name] for name in sizes} | options
+    cfg = OmegaConf.structured(EvolvedConfig(**cfg))
+    return EvolvedTransformerModel.build_model(cfg, task or Task())
 
 
 def uniform_genotype(operation: str, splits: int, pooling: str) -> Genotype:

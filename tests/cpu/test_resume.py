@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 import torch
 from fairseq.file_io import PathManager
-from running import DARTS, DERIVED, SEARCH, checkpoint, start, train, train_workers, training
+from running import (
+    DARTS,
+    DERIVED,
+    EVOLVED,
+    SEARCH,
+    checkpoint,
+    start,
+    train,
+    train_workers,
+    training,
+)
 
 LAST = 30  # updates
 # A schedule that knows the rate from the optimizer alone, and lowers it after every epoch.
@@ -77,7 +87,7 @@ def test_search_of_two_workers(data, tmp_path):
     check_same_end(tmp_path / "whole", folder)
 
 
-@pytest.mark.parametrize("kind", [SEARCH, DERIVED], ids=["search", "derived"])
+@pytest.mark.parametrize("kind", [SEARCH, DERIVED, EVOLVED], ids=["search", "derived", "evolved"])
 def test_half_precision(data, tmp_path, kind):
     """fairseq saves fp16 weights in half: alpha, moments and the loss scale are as they were."""
     arguments = "--fp16 --save-interval-updates 5 --max-update".split()
