@@ -1,11 +1,13 @@
-"""Supernets and derived models, a family a file."""
+"""Supernets and derived models, a family a file; and what they are compared with."""
 
 from .darts_transformer import DARTSTransformerModel, DARTSTransformerSearchModel
 from .dartsformer import DARTSformerModel, DARTSformerSearchModel
+from .evolved_transformer import EvolvedTransformerModel
 
 __all__ = [
     "DARTSTransformerModel",
     "DARTSTransformerSearchModel",
     "DARTSformerModel",
     "DARTSformerSearchModel",
+    "EvolvedTransformerModel",
 ]

@@ -1,4 +1,4 @@
-"""Named sizes (Table 5, Section 3.3, Figure 5)."""
+"""Named sizes (Table 5, Section 3.3, Figure 5; and those of tensor2tensor)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fairseq.models import ARCH_CONFIG_REGISTRY, register_model_architecture
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..compat import undo_tpu
-from .config import SizeConfig
+from .config import NetworkConfig
 
 BASE = {"embed_dim": 256, "hidden_dim": 960, "attention_heads": 8}
 SMALL = {**BASE, "embed_dim": 128, "hidden_dim": 240}
@@ -17,12 +17,16 @@ BIG = {**BASE, "embed_dim": 512, "hidden_dim": 1824}
 # 8 heads do not divide 120 / 2.
 TINY = {"embed_dim": 128, "hidden_dim": 120, "attention_heads": 4}
 
-SIZES: dict[str, dict[str, dict[str, int]]] = {
+SIZES: dict[str, dict[str, dict[str, int | float]]] = {
     "dartsformer_search": {"": BASE, "_tiny": TINY, "_small": SMALL, "_medium": MEDIUM},
     "dartsformer": {"": BASE, "_small": SMALL, "_medium": MEDIUM, "_big": BIG},
     # Table 5; and the width of the Transformer that the paper compares with.
     "darts_transformer_search": {"": {**BASE, "embed_dim": 320, "hidden_dim": 320}},
     "darts_transformer": {"": {**BASE, "embed_dim": 512, "hidden_dim": 512}},
+    "evolved_transformer": {
+        "": {"hidden_dim": 512, "attention_heads": 8, "dropout": 0.1},
+        "_big": {"hidden_dim": 1024, "attention_heads": 16, "dropout": 0.3},
+    },
 }
 # Inner width of an ffn by the hidden width: what brings the parameters to the paper's number, and
 # Vaswani et al.'s.
@@ -31,6 +35,7 @@ FFN_RATIOS = {
     "dartsformer": Fraction(16, 3),
     "darts_transformer_search": Fraction(4),
     "darts_transformer": Fraction(4),
+    "evolved_transformer": Fraction(4),
 }
 
 
@@ -43,9 +48,10 @@ def register_sizes(model: str) -> None:
             ARCH_CONFIG_REGISTRY[model] = undo_tpu
 
 
-def fill_sizes(cfg: SizeConfig, model: str) -> None:
+def fill_sizes(cfg: NetworkConfig, model: str) -> None:
     """Fill in the sizes that the user leaves to the architecture, an option named ``_name``."""
-    architecture = SIZES[model].get((cfg._name or model).removeprefix(model), BASE)
+    sizes = SIZES[model]
+    architecture = sizes.get((cfg._name or model).removeprefix(model), sizes[""])
     for option, value in architecture.items():
         if getattr(cfg, option) is None:
             remember(cfg, option, value)
@@ -53,7 +59,7 @@ def fill_sizes(cfg: SizeConfig, model: str) -> None:
         remember(cfg, "ffn_dim", int(cfg.hidden_dim * FFN_RATIOS[model]))
 
 
-def remember(cfg: SizeConfig, option: str, value: str | int) -> None:
+def remember(cfg: NetworkConfig, option: str, value: str | float) -> None:
     """Set an option of a model, and have its checkpoints carry it.
 
     fairseq hands models a merged copy of their options, and saves the original, which hangs in the

@@ -8,25 +8,32 @@ from typing import TYPE_CHECKING
 from fairseq.data import Dictionary
 
 from ..errors import InputError
-from .config import SizeConfig
+from .config import NetworkConfig, SizeConfig
 
 if TYPE_CHECKING:
     from .blocks import Block
 
 HEADED = ("self_attention", "cross_attention", "dynamic_conv")
+SIZES = (
+    "embed_dim",
+    "hidden_dim",
+    "ffn_dim",
+    "attention_heads",
+    "encoder_layers",
+    "decoder_layers",
+)
+RATES = ("dropout", "attention_dropout", "activation_dropout", "weight_dropout")
 
 
-def check_sizes(cfg: SizeConfig, source: Dictionary, target: Dictionary) -> None:
-    """Check what all models share.
+def check_sizes(cfg: NetworkConfig, source: Dictionary, target: Dictionary) -> None:
+    """Check what all models share, of it what this one has.
 
     Raises:
         InputError: the first thing found wrong.
     """
-    for name in ("embed_dim", "hidden_dim", "ffn_dim", "attention_heads"):
+    for name in (name for name in SIZES if name in cfg):
         check_at_least(cfg, name, 1)
-    for name in ("encoder_layers", "decoder_layers"):
-        check_at_least(cfg, name, 1)
-    for name in ("dropout", "attention_dropout", "activation_dropout", "weight_dropout"):
+    for name in (name for name in RATES if name in cfg):
         rate = getattr(cfg, name)
         if not 0 <= rate < 1:
             raise InputError(f"{flag(name)} is {rate}, it must lie in [0, 1)")
@@ -61,7 +68,7 @@ def check_block(cfg: SizeConfig, block: Block, stack: str, splits: int = 1) -> N
         )
 
 
-def check_at_least(cfg: SizeConfig, name: str, least: int) -> None:
+def check_at_least(cfg: NetworkConfig, name: str, least: int) -> None:
     """Check that the integer option ``name`` is ``least`` or more."""
     if getattr(cfg, name) < least:
         raise InputError(f"{flag(name)} is {getattr(cfg, name)}, it must be at least {least}")

@@ -1,4 +1,4 @@
-"""Options of the supernets and of the derived models.
+"""Options of the supernets, of the derived models and of the baselines.
 
 The dataclasses are flat: fairseq cannot build a model from the command line when its dataclass
 subclasses ``TransformerConfig``. Its parser reads annotations as types, so they are neither strings
@@ -23,12 +23,9 @@ def option(default, help: str, **metadata):
 
 
 @dataclass
-class SizeConfig(FairseqDataclass):
+class NetworkConfig(FairseqDataclass):
     """What all models share."""
 
-    embed_dim: Optional[int] = option(
-        None, "width e of the factorised embedding, V×e, then e×d (default: the architecture's)"
-    )
     hidden_dim: Optional[int] = option(
         None, "width d of the network, d/n for each of n splits (default: the architecture's)"
     )
@@ -48,7 +45,6 @@ class SizeConfig(FairseqDataclass):
         "dropout probability after the activation of an ffn",
         argparse_alias="--relu-dropout",
     )
-    weight_dropout: float = option(0.0, "dropout probability for dynamic convolution's kernels")
     share_decoder_input_output_embed: bool = option(
         False, "share decoder input and output embeddings"
     )
@@ -61,10 +57,22 @@ class SizeConfig(FairseqDataclass):
     encoder_learned_pos: bool = option(False, "use learned positional embeddings in the encoder")
     decoder_learned_pos: bool = option(False, "use learned positional embeddings in the decoder")
     no_token_positional_embeddings: bool = option(False, "disable positional embeddings")
-    no_scale_embedding: bool = option(False, "do not scale embeddings by the square root of e")
+    no_scale_embedding: bool = option(
+        False, "do not scale embeddings by the square root of their width"
+    )
     layernorm_embedding: bool = option(False, "add layernorm to embedding")
     max_source_positions: int = II("task.max_source_positions")
     max_target_positions: int = II("task.max_target_positions")
+
+
+@dataclass
+class SizeConfig(NetworkConfig):
+    """What supernets and derived models share."""
+
+    embed_dim: Optional[int] = option(
+        None, "width e of the factorised embedding, V×e, then e×d (default: the architecture's)"
+    )
+    weight_dropout: float = option(0.0, "dropout probability for dynamic convolution's kernels")
 
 
 @dataclass
@@ -128,4 +136,20 @@ class DerivedConfig(GenotypeConfig, ReversibleConfig):
     backprop: BACKPROP_CHOICES = option(
         "store",
         "store activations (ordinary autograd) or reconstruct them while backpropagating",
+    )
+
+
+@dataclass
+class EvolvedConfig(NetworkConfig):
+    """Options of ``evolved_transformer``; rates are tensor2tensor's."""
+
+    encoder_layers: int = option(6, "number of encoder layers, two of which make a cell")
+    decoder_layers: int = option(8, "number of decoder layers, two of which make a cell")
+    dropout: Optional[float] = option(None, "dropout probability (default: the architecture's)")
+    attention_dropout: float = option(0.1, "dropout probability for attention weights")
+    activation_dropout: Optional[float] = option(
+        None,
+        "dropout probability within the feed-forward networks and the branches of convolutions "
+        "(default: --dropout)",
+        argparse_alias="--relu-dropout",
     )

@@ -31,7 +31,7 @@ class FactorizedEmbedding(nn.Module):
         nn.init.normal_(self.tokens.weight, std=cfg.embed_dim**-0.5)
         nn.init.zeros_(self.tokens.weight[dictionary.pad()])
         if path is not None:
-            _load_pretrained(self.tokens, path, dictionary)
+            load_pretrained(self.tokens, path, dictionary, "--embed-dim")
         self.projection = linear(cfg.embed_dim, cfg.hidden_dim, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -98,7 +98,12 @@ class StackInput(nn.Module):
         return torch.where(padding_mask.unsqueeze(-1), ramp, x).transpose(0, 1), padding_mask
 
 
-def _load_pretrained(tokens: nn.Embedding, path: str, dictionary: Dictionary) -> None:
+def load_pretrained(tokens: nn.Embedding, path: str, dictionary: Dictionary, option: str) -> None:
+    """Fill the rows of ``tokens`` from a file in word2vec's text format.
+
+    Raises:
+        InputError: it cannot be read, or is not as wide as ``option`` says.
+    """
     try:
         vectors = utils.parse_embedding(path)
     except (OSError, ValueError, IndexError) as error:
@@ -106,7 +111,6 @@ def _load_pretrained(tokens: nn.Embedding, path: str, dictionary: Dictionary) ->
     widths = {vector.numel() for vector in vectors.values()}
     if widths != {tokens.embedding_dim}:
         raise InputError(
-            f"{path} holds embeddings of width {sorted(widths)}, --embed-dim is "
-            f"{tokens.embedding_dim}"
+            f"{path} holds embeddings of width {sorted(widths)}, {option} is {tokens.embedding_dim}"
         )
     utils.load_embedding(vectors, dictionary, tokens)

@@ -19,10 +19,10 @@ class _Attention(Incremental):
     def __init__(self, cfg: OperationConfig, kv_dim: int):
         super().__init__()
         self.heads = cfg.attention_heads
-        self.q_proj = linear(cfg.channels, cfg.channels)
-        self.k_proj = linear(kv_dim, cfg.channels)
-        self.v_proj = linear(kv_dim, cfg.channels)
-        self.out_proj = linear(cfg.channels, cfg.channels)
+        self.q_proj = linear(cfg.channels, cfg.channels, cfg.attention_bias)
+        self.k_proj = linear(kv_dim, cfg.channels, cfg.attention_bias)
+        self.v_proj = linear(kv_dim, cfg.channels, cfg.attention_bias)
+        self.out_proj = linear(cfg.channels, cfg.channels, cfg.attention_bias)
         self.attention_dropout = Dropout(cfg.attention_dropout, module_name=type(self).__name__)
 
     def attend(

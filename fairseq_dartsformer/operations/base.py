@@ -23,6 +23,7 @@ class OperationConfig:
         causal: position t sees positions up to t alone (the decoder).
         dropout, attention_dropout, activation_dropout, weight_dropout: probabilities, acting where
             fairseq's transformer and lightconv have them.
+        attention_bias: whether the projections of attention have biases.
     """
 
     channels: int
@@ -34,6 +35,7 @@ class OperationConfig:
     attention_dropout: float = 0.0
     activation_dropout: float = 0.0
     weight_dropout: float = 0.0
+    attention_bias: bool = True
 
 
 class Context(NamedTuple):

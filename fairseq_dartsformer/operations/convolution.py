@@ -1,4 +1,4 @@
-"""Convolutions over time: standard, and dynamic (Wu et al. 2019)."""
+"""Convolutions over time: standard, dynamic (Wu et al. 2019), and separable (no candidate)."""
 
 from __future__ import annotations
 
@@ -47,19 +47,38 @@ class _Convolution(Incremental):
 
 
 class StandardConv(_Convolution):
-    """`Standard Conv w×1`: C to C channels over time, with a bias and no activation."""
+    """`Standard Conv w×1`: C to D channels over time, with a bias and no activation; D is C where
+    it is not given."""
 
-    def __init__(self, cfg: OperationConfig, kernel_size: int):
+    def __init__(self, cfg: OperationConfig, kernel_size: int, out_channels: int | None = None):
         super().__init__(cfg, kernel_size)
-        self.weight = nn.Parameter(torch.empty(kernel_size, cfg.channels, cfg.channels))
-        self.bias = nn.Parameter(torch.zeros(cfg.channels))
-        bound = (6 / (2 * kernel_size * cfg.channels)) ** 0.5
+        width = cfg.channels if out_channels is None else out_channels
+        self.weight = nn.Parameter(torch.empty(kernel_size, cfg.channels, width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        bound = (6 / (kernel_size * (cfg.channels + width))) ** 0.5
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
-        """`T × B × C` to the same shape; reads ``context.padding_mask``."""
+        """`T × B × C` to `T × B × D`; reads ``context.padding_mask``."""
         x, left, right = self.seen(x, context, incremental_state)
         return convolution(x, self.weight, self.bias, left, right)
+
+
+class SeparableConv(_Convolution):
+    """`Separable Conv w×1`: a kernel for each of C channels, then a map to D with a bias."""
+
+    def __init__(self, cfg: OperationConfig, kernel_size: int, in_channels: int, out_channels: int):
+        super().__init__(cfg, kernel_size)
+        self.weight = nn.Parameter(torch.empty(in_channels, 1, kernel_size))
+        nn.init.xavier_uniform_(self.weight)
+        self.pointwise = linear(in_channels, out_channels)
+
+    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to `T × B × D`; reads ``context.padding_mask``."""
+        x, left, right = self.seen(x, context, incremental_state)
+        x = F.pad(x.permute(1, 2, 0), (left, right))
+        x = F.conv1d(x, self.weight, groups=len(self.weight))
+        return self.pointwise(x.permute(2, 0, 1))
 
 
 class DynamicConv(_Convolution):

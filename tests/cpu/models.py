@@ -18,10 +18,12 @@ from fairseq_dartsformer.models import (
     DARTSformerSearchModel,
     DARTSTransformerModel,
     DARTSTransformerSearchModel,
+    EvolvedTransformerModel,
 )
 from fairseq_dartsformer.models.config import (
     CandidatesConfig,
     DerivedConfig,
+    EvolvedConfig,
     GenotypeConfig,
     SearchConfig,
 )
@@ -108,6 +110,14 @@ def inheriting(
         state[".".join(parts)] = tensor
     derived.to(supernet.encoder.alpha.dtype).load_state_dict(state)
     return derived.eval()
+
+
+def build_evolved(task: Task | None = None, **options: Any) -> EvolvedTransformerModel:
+    """A small Evolved Transformer, of one cell a side where nothing else is said."""
+    sizes = SIZES.keys() - {"embed_dim", "weight_dropout"}
+    cfg = {name: SIZES[name] for name in sizes} | options
+    cfg = OmegaConf.structured(EvolvedConfig(**cfg))
+    return EvolvedTransformerModel.build_model(cfg, task or Task())
 
 
 def uniform_genotype(operation: str, splits: int, pooling: str) -> Genotype:

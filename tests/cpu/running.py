@@ -26,8 +26,8 @@ PLUGIN = str(Path(fairseq_dartsformer.__file__).parent)
 TIMEOUT = 240  # seconds: a run takes one or two, but a machine may be busy
 
 SIZES = (
-    "--embed-dim 8 --hidden-dim 24 --ffn-dim 16 --encoder-layers 2 --decoder-layers 2 "
-    "--attention-heads 2 --dropout 0.1"
+    "--hidden-dim 24 --ffn-dim 16 --encoder-layers 2 --decoder-layers 2 --attention-heads 2 "
+    "--dropout 0.1"
 ).split()
 COMMON = (
     "--source-lang aa --target-lang bb --batch-size 16 --num-workers 0 --cpu --log-format none "
@@ -35,7 +35,7 @@ COMMON = (
     "--lr 5e-3 --lr-scheduler inverse_sqrt --warmup-updates 4 --warmup-init-lr 1e-3"
 ).split()
 SUPERNET = [
-    *"--task translation_search --arch dartsformer_search".split(),
+    *"--task translation_search --arch dartsformer_search --embed-dim 8".split(),
     *"--encoder-operations conv_3,dynamic_conv_3,self_attention,ffn,identity".split(),
     *"--decoder-operations conv_3,self_attention,cross_attention,glu,zero".split(),
 ]
@@ -47,8 +47,10 @@ SAMPLING = [
 ]
 SAMPLING_DARTS = [*SAMPLING, *"--arch darts_transformer_search".split()]
 DERIVED = (
-    "--task translation --arch dartsformer --optimizer adam --genotype paper_fig4_approx".split()
-)
+    "--task translation --arch dartsformer --optimizer adam --embed-dim 8 "
+    "--genotype paper_fig4_approx"
+).split()
+EVOLVED = "--task translation --arch evolved_transformer --optimizer adam".split()
 
 
 @dataclass
@@ -143,7 +145,7 @@ def _run(
 
 
 def training(kind: list[str], data: Path, folder: Path, *options: str) -> list[str]:
-    """Arguments of a small training; ``kind`` is :data:`SEARCH` or the like."""
+    """Arguments of a small training; ``kind`` is :data:`SEARCH` or another of these."""
     paths = [str(data), "--user-dir", PLUGIN, "--save-dir", str(folder / "checkpoints")]
     return [*paths, *COMMON, *SIZES, *kind, *options]
 

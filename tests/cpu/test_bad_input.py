@@ -8,7 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import DARTS, DERIVED, PLUGIN, SAMPLING, SEARCH, TIMEOUT, start, train, training
+from running import (
+    DARTS,
+    DERIVED,
+    EVOLVED,
+    PLUGIN,
+    SAMPLING,
+    SEARCH,
+    TIMEOUT,
+    start,
+    train,
+    training,
+)
 
 ENCODER = "conv_3, conv_5, conv_7, conv_11, dynamic_conv_3, "
 SUPERNET = ["--arch", "dartsformer_search"]
@@ -46,6 +57,16 @@ CASES = [
     (DERIVED, "--arch darts_transformer", "--genotype is of the family dartsformer, which --arch"),
     (DARTS, "--attention-heads 7", "--attention-heads is 7, .* encoder's width, --hidden-dim 24"),
     (DARTS, "--decoder-layers 3", "--decoder-layers is 3, .* multiple .* 2 layers"),
+    (EVOLVED, "--encoder-layers 3", "--encoder-layers is 3, it must be even: a cell is 2 layers"),
+    (EVOLVED, "--decoder-layers 7", "--decoder-layers is 7, it must be even"),
+    (EVOLVED, "--encoder-layers 0", "--encoder-layers is 0, it must be at least 1"),
+    (
+        EVOLVED,
+        "--attention-heads 5",
+        "--hidden-dim is 24, .* --attention-heads 5 .* multiple of 10",
+    ),
+    (EVOLVED, "--attention-heads 24 --hidden-dim 36", "--hidden-dim is 36, .* multiple of 24"),
+    (EVOLVED, "--activation-dropout 2", r"--activation-dropout is 2.0, it must lie in \[0, 1\)"),
     # -- alpha's data
     (SEARCH, "--arch-subset no_such", "--arch-subset is 'no_such', .* no such binarised split"),
     (SEARCH, "--arch-subset test1", "--arch-subset is 'test1', which is empty"),
@@ -92,6 +113,8 @@ CASES = [
     (DERIVED, "--finetune-from-model {search}", "--finetune-from-model.* holds a supernet"),
     (SEARCH, "--restore-file {derived}", "--restore-file.* holds no supernet"),
     (SEARCH, "--finetune-from-model {derived}", "--finetune-from-model.* holds no supernet"),
+    (EVOLVED, "--restore-file {search}", "--restore-file.* holds a supernet: .*dartsformer-derive"),
+    (EVOLVED, "--hidden-dim 48 --restore-file {evolved}", "holds a different model: "),
     (DERIVED, "--embed-dim 16 --restore-file {derived}", "holds a different model: .*embedding"),
     (
         SEARCH,
@@ -112,7 +135,7 @@ def checkpoints(data, tmp_path_factory) -> dict[str, Path]:
     """What stands in braces in the options above."""
     folder = tmp_path_factory.mktemp("checkpoints")
     paths = {"data": data}
-    for name, kind in (("search", SEARCH), ("derived", DERIVED)):
+    for name, kind in (("search", SEARCH), ("derived", DERIVED), ("evolved", EVOLVED)):
         train(kind, data, folder / name, "--max-update", "1", "--disable-validation")
         paths[name] = folder / name / "checkpoints" / "checkpoint_last.pt"
     return paths
@@ -167,8 +190,9 @@ def test_bad_checkpoint_is_not_written_over(data, checkpoints, tmp_path, keep):
     assert files(last.parent) == before
 
 
-def test_no_alignment(data, checkpoints, tmp_path):
-    options = ["--path", str(checkpoints["derived"]), "--print-alignment", "--cpu"]
+@pytest.mark.parametrize("model", ["derived", "evolved"])
+def test_no_alignment(data, checkpoints, tmp_path, model):
+    options = ["--path", str(checkpoints[model]), "--print-alignment", "--cpu"]
     run = start("generate", [str(data), "--user-dir", PLUGIN, *options], tmp_path).wait()
     assert run.status == 1
     check_line(run.stderr.splitlines()[-1], "--print-alignment is hard, it must be left out")

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from running import DARTS, DERIVED, PLUGIN, SEARCH, start, train
+from running import DARTS, DERIVED, EVOLVED, PLUGIN, SEARCH, start, train
 
 from fairseq_dartsformer.cli import average, derive
 from fairseq_dartsformer.genotype import Genotype
@@ -62,9 +62,13 @@ def test_from_search_to_translation(data, tmp_path, kind, derived):
     assert hypotheses(interactive) == {0: hypotheses(generated)[7]}
 
 
-@pytest.mark.parametrize("task", ["translation", "translation_search"])
-def test_supernet_is_a_translation_model_too(data, tmp_path, task):
-    train(SEARCH, data, tmp_path, "--max-update", "2", "--disable-validation")
+@pytest.mark.parametrize(
+    ("kind", "task"),
+    [(SEARCH, "translation"), (SEARCH, "translation_search"), (EVOLVED, "translation")],
+)
+def test_every_model_translates(data, tmp_path, kind, task):
+    """A supernet, too."""
+    train(kind, data, tmp_path, "--max-update", "2", "--disable-validation")
     path = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
     common = [str(data), "--user-dir", PLUGIN, "--path", path, "--cpu", "--task", task]
     # All 300 sentences, in one batch, and not the two levels' batches of a search.

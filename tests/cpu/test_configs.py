@@ -42,6 +42,17 @@ def test_whole_run(data, tmp_path, config):
         assert (str(model["pooling"]), model["search_layers"]) == (pooling, int(layers))
 
 
+def test_baseline(data, tmp_path):
+    """The Evolved Transformer in the place of a derived model."""
+    (config,) = (path for path in CONFIGS if path.stem == "base")
+    baseline = ["model._name=evolved_transformer", "~model.embed_dim"]
+    baseline += ["model.genotype=none", "~model.genotype"]  # hydra deletes nothing that is missing
+    ended = run(config, data, tmp_path, *baseline)
+    assert ended.status == 0, ended.stderr
+    model = checkpoint(tmp_path)["cfg"]["model"]
+    assert (model["_name"], model["activation_dropout"]) == ("evolved_transformer", 0.1)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

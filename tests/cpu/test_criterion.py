@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.models.transformer import TransformerConfig, TransformerModel
-from models import Task, batch, build_derived, build_search, every_operation_once
+from models import Task, batch, build_derived, build_evolved, build_search, every_operation_once
 from torch import nn
 
 from fairseq_dartsformer.criterions import ChunkedLabelSmoothedCrossEntropyCriterion
@@ -36,6 +36,7 @@ BUILDERS = {
         decoder_layers=7,
         share_all_embeddings=tied,
     ),
+    "evolved": lambda tied: build_evolved(share_all_embeddings=tied),
     "transformer": build_transformer,
 }
 

@@ -117,6 +117,7 @@ def test_output_layer(monkeypatch):
     [
         "--arch dartsformer --genotype paper_fig4_approx --embed-dim 32 --hidden-dim 96",
         "--arch transformer --encoder-embed-dim 32 --decoder-embed-dim 32 --amp",
+        "--arch evolved_transformer --hidden-dim 48 --attention-heads 4 --encoder-layers 2 --fp16",
         "--arch dartsformer_search_tiny --encoder-layers 1 --decoder-layers 1 --search-layers 1 "
         "--encoder-operations ffn,glu --decoder-operations ffn,glu --bf16",
     ],

@@ -6,6 +6,7 @@ from models import (
     batch,
     build_darts,
     build_derived,
+    build_evolved,
     build_search,
     every_operation_once,
     pad,
@@ -21,13 +22,14 @@ POOLINGS = ["max", "avg"]
 SPLITS = [2, 3, 4]
 TOLERANCE = {"rtol": 0, "atol": 1e-10}
 
-# (description, constructor): each operation by itself in a derived model, all of them in
-# supernets, and all of them spread over a derived model.
+# Each operation by itself in a derived model, all of them in supernets, and all of them spread over
+# a derived model; and the baseline.
 CASES = [
     *[(f"supernet {n} {p}", n, p, None) for n in SPLITS for p in POOLINGS],
     *[(f"derived {n} {p} all", n, p, "all") for n in SPLITS for p in POOLINGS],
     ("darts supernet", 1, None, None),
     ("darts derived all", 1, None, "all"),
+    ("evolved", 1, None, "evolved"),
     *[
         (f"derived {n} {o}", n, p, o)
         for o in DECODER_OPERATIONS
@@ -48,6 +50,10 @@ def model(request):
             built = build_search(encoder_splits=splits, hidden_dim=120, pooling=pooling)
         for stack in (built.encoder, built.decoder):
             torch.nn.init.normal_(stack.alpha)
+    elif operation == "evolved":
+        built = build_evolved(encoder_layers=4, decoder_layers=4)
+        for parameter in built.parameters():  # biases, too
+            torch.nn.init.normal_(parameter, std=0.3)
     elif operation == "all":
         genotype = every_operation_once(splits, pooling)
         layers = {"encoder_layers": len(genotype.encoder), "decoder_layers": len(genotype.decoder)}

@@ -1,4 +1,4 @@
-"""Half precision on the CPU: of the search and of the derived model, through overflows too."""
+"""Half precision on the CPU: of search, derived model and baseline, through overflows too."""
 
 import itertools
 import math
@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from recording import Step
-from running import DERIVED, SAMPLING, SEARCH, train
+from running import DERIVED, EVOLVED, SAMPLING, SEARCH, train
 
 from fairseq_dartsformer.levels import ALPHA, WEIGHTS
 
@@ -30,7 +30,11 @@ def applied(steps: list[Step]) -> list[Step]:
     return updates
 
 
-@pytest.mark.parametrize("kind", [SEARCH, SAMPLING, DERIVED], ids=["search", "sampling", "derived"])
+@pytest.mark.parametrize(
+    "kind",
+    [SEARCH, SAMPLING, DERIVED, EVOLVED],
+    ids=["search", "sampling", "derived", "evolved"],
+)
 @pytest.mark.parametrize(
     ("options", "dtype"),
     [

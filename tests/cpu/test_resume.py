@@ -15,6 +15,7 @@ from fairseq.file_io import PathManager
 from running import (
     DARTS,
     DERIVED,
+    EVOLVED,
     SAMPLING,
     SAMPLING_DARTS,
     SEARCH,
@@ -91,7 +92,7 @@ def test_search_of_two_workers(data, tmp_path):
     check_same_end(tmp_path / "whole", folder)
 
 
-@pytest.mark.parametrize("kind", [SEARCH, DERIVED], ids=["search", "derived"])
+@pytest.mark.parametrize("kind", [SEARCH, DERIVED, EVOLVED], ids=["search", "derived", "evolved"])
 def test_half_precision(data, tmp_path, kind):
     """fairseq saves fp16 weights in half: alpha, moments and the loss scale are as they were."""
     arguments = "--fp16 --save-interval-updates 5 --max-update".split()

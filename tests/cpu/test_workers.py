@@ -2,26 +2,35 @@
 
 import pytest
 import torch
-from running import DARTS, SAMPLING, SEARCH, train, train_workers
+from recording import Step
+from running import DARTS, EVOLVED, SAMPLING, SEARCH, train, train_workers
 
-from fairseq_dartsformer.levels import LEVELS, WEIGHTS
+from fairseq_dartsformer.levels import WEIGHTS
 
 UPDATES = 20
 # Adam would make large steps of rounding errors where the exact gradient is 0, as that of the keys'
 # biases: a larger epsilon than usual keeps it from that.
 OPTIONS = (
-    f"--max-update {UPDATES} --dropout 0 --adam-eps 1e-6 --disable-validation --no-save "
-    "--update-freq"
+    f"--max-update {UPDATES} --dropout 0 --attention-dropout 0 --adam-eps 1e-6 "
+    "--disable-validation --no-save --update-freq"
 ).split()
 
 
-@pytest.fixture(scope="module", params=[(SEARCH, 1), (SEARCH, 2), (DARTS, 1), (SAMPLING, 1)])
+@pytest.fixture(
+    scope="module",
+    params=[(SEARCH, 1), (SEARCH, 2), (DARTS, 1), (SAMPLING, 1), (EVOLVED, 1)],
+)
 def alone(request, data, tmp_path_factory):
-    """The kind of search, ``--update-freq`` of a worker, and what one worker reaches."""
+    """What is trained, ``--update-freq`` of a worker, and what one worker reaches."""
     kind, update_freq = request.param
     folder = tmp_path_factory.mktemp("alone")
     run = train(kind, data, folder, *OPTIONS, str(2 * update_freq), record=True)
     return kind, update_freq, run.steps
+
+
+def levels(steps: list[Step]) -> list[str]:
+    """Those that the model has parameters of."""
+    return [level for level, values in steps[0].state.items() if values]
 
 
 @pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
@@ -31,7 +40,7 @@ def test_two_workers_reach_what_one_does(alone, data, tmp_path, backend):
     first, second = train_workers(kind, data, tmp_path, *options, record=True)
     one, two = first.steps, second.steps
     assert [step.updates for step in one] == list(range(UPDATES + 1))
-    for level in LEVELS:
+    for level in levels(steps):
         for step, other in zip(one, two, strict=True):
             for name, value in step.state[level].items():
                 assert torch.equal(value, other.state[level][name]), (step.updates, level, name)
@@ -48,7 +57,7 @@ def test_chunked_criterion(alone, data, tmp_path, backend):
     options = [*OPTIONS, str(update_freq), "--ddp-backend", backend]
     chunked = ["--criterion", "chunked_label_smoothed_cross_entropy"]
     workers = train_workers(kind, data, tmp_path, *options, *chunked, record=True)
-    for level in LEVELS:
+    for level in levels(steps):
         one, two = (worker.steps[-1].state[level]["value"] for worker in workers)
         assert torch.equal(one, two)
         assert (one - steps[-1].state[level]["value"]).abs().max() < 1e-4

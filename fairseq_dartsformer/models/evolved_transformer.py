@@ -1,0 +1,159 @@
+"""The Evolved Transformer (So et al. 2019): fairseq's transformer with evolved cells for layers.
+
+Embeddings, positions, their sharing and the output layer are fairseq's. What tensor2tensor adds
+beside them, an embedding of the target language's number, is not there: with one language it is a
+constant.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from math import lcm
+
+from fairseq.data import Dictionary
+from fairseq.models import register_model
+from fairseq.models.transformer import (
+    TransformerConfig,
+    TransformerDecoderBase,
+    TransformerEncoderBase,
+    TransformerModelBase,
+)
+from fairseq.tasks import FairseqTask
+from torch import nn
+
+from ..errors import InputError
+from ..operations import OperationConfig
+from .architectures import fill_sizes, register_sizes, remember
+from .checked import CheckedModel
+from .checks import check_sizes, flag
+from .config import EvolvedConfig
+from .embedding import load_pretrained
+from .evolved_cells import DecoderCell, EncoderCell, doubled_heads, layer_norm
+
+DEPTH = 2  # layers of a cell
+
+
+class EvolvedEncoder(TransformerEncoderBase):
+    """fairseq's encoder upon :class:`EncoderCell`; called as fairseq's."""
+
+    def __init__(self, cfg: TransformerConfig, dictionary: Dictionary, embed_tokens: nn.Embedding):
+        super().__init__(cfg, dictionary, embed_tokens)
+        self.layer_norm = layer_norm(embed_tokens.embedding_dim)
+
+    def build_encoder_layer(self, cfg: TransformerConfig) -> EncoderCell:
+        return EncoderCell(_cell_config(cfg, causal=False))
+
+
+class EvolvedDecoder(TransformerDecoderBase):
+    """fairseq's decoder upon :class:`DecoderCell`; called as fairseq's."""
+
+    def __init__(self, cfg: TransformerConfig, dictionary: Dictionary, embed_tokens: nn.Embedding):
+        super().__init__(cfg, dictionary, embed_tokens)
+        self.layer_norm = layer_norm(embed_tokens.embedding_dim)
+
+    def build_decoder_layer(
+        self, cfg: TransformerConfig, no_encoder_attn: bool = False
+    ) -> DecoderCell:
+        return DecoderCell(_cell_config(cfg, causal=True))
+
+
+@register_model("evolved_transformer", dataclass=EvolvedConfig)
+class EvolvedTransformerModel(CheckedModel, TransformerModelBase):
+    """The Evolved Transformer, by default of 3 encoder cells and 4 decoder cells."""
+
+    NAME = "evolved_transformer"
+
+    @classmethod
+    def add_args(cls, parser: ArgumentParser) -> None:
+        """Add the options of :class:`EvolvedConfig`, and not those of fairseq's transformer."""
+        super(TransformerModelBase, cls).add_args(parser)
+
+    @classmethod
+    def build_model(cls, cfg: EvolvedConfig, task: FairseqTask) -> EvolvedTransformerModel:
+        """Build from options.
+
+        Raises:
+            InputError: options that do not fit together.
+        """
+        fill_sizes(cfg, cls.NAME)
+        if cfg.activation_dropout is None:
+            remember(cfg, "activation_dropout", cfg.dropout)
+        check_sizes(cfg, task.source_dictionary, task.target_dictionary)
+        _check_cells(cfg)
+        return super().build_model(_transformer_config(cfg), task)
+
+    @classmethod
+    def build_embedding(
+        cls, cfg: TransformerConfig, dictionary: Dictionary, embed_dim: int, path: str | None = None
+    ) -> nn.Embedding:
+        """The rows of one side, `V × d`.
+
+        Raises:
+            InputError: pre-trained embeddings that cannot be read.
+        """
+        embedding = super().build_embedding(cfg, dictionary, embed_dim)
+        if path is not None:
+            load_pretrained(embedding, path, dictionary, "--hidden-dim")
+        return embedding
+
+    @classmethod
+    def build_encoder(
+        cls, cfg: TransformerConfig, src_dict: Dictionary, embed_tokens: nn.Embedding
+    ) -> EvolvedEncoder:
+        return EvolvedEncoder(cfg, src_dict, embed_tokens)
+
+    @classmethod
+    def build_decoder(
+        cls, cfg: TransformerConfig, tgt_dict: Dictionary, embed_tokens: nn.Embedding
+    ) -> EvolvedDecoder:
+        return EvolvedDecoder(cfg, tgt_dict, embed_tokens)
+
+
+def _check_cells(cfg: EvolvedConfig) -> None:
+    """Check that layers make whole cells, and heads and branches divide the width."""
+    for name in ("encoder_layers", "decoder_layers"):
+        layers = getattr(cfg, name)
+        if layers % DEPTH:
+            raise InputError(
+                f"{flag(name)} is {layers}, it must be even: a cell is {DEPTH} layers deep"
+            )
+    heads = cfg.attention_heads
+    divisor = lcm(2, heads, doubled_heads(heads))
+    if cfg.hidden_dim % divisor:
+        raise InputError(
+            f"--hidden-dim is {cfg.hidden_dim}, with --attention-heads {heads} it must be a "
+            f"multiple of {divisor}: attention of {heads} and of {doubled_heads(heads)} heads "
+            "divides it, and a convolution has half of it"
+        )
+
+
+def _transformer_config(cfg: EvolvedConfig) -> TransformerConfig:
+    """The options of fairseq's transformer, of which a cell is a layer."""
+    sizes = {"decoder_input_dim": cfg.hidden_dim, "decoder_output_dim": cfg.hidden_dim}
+    for stack in ("encoder", "decoder"):
+        sizes |= {
+            f"{stack}_embed_dim": cfg.hidden_dim,
+            f"{stack}_ffn_embed_dim": cfg.ffn_dim,
+            f"{stack}_attention_heads": cfg.attention_heads,
+            f"{stack}_layers": getattr(cfg, f"{stack}_layers") // DEPTH,
+            f"{stack}_normalize_before": True,
+        }
+    return TransformerConfig.from_namespace(Namespace(**{**cfg, **sizes}))
+
+
+def _cell_config(cfg: TransformerConfig, causal: bool) -> OperationConfig:
+    stack = cfg.decoder if causal else cfg.encoder
+    return OperationConfig(
+        channels=stack.embed_dim,
+        encoder_dim=cfg.encoder.embed_dim,
+        ffn_dim=stack.ffn_embed_dim,
+        attention_heads=stack.attention_heads,
+        causal=causal,
+        dropout=cfg.dropout,
+        attention_dropout=cfg.attention_dropout,
+        activation_dropout=cfg.activation_dropout,
+        attention_bias=False,
+    )
+
+
+register_sizes(EvolvedTransformerModel.NAME)
