@@ -123,6 +123,23 @@ class Training:
         self.optimizer.zero_grad()
 
 
+def count_parameters(arch: str, given: Sequence[str], vocabulary: int) -> int:
+    """Parameters of an architecture, alpha included; none is allocated.
+
+    Args:
+        arch: the architecture.
+        given: other options of ``fairseq-train``, but the data.
+        vocabulary: symbols of the joint dictionary.
+
+    Raises:
+        InputError: options that do not fit together.
+    """
+    cfg = training_config(arch, given)
+    with torch.device("meta"):
+        model = Training(cfg, vocabulary).model
+    return sum(p.numel() for p in model.parameters())
+
+
 class _Symbols(Dictionary):
     """A dictionary of so many symbols, whatever they be."""
 

@@ -1,5 +1,6 @@
 """Supernets and derived models, a family a file; and what they are compared with."""
 
+from . import transformer_sizes  # noqa: F401  registers
 from .darts_transformer import DARTSTransformerModel, DARTSTransformerSearchModel
 from .dartsformer import DARTSformerModel, DARTSformerSearchModel
 from .evolved_transformer import EvolvedTransformerModel

@@ -1,0 +1,90 @@
+"""``dartsformer-parameters``: the size of every named architecture, beside the paper's.
+
+Embeddings of both sides and the output are shared. Nothing is allocated.
+"""
+
+import argparse
+import logging
+from argparse import Namespace
+
+from ..families import FAMILIES
+from ..genotype import Genotype
+from ..models.architectures import SIZES
+from ..planning import count_parameters
+from . import positive_integer, run_command
+
+TRANSFORMERS = (
+    "transformer_small",
+    "transformer_medium",
+    "transformer",
+    "transformer_vaswani_wmt_en_de_big",
+)
+ARCHITECTURES = (
+    *(model + suffix for model, sizes in SIZES.items() for suffix in sizes),
+    *TRANSFORMERS,
+)
+# Table 1 (of DARTSformer: max pooling, s = 2); Section 4.2 says of all big models: around.
+BIG = "about 214.7M"
+PAPER = {
+    "dartsformer": "65.2M",
+    "dartsformer_big": BIG,
+    "evolved_transformer": "64.1M",
+    "evolved_transformer_big": BIG,
+    "transformer": "61.1M",
+    "transformer_vaswani_wmt_en_de_big": BIG,
+}
+# The Transformer itself, as an architecture that DARTS on a Transformer can derive.
+TRANSFORMER = Genotype(
+    encoder=(("self_attention", "ffn"),),
+    decoder=(("self_attention", "cross_attention", "ffn"),),
+    pooling=None,
+    family="darts_transformer",
+)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dartsformer-parameters", description=__doc__)
+    parser.add_argument(
+        "--vocabulary",
+        type=positive_integer,
+        default=32768,
+        metavar="N",
+        help="symbols of the dictionary, which both sides share (default: 32768)",
+    )
+    parser.add_argument(
+        "--genotype",
+        default="paper_fig4_approx",
+        metavar="FILE",
+        help="of the derived models of its family: JSON file or built-in name (default: "
+        "paper_fig4_approx; darts_transformer's is the Transformer's own)",
+    )
+    return parser
+
+
+def main(args: Namespace) -> None:
+    """Count and print, an architecture a row.
+
+    Raises:
+        InputError: the genotype cannot be read, or does not fit an architecture of its family.
+    """
+    for name in ("", "fairseq", "hydra"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    genotype = Genotype.load(args.genotype)
+    genotypes = {"darts_transformer": TRANSFORMER, genotype.family: genotype}
+    genotypes.setdefault("dartsformer", Genotype.load("paper_fig4_approx"))
+    print("| architecture | parameters | the paper's |\n|---|---|---|")
+    for arch in ARCHITECTURES:
+        options = ["--share-all-embeddings"]
+        family = next((f for f in FAMILIES if arch.startswith(f) and "_search" not in arch), None)
+        if family is not None:
+            options += ["--genotype", genotypes[family].to_json()]
+        count = count_parameters(arch, options, args.vocabulary)
+        print(f"| {arch} | {count:,} | {PAPER.get(arch, '')} |", flush=True)
+
+
+def cli_main() -> None:
+    run_command(get_parser(), main)
+
+
+if __name__ == "__main__":
+    cli_main()
