@@ -123,18 +123,16 @@ class Training:
         self.optimizer.zero_grad()
 
 
-def count_parameters(arch: str, given: Sequence[str], vocabulary: int) -> int:
-    """Parameters of an architecture, alpha included; none is allocated.
+def count_parameters(cfg: DictConfig, vocabulary: int) -> int:
+    """Parameters of a model, alpha included; none is allocated.
 
     Args:
-        arch: the architecture.
-        given: other options of ``fairseq-train``, but the data.
+        cfg: fairseq's configuration of a training.
         vocabulary: symbols of the joint dictionary.
 
     Raises:
         InputError: options that do not fit together.
     """
-    cfg = training_config(arch, given)
     with torch.device("meta"):
         model = Training(cfg, vocabulary).model
     return sum(p.numel() for p in model.parameters())

@@ -10,7 +10,7 @@ from argparse import Namespace
 from ..families import FAMILIES
 from ..genotype import Genotype
 from ..models.architectures import SIZES
-from ..planning import count_parameters
+from ..planning import count_parameters, training_config
 from . import positive_integer, run_command
 
 TRANSFORMERS = (
@@ -78,7 +78,7 @@ def main(args: Namespace) -> None:
         family = next((f for f in FAMILIES if arch.startswith(f) and "_search" not in arch), None)
         if family is not None:
             options += ["--genotype", genotypes[family].to_json()]
-        count = count_parameters(arch, options, args.vocabulary)
+        count = count_parameters(training_config(arch, options), args.vocabulary)
         print(f"| {arch} | {count:,} | {PAPER.get(arch, '')} |", flush=True)
 
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from fairseq_dartsformer.cli import parameters as command
 from fairseq_dartsformer.models import DARTSTransformerModel, EvolvedTransformerModel
 from fairseq_dartsformer.models.config import EvolvedConfig, GenotypeConfig
-from fairseq_dartsformer.planning import count_parameters
+from fairseq_dartsformer.planning import count_parameters, training_config
 
 
 def table(monkeypatch, capsys, *options: str) -> dict[str, tuple[int, str]]:
@@ -70,4 +70,6 @@ def test_counts_are_of_real_models(family):
     given = []
     for name, value in options.items():
         given += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-    assert count_parameters(family, given, 50) == sum(p.numel() for p in real.parameters())
+    assert count_parameters(training_config(family, given), 50) == sum(
+        p.numel() for p in real.parameters()
+    )

@@ -1,0 +1,83 @@
+"""Equal parameters: the sizes at which a network has as many as another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import lcm
+
+from omegaconf import DictConfig
+from scales import Options, arguments
+
+from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.planning import count_parameters, training_config
+
+TOLERANCE = 0.01  # of the number that is wanted
+LEVERS = {"ffn_dim": 4, "embed_dim": 1}  # what is adjusted, and about how many of the hidden width
+
+
+def model_config(arch: str, sizes: Options, genotype: str | None) -> DictConfig:
+    """fairseq's configuration of a model with shared embeddings.
+
+    Args:
+        arch: the architecture; ``sizes`` may name another.
+        sizes: its options.
+        genotype: the text of a derived model's.
+    """
+    options = {"arch": arch, **sizes, "share_all_embeddings": True, "genotype": genotype}
+    return training_config(options.pop("arch"), arguments(options))
+
+
+def match(
+    arch: str, sizes: Mapping[str, int], genotype: str | None, vocabulary: int, target: int
+) -> dict[str, int]:
+    """The sizes nearest to the given ones at which the model has ``target`` parameters.
+
+    Of hidden widths the nearest is taken at which an ffn between half and twice its usual width, or
+    else (there may be no ffn) an embedding between half and twice its own, brings it to the target.
+
+    Args:
+        arch, genotype: as of :func:`model_config`.
+        sizes: with ``hidden_dim``, ``attention_heads`` and perhaps ``embed_dim``.
+        vocabulary: symbols of the joint dictionary.
+        target: parameters, which are kept to 1 %.
+
+    Raises:
+        InputError: it cannot be brought there.
+    """
+    usual, step = sizes["hidden_dim"], _step(sizes["attention_heads"], genotype)
+    cfg = model_config(arch, sizes, genotype)
+
+    def count(trial: Mapping[str, int]) -> int:
+        cfg.model.update(trial)
+        return count_parameters(cfg, vocabulary)
+
+    wrong = 0  # the direction of hidden widths that lead away from the target
+    for width in sorted(range(step, 3 * usual + 1, step), key=lambda d: abs(d - usual)):
+        if (width - usual) * wrong > 0:
+            continue
+        for lever, ratio in LEVERS.items():
+            if lever == "embed_dim" and lever not in sizes:
+                continue
+            trial = {**sizes, "hidden_dim": width, "ffn_dim": LEVERS["ffn_dim"] * width}
+            middle = sizes.get(lever, ratio * width)
+            # The number is a linear function of either.
+            low, high = max(1, middle // 2), 2 * middle
+            least, most = (count({**trial, lever: n}) for n in (low, high))
+            share = (target - least) / (most - least) if most > least else 0.0
+            trial[lever] = low + round((high - low) * min(max(share, 0.0), 1.0))
+            reached = count(trial)
+            if abs(reached / target - 1) <= TOLERANCE:
+                return trial
+        wrong = 1 if reached > target else -1
+    raise InputError(f"{arch} cannot be brought to {target:,} parameters near {dict(sizes)}")
+
+
+def _step(heads: int, genotype: str | None) -> int:
+    """What a hidden width must be a multiple of."""
+    if genotype is None:  # the Evolved Transformer, which has attention of twice the heads, too
+        return 2 * heads
+    record = Genotype.load(genotype)
+    pooled = record.pooling is not None
+    splits = (record.encoder_splits, record.decoder_splits) if pooled else (1,)
+    return lcm(*(heads * n for n in splits))

@@ -1,0 +1,166 @@
+"""Runs a table or figure of the paper at a chosen scale and prints it beside the paper's.
+
+usage: python examples/tables/run.py table1 --scale tiny --data prepared/data-bin
+
+What is done is not done again: after an interruption the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from runner import Data, Runner
+from scales import SCALES, arguments
+from steps import Step, StepError, write
+from tables import TABLES, Row, Table
+
+from fairseq_dartsformer.errors import InputError
+
+FORMATS = {
+    "parameters": lambda n: f"{n / 1e6:.2f}M",
+    "BLEU": "{:.1f}".format,
+    "gain": "{:+.1f}".format,
+    "updates": "{:,}".format,
+    "hours": "{:.2f}".format,
+    "peak memory": lambda n: f"{n / 1e9:.2f} GB",
+}
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("table", choices=[*TABLES, "figure1"])
+    add("--scale", choices=list(SCALES), default="small", help="(default: small)")
+    add(
+        "--data",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="binarised, as OUT/data-bin of examples/prepare.sh; Table 4's: De, Fr and Cs",
+    )
+    add("--reference", type=Path, nargs="+", metavar="FILE", help="(default: OUT/text/test.TARGET)")
+    add("--search-data", type=Path, metavar="FOLDER", help="what searches see (default: --data)")
+    add("--out", type=Path, default=Path("tables"), metavar="FOLDER", help="(default: tables)")
+    add("--seeds", type=int, nargs="+", default=[1], metavar="N", help="(default: 1)")
+    add("--rows", nargs="+", metavar="TEXT", help="only rows that contain one of these texts")
+    add("--search-updates", type=int, metavar="N", help="in place of the scale's")
+    add("--train-updates", type=int, metavar="N", help="in place of the scale's")
+    return parser
+
+
+def render(table: Table, rows: Sequence[Row], results: Sequence[Mapping[str, Any]]) -> str:
+    """The table in Markdown: each measure, the mean over seeds, and the paper's beside it."""
+    bleu: dict[tuple[str, ...], float] = {}
+    for row in rows:
+        scores = [r["BLEU"] for r in results if r["row"] == row.cells and "BLEU" in r]
+        if scores:
+            bleu[row.cells] = mean(scores)
+    reported = [m for m in table.measures if any(m in row.paper for row in table.rows)]
+    head = [*table.head]
+    for measure in table.measures:
+        head += [measure] * (measure in FORMATS) + [f"{measure}, the paper's"] * (
+            measure in reported
+        )
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        own = [r for r in results if r["row"] == row.cells]
+        cells = list(row.cells)
+        for measure in table.measures:
+            if measure in FORMATS:
+                cells.append(_measured(measure, row, own, bleu))
+            if measure in reported:
+                cells.append(row.paper.get(measure, ""))
+        lines.append(cells)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _measured(measure: str, row: Row, results: Sequence[Mapping[str, Any]], bleu: Mapping) -> str:
+    if measure == "gain":
+        known = row.cells in bleu and row.against in bleu
+        return FORMATS["gain"](bleu[row.cells] - bleu[row.against]) if known else ""
+    values = [result[measure] for result in results if measure in result]
+    if not values:
+        return ""
+    text = FORMATS[measure](mean(values))
+    if measure == "BLEU" and len(values) == 1:
+        return f"{text} ± {results[0]['confidence']:.1f}"
+    if len(values) > 1 and min(values) < max(values):
+        text += f" ({FORMATS[measure](min(values))} to {FORMATS[measure](max(values))})"
+    return text
+
+
+def run_table(args: argparse.Namespace) -> str:
+    """Run a table's rows, write NAME.json and NAME.md, and return the latter.
+
+    Raises:
+        StepError, InputError: as of :class:`Runner`, or data or rows are not there.
+    """
+    table = TABLES[args.table]
+    references = args.reference or [None] * len(args.data)
+    if len(references) != len(args.data):
+        raise StepError(f"--reference: {len(references)} files for {len(args.data)} of --data")
+    data = [Data(folder, text) for folder, text in zip(args.data, references, strict=True)]
+    search_data = data[0]
+    if args.search_data is not None:  # its test set is not used
+        search_data = Data(args.search_data, data[0].reference)
+    rows = [r for r in table.rows if _wanted(r, args.rows)]
+    if not rows:
+        raise StepError(f"--rows is {' '.join(args.rows)}: no row of {args.table} contains it")
+    out = args.out / args.scale
+    runner = Runner(
+        SCALES[args.scale], out, search_data, data, args.search_updates, args.train_updates
+    )
+    results, runs = [], [(row, seed) for row in rows for seed in args.seeds]
+    for number, (row, seed) in enumerate(runs, 1):
+        print(
+            f"[{number}/{len(runs)}] {', '.join(filter(None, row.cells))}; seed {seed}", flush=True
+        )
+        results.append(runner.run(row, seed))
+        write(out / f"{args.table}.json", json.dumps(results, indent=1))
+    text = f"{table.title}, scale {args.scale}, seeds {' '.join(map(str, args.seeds))}\n\n"
+    text += render(table, rows, results)
+    write(out / f"{args.table}.md", text)
+    return text
+
+
+def _wanted(row: Row, texts: Sequence[str] | None) -> bool:
+    return texts is None or any(text in " ".join(row.cells) for text in texts)
+
+
+def run_figure1(args: argparse.Namespace) -> str:
+    """Plan Figure 1's memory, and return its table; the figure is figure1.svg."""
+    out = args.out / args.scale
+    dims = map(str, SCALES[args.scale].hidden_dims)
+    options = {k: SCALES[args.scale].search[k] for k in ("max_tokens", "fp16")}
+    given = ["--figure", str(out / "figure1.svg"), "--hidden-dims", *dims, *arguments(options)]
+    step = Step(out, "figure1", "fairseq_dartsformer.cli.memory", given)
+    step.run()
+    return step.log.read_text()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = get_parser()
+    args = parser.parse_args(argv)
+    for name in ("", "fairseq", "hydra"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if args.table != "figure1" and not args.data:
+        parser.error("--data is needed: a folder that examples/prepare.sh has binarised")
+    try:
+        print(run_figure1(args) if args.table == "figure1" else run_table(args))
+    except (StepError, InputError) as error:
+        parser.exit(1, f"{parser.prog}: error: {error}\n")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from here")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""From a row of a table to its measures: search, genotype, training, translation, BLEU."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from fairseq.data import Dictionary
+from matching import match, model_config
+from sacremoses import MosesDetokenizer
+from scales import ROOT, Options, Scale, arguments
+from steps import Step, StepError, write
+from tables import Row, Search
+
+from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
+from fairseq_dartsformer.planning import count_parameters
+
+PLUGIN = str(ROOT / "fairseq_dartsformer")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A binarised corpus, and the raw text that its test set's translations are compared with.
+
+    Raises:
+        StepError: something of it is not there.
+    """
+
+    folder: Path
+    reference: Path | None = None
+    languages: tuple[str, str] = field(init=False)
+
+    def __post_init__(self):
+        names = [p.name for p in self.folder.glob("train.*-*.*.idx")]
+        pairs = {tuple(name.split(".")[1].split("-")) for name in names}
+        if len(pairs) != 1:
+            raise StepError(f"--data {self.folder}: expected one binarised pair of languages")
+        object.__setattr__(self, "languages", pairs.pop())
+        if self.reference is None:
+            text = self.folder.parent / "text" / f"test.{self.languages[1]}"
+            object.__setattr__(self, "reference", text)
+        if not self.reference.is_file():
+            raise StepError(f"--reference: there is no file {self.reference}")
+
+    def vocabulary(self) -> int:
+        """Symbols of the joint dictionary."""
+        return len(Dictionary.load(str(self.folder / f"dict.{self.languages[0]}.txt")))
+
+    def arguments(self) -> list[str]:
+        """Of fairseq's commands."""
+        source, target = self.languages
+        folder = str(self.folder.resolve())
+        return [folder, "--source-lang", source, "--target-lang", target, "--user-dir", PLUGIN]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs rows.
+
+    Attributes:
+        scale: how large.
+        out: folder of all runs of this scale.
+        search_data: what searches see.
+        data: what models are trained on, by the number of the pair.
+        search_updates, train_updates: replace the scale's.
+    """
+
+    scale: Scale
+    out: Path
+    search_data: Data
+    data: Sequence[Data]
+    search_updates: int | None = None
+    train_updates: int | None = None
+
+    def run(self, row: Row, seed: int) -> dict[str, Any]:
+        """A row's measures, beside what it took and the commands.
+
+        Raises:
+            StepError: a command failed.
+            InputError: a model cannot be built as the scale says.
+        """
+        result: dict[str, Any] = {"row": row.cells, "seed": seed}
+        if (row.arch is None and row.search is None) or row.pair >= len(self.data):
+            return result
+        records, genotype = {}, None
+        if row.search is not None:
+            records, genotype = self._search(row.search, seed)
+        if row.random is not None:
+            genotype = random_genotype(row.random).to_json()
+        if row.arch is not None:
+            result |= self._train(row, seed, genotype, records)
+        if "search" in records:
+            result["updates"] = self._updates(self.scale.search, self.search_updates)
+            result["hours"] = records["search"]["seconds"] / 3600
+            result["peak memory"] = records["search"]["peak_bytes"]
+        result["genotype"] = genotype
+        result["steps"] = records
+        return result
+
+    def _search(self, search: Search, seed: int) -> tuple[dict[str, Any], str]:
+        """What its steps took, and the genotype."""
+        folder = (self.out / "search" / f"{search.name}.seed{seed}").resolve()
+        checkpoint, genotype = folder / "checkpoint_last.pt", folder / "genotype.json"
+        records = {
+            "search": Step(folder, "search", *self.search_command(search, seed, folder)).run()
+        }
+        if search.strategy == "darts":
+            given = [str(checkpoint), "-o", str(genotype)]
+            step = Step(folder, "derive", "fairseq_dartsformer.cli.derive", given)
+        else:
+            data = str(self.search_data.folder.resolve())
+            given = [str(checkpoint), data, "-o", str(genotype), "--seed", str(seed)]
+            given += arguments(self.scale.evolve)
+            step = Step(folder, "evolve", "fairseq_dartsformer.cli.evolve", given)
+        # One that is there already is the user's choice, as of an earlier checkpoint.
+        if step.path.exists() or not genotype.exists():
+            records[step.name] = step.run()
+        return records, Genotype.load(genotype).to_json()
+
+    def search_command(self, search: Search, seed: int, folder: Path) -> tuple[str, list[str]]:
+        """Module and arguments of a search."""
+        options = {"arch": search.arch} | self.scale.sizes[search.arch][search.size]
+        options |= self.scale.search
+        if search.strategy != "darts":
+            options = {k: v for k, v in options.items() if not k.startswith("arch_")}
+            options |= {"optimizer": "adam", "search_strategy": search.strategy}
+        options |= self._running(options, self.search_updates, self.scale.saves[0], None)
+        options |= {"seed": seed, "save_dir": folder}
+        given = [*self.search_data.arguments(), *arguments(options), *search.options.split()]
+        return "fairseq_cli.train", given
+
+    def train_command(
+        self, row: Row, seed: int, folder: Path, genotype: Path | None, sizes: Options
+    ) -> tuple[str, list[str]]:
+        """Module and arguments of a training."""
+        options = {"arch": row.arch} | sizes | {"genotype": genotype}
+        options |= self.scale.train_options(row.size)
+        keep = self.scale.average
+        options |= self._running(options, self.train_updates, self.scale.saves[1], keep)
+        options |= {"seed": seed, "save_dir": folder}
+        return "fairseq_cli.train", [*self.data[row.pair].arguments(), *arguments(options)]
+
+    @staticmethod
+    def _updates(options: Options, replaced: int | None) -> int:
+        return replaced or options["max_update"]
+
+    def _running(
+        self, options: Options, replaced: int | None, saves: int, keep: int | None
+    ) -> dict[str, Any]:
+        """How long, with how many GPUs, what is saved and said on the way."""
+        updates = self._updates(options, replaced)
+        gpus = min(max(1, torch.cuda.device_count()), self.scale.workers)
+        return {
+            "max_update": updates,
+            "distributed_world_size": gpus,
+            "update_freq": options["update_freq"] * self.scale.workers // gpus,
+            "save_interval_updates": max(1, updates // saves),
+            "keep_interval_updates": keep,
+            "no_epoch_checkpoints": True,
+            "log_format": "simple",
+            "log_interval": max(1, min(100, updates // 5)),
+        }
+
+    def sizes(self, row: Row, genotype: str | None) -> tuple[dict[str, Any], int]:
+        """The sizes of a row's model and its parameters: the Transformer's, where all are equal.
+
+        Raises:
+            InputError: it cannot be brought there.
+        """
+        vocabulary, known = self.data[row.pair].vocabulary(), self.scale.sizes
+        sizes = dict(known[row.arch][row.size])
+        if self.scale.matched and row.arch != "transformer":
+            model = model_config("transformer", known["transformer"][row.size], None)
+            target = count_parameters(model, vocabulary)
+            sizes = match(row.arch, sizes, genotype, vocabulary, target)
+        return sizes, count_parameters(model_config(row.arch, sizes, genotype), vocabulary)
+
+    def _train(
+        self, row: Row, seed: int, genotype: str | None, records: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Train and score; adds to ``records`` what the steps took."""
+        folder = (self.out / "train" / f"{row.name}.seed{seed}").resolve()
+        sizes, parameters = self._known_sizes(folder, row, genotype)
+        path = None
+        if genotype is not None:
+            write(path := folder / "genotype.json", genotype)
+        records["train"] = Step(
+            folder, "train", *self.train_command(row, seed, folder, path, sizes)
+        ).run()
+        checkpoint = folder / "checkpoint_best.pt"
+        if self.scale.average > 1:
+            checkpoint = folder / "average.pt"
+            given = ["--last", str(self.scale.average), str(folder), "-o", str(checkpoint)]
+            step = Step(folder, "average", "fairseq_dartsformer.cli.average", given)
+            records["average"] = step.run()
+        data = self.data[row.pair]
+        options = {"path": checkpoint, "gen_subset": "test", "results_path": folder}
+        # With its default multiple of 8, fairseq would leave out the last sentences.
+        options |= {"required_batch_size_multiple": 1, "remove_bpe": True, **self.scale.generate}
+        given = [*data.arguments(), *arguments(options)]
+        records["generate"] = Step(folder, "generate", "fairseq_cli.generate", given).run()
+        hypotheses = folder / "test.hypotheses"
+        write(hypotheses, translations(folder / "generate-test.txt", data.languages[1]))
+        given = [str(data.reference.resolve()), "--input", str(hypotheses), "--metrics", "bleu"]
+        given += ["--confidence", "--format", "json"]
+        step = Step(folder, "bleu", "sacrebleu", given)
+        records["bleu"] = step.run()
+        score = json.loads(re.findall(r"\{[^{}]*\}", step.log.read_text())[-1])
+        return {
+            "parameters": parameters,
+            "BLEU": score["score"],
+            "confidence": score["confidence_var"],
+            "signature": score["signature"],
+        }
+
+    def _known_sizes(
+        self, folder: Path, row: Row, genotype: str | None
+    ) -> tuple[dict[str, Any], int]:
+        """:meth:`sizes`, found once."""
+        path = folder / "sizes.json"
+        if path.exists():
+            known = json.loads(path.read_text())
+            if known["genotype"] != genotype:
+                raise StepError(f"{folder} is of another genotype: remove it")
+            return known["sizes"], known["parameters"]
+        sizes, parameters = self.sizes(row, genotype)
+        record = {"genotype": genotype, "sizes": sizes, "parameters": parameters}
+        write(path, json.dumps(record))
+        return sizes, parameters
+
+
+def random_genotype(seed: int, layers: int = 2) -> Genotype:
+    """Operations drawn uniformly, in splits 2 and 3 with max pooling."""
+    draw = Random(seed).choice
+    encoder = [[draw(ENCODER_OPERATIONS) for _ in range(2)] for _ in range(layers)]
+    decoder = [[draw(DECODER_OPERATIONS) for _ in range(2)] for _ in range(layers)]
+    return Genotype(encoder, [[*layer, "cross_attention"] for layer in decoder])
+
+
+def translations(path: Path, language: str) -> str:
+    """The raw text in fairseq's output, in the order of the test set."""
+    found = re.findall(r"^H-(\d+)\t[^\t]*\t(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    detokenize = MosesDetokenizer(lang=language).detokenize
+    return "\n".join(detokenize(text.split()) for _, text in sorted(found, key=lambda f: int(f[0])))

@@ -1,0 +1,207 @@
+"""The scales at which the tables can be run: the paper's, and two for small machines.
+
+Options are dictionaries by the names of fairseq's configuration. The small scales' are the paper's,
+from `configs/`, but for what they replace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).resolve().parents[2]
+Options = Mapping[str, Any]
+# By group of a file in configs/: what is not the model's size, nor where and on what it runs.
+GROUPS = {
+    "common": ["fp16"],
+    "task": ["_name", "arch_fraction"],
+    "dataset": ["max_tokens"],
+    "criterion": ["_name", "label_smoothing"],
+    "optimization": ["lr", "update_freq", "max_update"],
+    "optimizer": None,
+    "lr_scheduler": None,
+    "model": ["dropout", "share_all_embeddings"],
+}
+
+
+def config(name: str) -> dict[str, Any]:
+    """The options that a file in configs/ has for every model."""
+    cfg = OmegaConf.to_container(OmegaConf.load(ROOT / "configs" / f"{name}.yaml"))
+    options = {}
+    for group, names in GROUPS.items():
+        for key in names or cfg[group]:
+            if key in cfg[group]:
+                value = cfg[group][key]
+                value = value[0] if isinstance(value, list) else value
+                options[group if key == "_name" else key] = value
+    return options
+
+
+def arguments(options: Options) -> list[str]:
+    """A command line's arguments; ``True`` is a flag, ``False`` and ``None`` leave one out."""
+    given = []
+    for name, value in options.items():
+        if value is not None and value is not False:
+            flag = "--" + name.replace("_", "-")
+            given += [flag] if value is True else [flag, str(value)]
+    return given
+
+
+def reversible(embed_dim: int, hidden_dim: int, heads: int) -> dict[str, int]:
+    """Sizes of a model upon a factorised embedding."""
+    return {"embed_dim": embed_dim, "hidden_dim": hidden_dim, "attention_heads": heads}
+
+
+def transformer(width: int, heads: int) -> dict[str, int]:
+    """Sizes of fairseq's transformer."""
+    sizes = {"embed_dim": width, "ffn_embed_dim": 4 * width, "attention_heads": heads}
+    return {f"{side}_{k}": n for side in ("encoder", "decoder") for k, n in sizes.items()}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is.
+
+    Attributes:
+        sizes: by architecture, by name of the size: the options.
+        search: options of a search.
+        train: options of a training, by the name of its size; ``""`` of the others.
+        evolve, generate: options of these commands.
+        saves: how often a search and a training are saved.
+        average: how many checkpoints are averaged; of one, it is the best.
+        matched: whether all models of a size get the Transformer's number of parameters.
+        workers: GPUs; fewer accumulate more batches.
+        hidden_dims: Figure 1's.
+    """
+
+    sizes: Mapping[str, Mapping[str, Options]]
+    search: Options
+    train: Mapping[str, Options]
+    evolve: Options
+    generate: Options
+    hidden_dims: tuple[int, ...]
+    saves: tuple[int, int] = (2, 4)
+    average: int = 1
+    matched: bool = True
+    workers: int = 1
+
+    def train_options(self, size: str) -> Options:
+        return self.train.get(size, self.train[""])
+
+
+@dataclass(frozen=True)
+class _Widths:
+    """Sizes of a small scale: DARTSformer's by name, (e, d), and the Transformer's widths."""
+
+    layers: int
+    heads: int
+    dartsformer: Mapping[str, tuple[int, int]]
+    transformer: Mapping[str, int]
+    darts: int  # of the search of DARTS on a Transformer
+
+    def sizes(self) -> dict[str, dict[str, Options]]:
+        layers = {"encoder_layers": self.layers, "decoder_layers": self.layers}
+        ours = {k: reversible(*v, self.heads) | layers for k, v in self.dartsformer.items()}
+        widths = self.transformer.items()
+        plain = {k: reversible(d, d, self.heads) | layers for k, d in widths}
+        evolved = {k: {n: v for n, v in o.items() if n != "embed_dim"} for k, o in plain.items()}
+        return {
+            "dartsformer_search": ours,
+            "dartsformer": ours,
+            "darts_transformer_search": {
+                "search": reversible(self.darts, self.darts, self.heads) | layers
+            },
+            "darts_transformer": plain,
+            "evolved_transformer": evolved,
+            "transformer": {k: transformer(d, self.heads) | layers for k, d in widths},
+        }
+
+
+def _named(model: str, *sizes: str) -> dict[str, Options]:
+    """Sizes that are architectures by name."""
+    return {size: {"arch": model + ("" if size == "base" else f"_{size}")} for size in sizes}
+
+
+BEAM = {"beam": 5, "max_len_a": 1, "max_len_b": 50}
+
+PAPER = Scale(
+    sizes={
+        "dartsformer_search": _named("dartsformer_search", "tiny", "small", "medium", "base"),
+        "dartsformer": _named("dartsformer", "small", "medium", "base", "big"),
+        "darts_transformer_search": {"search": {}},
+        "darts_transformer": {"base": {}},
+        "evolved_transformer": _named("evolved_transformer", "base", "big"),
+        "transformer": {
+            **_named("transformer", "small", "medium", "base"),
+            "big": {"arch": "transformer_vaswani_wmt_en_de_big"},
+        },
+    },
+    search=config("search/max_s2"),
+    train={
+        "": config("train/base"),
+        # Section 4.3
+        **{size: config("train/base") | {"max_update": 200_000} for size in ("small", "medium")},
+        "big": config("train/big"),
+    },
+    evolve={"max_parameters": "65M", "fp16": True},
+    generate=BEAM | {"lenpen": 0.6, "max_tokens": 8000},
+    hidden_dims=(120, 240, 480, 720, 960),
+    saves=(6, 50),
+    average=5,
+    matched=False,
+    workers=8,
+)
+
+
+def _small(widths: _Widths, search: Options, train: Options, **more: Any) -> Scale:
+    shared = {"fp16": False, "dropout": 0.1, "update_freq": 1}
+    # alpha's decay would hold it near its beginning in so few updates.
+    alpha = {"arch_lr": 1e-2, "arch_weight_decay": 0.0, "disable_validation": True}
+    return Scale(
+        sizes=widths.sizes(),
+        search=config("search/max_s2") | shared | alpha | search,
+        train={"": config("train/base") | shared | train},
+        generate=BEAM | {"max_tokens": 8000},
+        **more,
+    )
+
+
+# Hours on a GPU, with some hundred thousand sentence pairs.
+SMALL = _small(
+    _Widths(
+        layers=6,
+        heads=4,
+        dartsformer={
+            **{"tiny": (64, 24), "small": (64, 48), "medium": (128, 120)},
+            **{"base": (128, 240), "big": (256, 456)},
+        },
+        transformer={"small": 32, "medium": 64, "base": 128, "big": 256},
+        darts=80,
+    ),
+    {"max_update": 8000, "max_tokens": 4000, "lr": 1e-3, "warmup_updates": 500},
+    {"max_update": 10000, "max_tokens": 4000, "lr": 2e-3, "warmup_updates": 1000},
+    evolve={"generations": 10, "population": 50, "parents": 10, "mutations": 20, "crossovers": 20},
+    hidden_dims=(48, 120, 240),
+)
+# Minutes on two cores, with a few thousand sentence pairs.
+TINY = _small(
+    _Widths(
+        layers=2,
+        heads=2,
+        dartsformer={
+            **{"tiny": (16, 12), "small": (16, 24), "medium": (32, 60)},
+            **{"base": (64, 120), "big": (64, 228)},
+        },
+        transformer={"small": 16, "medium": 32, "base": 64, "big": 128},
+        darts=40,
+    ),
+    {"max_update": 200, "max_tokens": 1000, "lr": 2e-3, "warmup_updates": 40},
+    {"max_update": 600, "max_tokens": 1000, "lr": 4e-3, "warmup_updates": 100},
+    evolve={"generations": 3, "population": 8, "parents": 4, "mutations": 3, "crossovers": 3},
+    hidden_dims=(24, 48),
+)
+SCALES = {"paper": PAPER, "small": SMALL, "tiny": TINY}

@@ -1,0 +1,129 @@
+"""One command of a run: a process with a log, done once, with what it took."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from scales import ROOT
+
+TAIL = 15  # lines of the log of a command that failed
+PROGRESS = re.compile(r"\bloss=([\d.]+),.*\bnum_updates=(\d+),|^(generation \d+: .*)")
+
+
+class StepError(Exception):
+    """A command failed, or a folder is another run's."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command.
+
+    Attributes:
+        folder: where it works; it gets NAME.log and NAME.json, what it was and what it took.
+        name: of the step.
+        module: what ``python -m`` runs.
+        arguments: of it.
+    """
+
+    folder: Path
+    name: str
+    module: str
+    arguments: list[str]
+
+    def run(self) -> dict[str, Any]:
+        """Run it, unless it has been run to its end; after an interruption, again.
+
+        Returns:
+            ``command``, ``seconds`` (of all attempts), ``peak_bytes`` (the largest resident set of
+            its processes) and ``status``.
+
+        Raises:
+            StepError: it failed, or was run here with other arguments.
+        """
+        path = self.path
+        command = [self.module, *self.arguments]
+        record = {"command": command, "seconds": 0.0, "peak_bytes": 0, "status": None}
+        if path.exists():
+            record = json.loads(path.read_text())
+            if record["command"] != command:
+                raise StepError(
+                    f"{path} is of another command, {' '.join(record['command'])}: remove "
+                    f"{self.folder} or choose another --out"
+                )
+            if record["status"] == 0:
+                return record
+        self.folder.mkdir(parents=True, exist_ok=True)
+        start = time.monotonic()
+        try:
+            record["status"], peak = self._execute(command)
+            record["peak_bytes"] = max(record["peak_bytes"], peak)
+        finally:
+            record["seconds"] += time.monotonic() - start
+            write(path, json.dumps(record, indent=1))
+        if record["status"] != 0:
+            raise StepError(f"{self.name} failed with status {record['status']}; {self._tail()}")
+        return record
+
+    def _execute(self, command: list[str]) -> tuple[int, int]:
+        """Exit status and peak memory."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment(),
+        )
+        with self.log.open("a") as log:
+            try:
+                for line in process.stdout:
+                    log.write(line)
+                    if found := PROGRESS.search(line):
+                        loss, update, other = found.groups()
+                        print(f"   {other or f'update {update}: loss {loss}'}", flush=True)
+                _, status, usage = os.wait4(process.pid, 0)
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return process.returncode, usage.ru_maxrss * 1024
+
+    @property
+    def path(self) -> Path:
+        """Where the record of it goes."""
+        return self.folder / f"{self.name}.json"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    def _tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-TAIL:]
+        return "\n".join([f"the end of {self.log}:", *lines])
+
+
+def environment() -> dict[str, str]:
+    """This checkout's commands; without a GPU, one thread: such networks are too small for more."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    changed = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+    if not torch.cuda.is_available():
+        changed["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
+    return {**os.environ, **changed}
+
+
+def write(path: Path, text: str) -> None:
+    """Write a whole file, or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,184 @@
+"""The paper's tables as data: what each row is, what the paper has for it, and what to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search and how its result is found.
+
+    Attributes:
+        options: of ``fairseq-train``, beside those of the scale.
+        size: key of the scale's sizes of this architecture.
+        arch: the supernet.
+        strategy: ``darts``, whose alpha is derived, or another, whose supernet is evolved.
+    """
+
+    options: str = ""
+    size: str = "base"
+    arch: str = "dartsformer_search"
+    strategy: str = "darts"
+
+    @property
+    def name(self) -> str:
+        """Of its folder: searches that tables share are run once."""
+        return ".".join(
+            [self.arch, self.size, self.strategy, *self.options.replace("--", "").split()]
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row.
+
+    Attributes:
+        cells: what stands in its first columns.
+        paper: what the paper has, by measure.
+        arch: what is trained; ``None`` if nothing is.
+        size: key of the scale's sizes of this architecture.
+        search: where its genotype comes from; none of a fixed architecture.
+        random: or the seed of a genotype drawn uniformly, s = 2, max pooling.
+        pair: which of the data sets it is trained on.
+        against: the cells of the row whose BLEU is subtracted for ``gain``.
+    """
+
+    cells: tuple[str, ...]
+    paper: Mapping[str, str] = field(default_factory=dict)
+    arch: str | None = None
+    size: str = "base"
+    search: Search | None = None
+    random: int | None = None
+    pair: int = 0
+    against: tuple[str, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its folder: models that tables share are trained once."""
+        parts = [str(self.arch), self.size]
+        if self.search is not None:
+            parts += ["of", self.search.name]
+        if self.random is not None:
+            parts += ["random", str(self.random)]
+        return ".".join([*parts, *([f"data{self.pair + 1}"] if self.pair else [])])
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its title, the heads of its first columns, the measures in the others."""
+
+    title: str
+    head: tuple[str, ...]
+    measures: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def dartsformer(pooling: str, layers: int, splits: int = 2, **more: str) -> Search:
+    """A search of DARTSformer (Section 3.2)."""
+    options = f"--pooling {pooling} --search-layers {layers} --encoder-splits {splits}"
+    return Search(options, **more)
+
+
+BEST = dartsformer("max", 2)  # which Sections 4.2 to 4.4 go on with
+DARTS = Search("--search-layers 2", "search", "darts_transformer_search")
+
+
+def paper(bleu: str, parameters: str | None = None, **more: str) -> dict[str, str]:
+    return {"BLEU": bleu, **({"parameters": parameters} if parameters else {}), **more}
+
+
+def table1() -> Iterator[Row]:
+    yield Row(("Transformer", "", ""), paper("27.7", "61.1M"), "transformer")
+    yield Row(("Evolved Transformer", "", ""), paper("28.2", "64.1M"), "evolved_transformer")
+    for pooling, numbers in {"max": ("18.7", "60.1M"), "avg": ("16.8", "61.6M")}.items():
+        search = dartsformer(pooling, 2, strategy="uniform_sampling")
+        yield Row(("Sampling", pooling, "2"), paper(*numbers), "dartsformer", search=search)
+    reported = {
+        ("max", 1): ("27.9", "64.5M"),
+        ("max", 2): ("28.4", "65.2M"),
+        ("avg", 1): ("28.3", "66.0M"),
+        ("avg", 2): ("28.3", "63.4M"),
+    }
+    for (pooling, s), numbers in reported.items():
+        cells = ("DARTSformer", pooling, str(s))
+        yield Row(cells, paper(*numbers), "dartsformer", search=dartsformer(pooling, s))
+    for seed in (1, 2, 3):
+        cells = (f"random genotype {seed} (not in the paper)", "max", "2")
+        yield Row(cells, arch="dartsformer", random=seed)
+
+
+def table2() -> Iterator[Row]:
+    reported = {"max": ("28.4", "28.0", "27.4"), "avg": ("28.3", "27.9", "27.1")}
+    for pooling, scores in reported.items():
+        for splits, bleu in zip((2, 3, 4), scores, strict=True):
+            cells = (pooling, f"{splits}, {splits + 1}")
+            search = dartsformer(pooling, 2, splits)
+            yield Row(cells, paper(bleu), "dartsformer", search=search)
+
+
+def table3() -> Iterator[Row]:
+    cost = {"price": "$150k", "updates": "about 874 times", "hardware": "200 TPU v2"}
+    yield Row(("Evolved Transformer",), cost)
+    cost = {"price": "$1.25k", "updates": "60,000", "hours": "40", "hardware": "8 V100"}
+    yield Row(("DARTSformer",), cost, search=BEST)
+
+
+def table4() -> Iterator[Row]:
+    reported = {
+        ("Transformer", "base"): ("27.7", "40.0", "27.0"),
+        ("Evolved Transformer", "base"): ("28.2", "40.6", "27.6"),
+        ("DARTSformer", "base"): ("28.4", "40.1", "27.9"),
+        ("Transformer", "big"): ("29.1", "41.2", "28.1"),
+        ("Evolved Transformer", "big"): ("29.3", "41.3", "28.2"),
+        ("DARTSformer", "big"): ("29.8", "41.3", "28.5"),
+    }
+    for (model, size), scores in reported.items():
+        arch = model.lower().replace(" ", "_")
+        search = BEST if model == "DARTSformer" else None
+        for pair, bleu in enumerate(scores):
+            cells = (model, size, ("En-De", "En-Fr", "En-Cs")[pair])
+            around = "about 214.7M" if size == "big" else None  # Section 4.2
+            yield Row(cells, paper(bleu, around), arch, size, search, pair=pair)
+
+
+def table5() -> Iterator[Row]:
+    for size, bleu in {"tiny": "24.2", "small": "26.3", "medium": "27.5", "base": "28.4"}.items():
+        search = dartsformer("max", 2, size=size)
+        yield Row((f"DARTSformer, searched {size}",), paper(bleu), "dartsformer", search=search)
+    cells = ("DARTS on a Transformer",)
+    yield Row(cells, paper("27.7"), "darts_transformer", search=DARTS)
+    yield Row(("Transformer",), paper("27.7"), "transformer")
+
+
+def figure5() -> Iterator[Row]:
+    # Base and big are Table 4's.
+    gains = {"small": "1.3", "medium": "0.9", "base": "0.7", "big": "0.7"}
+    scores = {"base": ("27.7", "28.4"), "big": ("29.1", "29.8")}
+    for size, gain in gains.items():
+        bleu = [paper(score) for score in scores[size]] if size in scores else [{}, {}]
+        cells = ("Transformer", size)
+        yield Row(cells, bleu[0], "transformer", size)
+        numbers = {**bleu[1], "gain": gain}
+        yield Row(("DARTSformer", size), numbers, "dartsformer", size, BEST, against=cells)
+
+
+SCORE = ("parameters", "BLEU")
+TABLES = {
+    "table1": Table(
+        "Table 1: search setups", ("model", "pooling", "search layers"), SCORE, tuple(table1())
+    ),
+    "table2": Table("Table 2: splits", ("pooling", "splits"), SCORE, tuple(table2())),
+    "table3": Table(
+        "Table 3: cost of the search",
+        ("model",),
+        ("price", "updates", "hours", "hardware", "peak memory"),
+        tuple(table3()),
+    ),
+    "table4": Table(
+        "Table 4: languages and sizes", ("model", "size", "data"), SCORE, tuple(table4())
+    ),
+    "table5": Table("Table 5: hidden size of the search", ("search",), SCORE, tuple(table5())),
+    "figure5": Table("Figure 5: sizes", ("model", "size"), (*SCORE, "gain"), tuple(figure5())),
+}

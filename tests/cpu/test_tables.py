@@ -1,0 +1,212 @@
+"""`examples/tables`: all rows can be built, models are equally large, a table comes out once."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from fairseq import options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from models import uniform_genotype
+
+from fairseq_dartsformer.cli.parameters import TRANSFORMER
+from fairseq_dartsformer.genotype import BUILTIN
+from fairseq_dartsformer.planning import count_parameters
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "tables"))
+import run
+from matching import match, model_config
+from runner import Data, Runner, random_genotype, translations
+from scales import SCALES
+from steps import Step, StepError
+from tables import TABLES, Row, Table
+
+ROWS = [row for table in TABLES.values() for row in table.rows]
+FIG4 = BUILTIN["paper_fig4_approx"]
+
+
+def test_the_papers_numbers():
+    """Every row has one, but those that say that they are ours."""
+    assert [len(table.rows) for table in TABLES.values()] == [11, 6, 2, 18, 6, 8]
+    for row in ROWS:
+        assert bool(row.paper) != ("not in the paper" in row.cells[0]) or row.size == "small"
+    for table in TABLES.values():
+        cells = [row.cells for row in table.rows]
+        assert len(set(cells)) == len(cells) and {len(c) for c in cells} == {len(table.head)}
+        assert all(set(row.paper) <= set(table.measures) for row in table.rows)
+        assert {row.against for row in table.rows} - {None} <= set(cells)
+    # What tables share has one number in all of them.
+    for name in {row.name for row in ROWS if row.arch}:
+        assert len({r.paper["BLEU"] for r in ROWS if r.name == name and "BLEU" in r.paper}) <= 1
+
+
+# -- models
+
+
+def built(command: tuple[str, list[str]]):
+    """fairseq's configuration of a training; its model can be built."""
+    module, given = command
+    assert module == "fairseq_cli.train"
+    namespace = options.parse_args_and_arch(options.get_training_parser(), input_args=given)
+    cfg = convert_namespace_to_omegaconf(namespace)
+    assert count_parameters(cfg, 1000) > 0
+    return cfg
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_command(scale, data, tmp_path):
+    """fairseq takes it; all trainings of a size have one schedule, all searches another."""
+    corpus = Data(data, data.parent / "test.bb")
+    runner = Runner(SCALES[scale], tmp_path, corpus, [corpus] * 3)
+    (tmp_path / "darts").write_text(TRANSFORMER.to_json())
+    schedules: dict[str, set[tuple]] = {}
+    for search in {row.search.name: row.search for row in ROWS if row.search}.values():
+        cfg = built(runner.search_command(search, 3, tmp_path))
+        schedules.setdefault("search", set()).add(schedule(cfg))
+        assert cfg.common.seed == 3 and cfg.task.search_strategy == search.strategy
+    for row in {row.name: row for row in ROWS if row.arch and row.pair == 0}.values():
+        genotype = None
+        if row.arch in ("dartsformer", "darts_transformer"):
+            genotype = tmp_path / "darts" if row.arch != "dartsformer" else "paper_fig4_approx"
+        sizes = SCALES[scale].sizes[row.arch][row.size]
+        cfg = built(runner.train_command(row, 3, tmp_path, genotype, sizes))
+        schedules.setdefault(row.size, set()).add(schedule(cfg))
+    assert schedules.keys() == {"search", "small", "medium", "base", "big"}
+    assert {len(of_one) for of_one in schedules.values()} == {1}
+
+
+def schedule(cfg) -> tuple:
+    rates = (tuple(cfg.optimization.lr), cfg.lr_scheduler.warmup_updates, cfg.model.dropout)
+    batches = (cfg.dataset.max_tokens, tuple(cfg.optimization.update_freq))
+    return (*rates, *batches, cfg.optimization.max_update, cfg.criterion._name)
+
+
+@pytest.mark.parametrize("scale", ["small", "tiny"])
+@pytest.mark.parametrize("vocabulary", [300, 9000])
+def test_models_are_equally_large(scale, vocabulary):
+    sizes = SCALES[scale].sizes
+    genotypes = [FIG4, *map(random_genotype, (1, 2, 3))]
+    genotypes += [uniform_genotype(name, 2, "max") for name in ("conv_11", "identity", "glu")]
+    genotypes += [uniform_genotype("ffn", splits, "avg") for splits in (3, 4)]
+    models = [("evolved_transformer", None), ("darts_transformer", TRANSFORMER.to_json())]
+    models += [("dartsformer", genotype.to_json()) for genotype in genotypes]
+    plain = model_config("transformer", sizes["transformer"]["base"], None)
+    target = count_parameters(plain, vocabulary)
+    for arch, genotype in models:
+        found = match(arch, sizes[arch]["base"], genotype, vocabulary, target)
+        count = count_parameters(model_config(arch, found, genotype), vocabulary)
+        assert count == pytest.approx(target, rel=0.015)
+
+
+def test_random_genotypes_are_uniform():
+    drawn = [random_genotype(seed) for seed in range(1000)]
+    assert random_genotype(7) == drawn[7]
+    for stack, candidates in (("encoder", 13), ("decoder", 14)):
+        names = [g for d in drawn for layer in getattr(d, stack) for g in layer[:2]]
+        counts = [names.count(name) for name in set(names)]
+        assert len(counts) == candidates
+        expected = 4000 / candidates
+        assert all(abs(n - expected) < 5 * expected**0.5 for n in counts)
+
+
+# -- runs
+
+
+def test_a_table(data, tmp_path, monkeypatch, capsys):
+    """Whole: both ways to search, training, translation; once."""
+    reference = data.parent / "test.bb"
+    given = ["table1", "--scale", "tiny", "--data", str(data), "--reference", str(reference)]
+    given += ["--out", str(tmp_path), "--rows", "Sampling max", "DARTSformer max 1"]
+    given += ["--search-updates", "2", "--train-updates"]
+    monkeypatch.setitem(SCALES["tiny"].evolve, "population", 6)
+    monkeypatch.setitem(SCALES["tiny"].evolve, "generations", 1)
+    monkeypatch.setitem(SCALES["tiny"].evolve, "workers", 1)
+    run.main([*given, "3"])
+    text = (tmp_path / "tiny" / "table1.md").read_text()
+    assert text.strip() in capsys.readouterr().out
+    row = r"^\| {} \| ([\d.]+)M \| {}M \| [\d.]+ ± [\d.]+ \| {} \|$"
+    sampling = re.search(row.format(r"Sampling \| max \| 2", "60.1", "18.7"), text, re.M)
+    derived = re.search(row.format(r"DARTSformer \| max \| 1", "64.5", "27.9"), text, re.M)
+    assert float(sampling[1]) == pytest.approx(float(derived[1]), rel=0.03)
+    assert "random" not in text
+    results = json.loads((tmp_path / "tiny" / "table1.json").read_text())
+    assert [list(r["steps"]) for r in results] == [
+        ["search", way, "train", "generate", "bleu"] for way in ("evolve", "derive")
+    ]
+    for result in results:
+        assert result["updates"] == 2 and result["hours"] > 0
+        assert all(s["seconds"] > 0 and s["peak_bytes"] > 1e7 for s in result["steps"].values())
+        train = result["steps"]["train"]["command"]
+        folder = Path(train[train.index("--save-dir") + 1])
+        assert len((folder / "test.hypotheses").read_text().splitlines()) == 50
+        assert "num_updates=3" in (folder / "train.log").read_text()
+
+    def execute(step: Step, command: list[str]):
+        raise AssertionError(command)
+
+    monkeypatch.setattr(Step, "_execute", execute)
+    run.main([*given, "3"])
+    assert (tmp_path / "tiny" / "table1.md").read_text() == text
+    with pytest.raises(SystemExit) as stop:
+        run.main([*given, "4"])
+    assert stop.value.code == 1 and "is of another command" in capsys.readouterr().err
+
+
+def test_a_step_that_failed_is_run_again(tmp_path):
+    step = Step(tmp_path, "step", "runpy", [str(tmp_path / "script.py")])
+    (tmp_path / "script.py").write_text("print('so far so good'); raise SystemExit(3)")
+    with pytest.raises(StepError, match=r"(?s)step failed with status 3.*so far so good"):
+        step.run()
+    before = json.loads(step.path.read_text())
+    assert before["status"] == 3
+    (tmp_path / "script.py").write_text("print('done')")
+    record = step.run()
+    assert record["status"] == 0 and record["seconds"] > before["seconds"]
+    assert step.log.read_text() == "so far so good\ndone\n"
+
+
+def test_render():
+    rows = (
+        Row(("a",), {"BLEU": "20.0"}),
+        Row(("b",), {"gain": "1.3"}, against=("a",)),
+        Row(("c",)),
+    )
+    table = Table("", ("model",), ("parameters", "BLEU", "gain"), rows)
+    scores = {"a": [10.0, 12.0], "b": [13.5]}
+    results = [
+        {"row": (name,), "parameters": 2_000_000, "BLEU": score, "confidence": 0.7}
+        for name, of_one in scores.items()
+        for score in of_one
+    ]
+    assert run.render(table, rows, results).splitlines() == [
+        "| model | parameters | BLEU | BLEU, the paper's | gain | gain, the paper's |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| a | 2.00M | 11.0 (10.0 to 12.0) | 20.0 |  |  |",
+        "| b | 2.00M | 13.5 ± 0.7 |  | +2.5 | 1.3 |",
+        "| c |  |  |  |  |  |",
+    ]
+
+
+def test_translations_are_in_the_order_of_the_test_set(tmp_path):
+    (tmp_path / "out").write_text(
+        "S-10\tx\nH-10\t-0.1\tc , d\nD-10\t-0.1\tno\nH-9\t-0.2\t\nH-2\t-0.3\ta .\n"
+    )
+    assert translations(tmp_path / "out", "en") == "a.\n\nc, d"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("table1 --data {0}", "expected one binarised pair of languages"),
+        ("table1 --data {1}", "--reference: there is no file"),
+        ("table1 --data {1} --reference {1}/no", "--reference: there is no file"),
+        ("table1 --data {1} {1} --reference {2}", "1 files for 2 of --data"),
+        ("table1 --data {1} --reference {2} --rows no", "no row of table1"),
+    ],
+)
+def test_bad_input(arguments, message, data, tmp_path, capsys):
+    given = arguments.format(tmp_path, data, data.parent / "test.bb").split()
+    with pytest.raises(SystemExit) as stop:
+        run.main([*given, "--out", str(tmp_path)])
+    assert stop.value.code == 1 and message in capsys.readouterr().err
