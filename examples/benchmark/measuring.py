@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -12,13 +13,18 @@ import torch
 
 
 def times(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds of each step: the median over rounds in which all take turns, after a first one."""
+    """Seconds of each step: the median over rounds, after a first one.
+
+    All take turns in every round, in another order each time: what ran before leaves the caches and
+    the heap as it liked them.
+    """
+    shuffler = random.Random(0)
     measured: dict[str, list[float]] = {name: [] for name in steps}
     for i in range(rounds + 1):
-        for name, step in steps.items():
+        for name in shuffler.sample(list(steps), len(steps)):
             synchronize()
             start = time.perf_counter()
-            step()
+            steps[name]()
             synchronize()
             if i > 0:
                 measured[name].append(time.perf_counter() - start)

@@ -14,6 +14,7 @@ from fairseq_dartsformer.models import EvolvedTransformerModel
 from fairseq_dartsformer.models.config import EvolvedConfig
 from fairseq_dartsformer.models.evolved_cells import DecoderCell, EncoderCell
 from fairseq_dartsformer.operations import OperationConfig
+from fairseq_dartsformer.operations.base import Dropout
 
 CHANNELS, STEPS, SOURCE_STEPS, BATCH = 48, 6, 5, 3
 
@@ -23,13 +24,13 @@ class Plain:
 
     def __init__(self, cell: nn.Module, dropout: float, activation_dropout: float):
         self.weights = cell.state_dict()
-        self.rates = {"added": dropout, "within": activation_dropout}
+        self.dropouts = {"added": Dropout(dropout), "within": Dropout(activation_dropout)}
 
     def __getitem__(self, name: str) -> Tensor:
         return self.weights[f"sublayers.{name}"]
 
-    def drop(self, x: Tensor, rate: str) -> Tensor:
-        return F.dropout(x, self.rates[rate])
+    def drop(self, x: Tensor, which: str) -> Tensor:
+        return self.dropouts[which](x)
 
     def norm(self, x: Tensor, name: str) -> Tensor:
         where = f"{name}.layer_norm"
