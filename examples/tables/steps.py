@@ -43,15 +43,16 @@ class Step:
         """Run it, unless it has been run to its end; after an interruption, again.
 
         Returns:
-            ``command``, ``seconds`` (of all attempts), ``peak_bytes`` (the largest resident set of
-            its processes) and ``status``.
+            ``command``, ``seconds`` and ``cpu_seconds`` (of all attempts), ``peak_bytes`` (the
+            largest resident set of its processes) and ``status``.
 
         Raises:
             StepError: it failed, or was run here with other arguments.
         """
         path = self.path
         command = [self.module, *self.arguments]
-        record = {"command": command, "seconds": 0.0, "peak_bytes": 0, "status": None}
+        record = {"command": command, "seconds": 0.0, "cpu_seconds": 0.0, "peak_bytes": 0}
+        record["status"] = None
         if path.exists():
             record = json.loads(path.read_text())
             if record["command"] != command:
@@ -64,8 +65,7 @@ class Step:
         self.folder.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         try:
-            record["status"], peak = self._execute(command)
-            record["peak_bytes"] = max(record["peak_bytes"], peak)
+            self._execute(record)
         finally:
             record["seconds"] += time.monotonic() - start
             write(path, json.dumps(record, indent=1))
@@ -73,30 +73,31 @@ class Step:
             raise StepError(f"{self.name} failed with status {record['status']}; {self._tail()}")
         return record
 
-    def _execute(self, command: list[str]) -> tuple[int, int]:
-        """Exit status and peak memory."""
+    def _execute(self, record: dict[str, Any]) -> None:
+        """Run the command to its end, whose ``status`` and costs go into the record."""
         process = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [sys.executable, "-m", *record["command"]],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
             env=environment(),
         )
-        with self.log.open("a") as log:
-            try:
+        try:
+            with self.log.open("a") as log:
                 for line in process.stdout:
                     log.write(line)
                     if found := PROGRESS.search(line):
                         loss, update, other = found.groups()
                         print(f"   {other or f'update {update}: loss {loss}'}", flush=True)
-                _, status, usage = os.wait4(process.pid, 0)
-            except BaseException:
-                process.terminate()
-                process.wait()
-                raise
-        process.returncode = os.waitstatus_to_exitcode(status)
-        return process.returncode, usage.ru_maxrss * 1024
+        except BaseException:
+            process.terminate()
+            raise
+        finally:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = record["status"] = os.waitstatus_to_exitcode(status)
+            record["cpu_seconds"] += usage.ru_utime + usage.ru_stime
+            record["peak_bytes"] = max(record["peak_bytes"], usage.ru_maxrss * 1024)
 
     @property
     def path(self) -> Path:
@@ -122,8 +123,8 @@ def environment() -> dict[str, str]:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a whole file, or none."""
+    """Write a whole file, or none, whoever else writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)
