@@ -187,21 +187,21 @@ SMALL = _small(
     evolve={"generations": 10, "population": 50, "parents": 10, "mutations": 20, "crossovers": 20},
     hidden_dims=(48, 120, 240),
 )
-# Minutes on two cores, with a few thousand sentence pairs.
+# Minutes a step on two cores, with some ten thousand sentence pairs.
 TINY = _small(
     _Widths(
         layers=2,
         heads=2,
         dartsformer={
-            **{"tiny": (16, 12), "small": (16, 24), "medium": (32, 60)},
-            **{"base": (64, 120), "big": (64, 228)},
+            **{"tiny": (16, 24), "small": (32, 60), "medium": (64, 120)},
+            **{"base": (128, 240), "big": (128, 456)},
         },
-        transformer={"small": 16, "medium": 32, "base": 64, "big": 128},
-        darts=40,
+        transformer={"small": 32, "medium": 64, "base": 128, "big": 256},
+        darts=80,
     ),
     {"max_update": 200, "max_tokens": 1000, "lr": 2e-3, "warmup_updates": 40},
-    {"max_update": 600, "max_tokens": 1000, "lr": 4e-3, "warmup_updates": 100},
-    evolve={"generations": 3, "population": 8, "parents": 4, "mutations": 3, "crossovers": 3},
+    {"max_update": 1000, "max_tokens": 2000, "lr": 2e-3, "warmup_updates": 200},
+    evolve={"generations": 5, "population": 24, "parents": 8, "mutations": 8, "crossovers": 8},
     hidden_dims=(24, 48),
 )
 SCALES = {"paper": PAPER, "small": SMALL, "tiny": TINY}
