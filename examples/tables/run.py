@@ -100,7 +100,7 @@ def _measured(measure: str, row: Row, results: Sequence[Mapping[str, Any]], bleu
 
 
 def run_table(args: argparse.Namespace) -> str:
-    """Run a table's rows, write NAME.json and NAME.md, and return the latter.
+    """Run rows of a table, write all that there is of it, NAME.json and NAME.md; return the latter.
 
     Raises:
         StepError, InputError: as of :class:`Runner`, or data or rows are not there.
@@ -112,7 +112,7 @@ def run_table(args: argparse.Namespace) -> str:
     data = [Data(folder, text) for folder, text in zip(args.data, references, strict=True)]
     search_data = data[0]
     if args.search_data is not None:  # its test set is not used
-        search_data = Data(args.search_data, data[0].reference)
+        search_data = Data(args.search_data, data[0].reference, "--search-data")
     rows = [r for r in table.rows if _wanted(r, args.rows)]
     if not rows:
         raise StepError(f"--rows is {' '.join(args.rows)}: no row of {args.table} contains it")
@@ -120,32 +120,56 @@ def run_table(args: argparse.Namespace) -> str:
     runner = Runner(
         SCALES[args.scale], out, search_data, data, args.search_updates, args.train_updates
     )
-    results, runs = [], [(row, seed) for row in rows for seed in args.seeds]
+    settings = {"data": [d.name for d in data], "search data": search_data.name}
+    settings |= {"updates": [args.search_updates, args.train_updates]}
+    path = out / f"{args.table}.json"
+    results = _known(path, settings)
+    runs = [(row, seed) for row in rows for seed in args.seeds]
     for number, (row, seed) in enumerate(runs, 1):
         print(
             f"[{number}/{len(runs)}] {', '.join(filter(None, row.cells))}; seed {seed}", flush=True
         )
-        results.append(runner.run(row, seed))
-        write(out / f"{args.table}.json", json.dumps(results, indent=1))
-    text = f"{table.title}, scale {args.scale}, seeds {' '.join(map(str, args.seeds))}\n\n"
-    text += render(table, rows, results)
+        results[row.cells, seed] = runner.run(row, seed)
+        write(path, json.dumps({"settings": settings, "results": [*results.values()]}, indent=1))
+    text = f"{table.title}, scale {args.scale}\n\n"
+    text += render(table, [r for r in table.rows if _has(r, results)], [*results.values()])
     write(out / f"{args.table}.md", text)
     return text
+
+
+def _known(path: Path, settings: Mapping[str, Any]) -> dict[tuple[tuple[str, ...], int], Any]:
+    """Results of other rows and seeds, by row and seed, if they were of the same settings."""
+    known = json.loads(path.read_text()) if path.exists() else {"settings": None}
+    if known["settings"] != settings:
+        return {}
+    results = [r | {"row": tuple(r["row"])} for r in known["results"]]
+    return {(r["row"], r["seed"]): r for r in results}
 
 
 def _wanted(row: Row, texts: Sequence[str] | None) -> bool:
     return texts is None or any(text in " ".join(row.cells) for text in texts)
 
 
+def _has(row: Row, results: Mapping[tuple[tuple[str, ...], int], Any]) -> bool:
+    return any(cells == row.cells for cells, _ in results)
+
+
 def run_figure1(args: argparse.Namespace) -> str:
-    """Plan Figure 1's memory, and return its table; the figure is figure1.svg."""
+    """Plan Figure 1's memory, draw figure1.svg, write figure1.md and return the latter."""
     out = args.out / args.scale
     dims = map(str, SCALES[args.scale].hidden_dims)
     options = {k: SCALES[args.scale].search[k] for k in ("max_tokens", "fp16")}
     given = ["--figure", str(out / "figure1.svg"), "--hidden-dims", *dims, *arguments(options)]
     step = Step(out, "figure1", "fairseq_dartsformer.cli.memory", given)
     step.run()
-    return step.log.read_text()
+    lines = [line for line in step.log.read_text().splitlines() if line.startswith("|")]
+    rows = [[float(cell) for cell in line.strip("| ").split("|")] for line in lines[2:]]
+    ratio = mean(ours / darts for _, darts, ours in rows)
+    text = f"Figure 1: peak memory of a search, planned, scale {args.scale}\n\n"
+    text += "\n".join(lines)
+    text += f"\n\nDARTSformer's is {ratio:.2f} of DARTS's on average; the paper's, about half."
+    write(out / "figure1.md", text)
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> None:

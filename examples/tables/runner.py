@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,25 +30,39 @@ PLUGIN = str(ROOT / "fairseq_dartsformer")
 class Data:
     """A binarised corpus, and the raw text that its test set's translations are compared with.
 
+    Attributes:
+        folder: with fairseq's binary files.
+        reference: the raw text.
+        option: where ``folder`` was given.
+
     Raises:
         StepError: something of it is not there.
     """
 
     folder: Path
     reference: Path | None = None
+    option: str = "--data"
     languages: tuple[str, str] = field(init=False)
 
     def __post_init__(self):
         names = [p.name for p in self.folder.glob("train.*-*.*.idx")]
         pairs = {tuple(name.split(".")[1].split("-")) for name in names}
         if len(pairs) != 1:
-            raise StepError(f"--data {self.folder}: expected one binarised pair of languages")
+            raise StepError(
+                f"{self.option} {self.folder}: expected one binarised pair of languages"
+            )
         object.__setattr__(self, "languages", pairs.pop())
         if self.reference is None:
             text = self.folder.parent / "text" / f"test.{self.languages[1]}"
             object.__setattr__(self, "reference", text)
         if not self.reference.is_file():
             raise StepError(f"--reference: there is no file {self.reference}")
+
+    @property
+    def name(self) -> str:
+        """Tells its runs from those of other data."""
+        path = str(self.folder.resolve())
+        return f"{'-'.join(self.languages)}.{zlib.crc32(path.encode()):08x}"
 
     def vocabulary(self) -> int:
         """Symbols of the joint dictionary."""
@@ -98,15 +113,21 @@ class Runner:
             result |= self._train(row, seed, genotype, records)
         if "search" in records:
             result["updates"] = self._updates(self.scale.search, self.search_updates)
-            result["hours"] = records["search"]["seconds"] / 3600
-            result["peak memory"] = records["search"]["peak_bytes"]
+            steps = [records[name] for name in ("search", "derive", "evolve") if name in records]
+            # Without a GPU the processor's, whatever runs beside.
+            clock = "seconds" if torch.cuda.is_available() else "cpu_seconds"
+            result["hours"] = sum(step[clock] for step in steps) / 3600
+            result["peak memory"] = max(step["peak_bytes"] for step in steps)
         result["genotype"] = genotype
         result["steps"] = records
         return result
 
+    def _folder(self, kind: str, name: str, data: Data, seed: int) -> Path:
+        return (self.out / kind / f"{name}.{data.name}.seed{seed}").resolve()
+
     def _search(self, search: Search, seed: int) -> tuple[dict[str, Any], str]:
         """What its steps took, and the genotype."""
-        folder = (self.out / "search" / f"{search.name}.seed{seed}").resolve()
+        folder = self._folder("search", search.name, self.search_data, seed)
         checkpoint, genotype = folder / "checkpoint_last.pt", folder / "genotype.json"
         records = {
             "search": Step(folder, "search", *self.search_command(search, seed, folder)).run()
@@ -156,7 +177,8 @@ class Runner:
     ) -> dict[str, Any]:
         """How long, with how many GPUs, what is saved and said on the way."""
         updates = self._updates(options, replaced)
-        gpus = min(max(1, torch.cuda.device_count()), self.scale.workers)
+        there = max(1, torch.cuda.device_count())
+        gpus = max(n for n in range(1, there + 1) if self.scale.workers % n == 0)
         return {
             "max_update": updates,
             "distributed_world_size": gpus,
@@ -186,7 +208,7 @@ class Runner:
         self, row: Row, seed: int, genotype: str | None, records: dict[str, Any]
     ) -> dict[str, Any]:
         """Train and score; adds to ``records`` what the steps took."""
-        folder = (self.out / "train" / f"{row.name}.seed{seed}").resolve()
+        folder = self._folder("train", row.name, self.data[row.pair], seed)
         sizes, parameters = self._known_sizes(folder, row, genotype)
         path = None
         if genotype is not None:

@@ -90,6 +90,7 @@ class Scale:
     workers: int = 1
 
     def train_options(self, size: str) -> Options:
+        """Those of a training of that size."""
         return self.train.get(size, self.train[""])
 
 
@@ -158,7 +159,9 @@ PAPER = Scale(
 
 
 def _small(widths: _Widths, search: Options, train: Options, **more: Any) -> Scale:
-    shared = {"fp16": False, "dropout": 0.1, "update_freq": 1}
+    # The same for all; the Evolved Transformer alone would have the other two of its own.
+    rates = {"dropout": 0.1, "attention_dropout": 0.0, "activation_dropout": 0.0}
+    shared = {"fp16": False, "update_freq": 1, **rates}
     # alpha's decay would hold it near its beginning in so few updates.
     alpha = {"arch_lr": 1e-2, "arch_weight_decay": 0.0, "disable_validation": True}
     return Scale(

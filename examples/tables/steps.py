@@ -55,7 +55,7 @@ class Step:
         record["status"] = None
         if path.exists():
             record = json.loads(path.read_text())
-            if record["command"] != command:
+            if _machineless(record["command"]) != _machineless(command):
                 raise StepError(
                     f"{path} is of another command, {' '.join(record['command'])}: remove "
                     f"{self.folder} or choose another --out"
@@ -106,11 +106,23 @@ class Step:
 
     @property
     def log(self) -> Path:
+        """Where what it prints goes."""
         return self.folder / f"{self.name}.log"
 
     def _tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-TAIL:]
         return "\n".join([f"the end of {self.log}:", *lines])
+
+
+def _machineless(command: list[str]) -> list[str]:
+    """The command without what depends on how many GPUs there are."""
+    kept, words = [], iter(command)
+    for word in words:
+        if word in ("--distributed-world-size", "--update-freq"):
+            next(words)
+        else:
+            kept.append(word)
+    return kept
 
 
 def environment() -> dict[str, str]:
