@@ -38,8 +38,10 @@ def test_the_papers_numbers():
         assert all(set(row.paper) <= set(table.measures) for row in table.rows)
         assert {row.against for row in table.rows} - {None} <= set(cells)
     # What tables share has one number in all of them.
-    for name in {row.name for row in ROWS if row.arch}:
-        assert len({r.paper["BLEU"] for r in ROWS if r.name == name and "BLEU" in r.paper}) <= 1
+    shared: dict[tuple[str, int], set[str]] = {}
+    for row in (row for row in ROWS if row.arch and "BLEU" in row.paper):
+        shared.setdefault((row.name, row.pair), set()).add(row.paper["BLEU"])
+    assert {len(scores) for scores in shared.values()} == {1}
 
 
 # -- models
@@ -86,12 +88,11 @@ def schedule(cfg, matched: bool) -> tuple:
 
 
 @pytest.mark.parametrize("scale", ["small", "tiny"])
-@pytest.mark.parametrize("vocabulary", [300, 9000])
+@pytest.mark.parametrize("vocabulary", [3000, 9000])
 def test_models_are_equally_large(scale, vocabulary):
     sizes = SCALES[scale].sizes
-    genotypes = [FIG4, *map(random_genotype, (1, 2, 3))]
-    genotypes += [uniform_genotype(name, 2, "max") for name in ("conv_11", "identity", "glu")]
-    genotypes += [uniform_genotype("ffn", splits, "avg") for splits in (3, 4)]
+    genotypes = [FIG4, random_genotype(1), uniform_genotype("conv_11", 2, "max")]
+    genotypes.append(uniform_genotype("ffn", 3, "avg"))
     models = [("evolved_transformer", None), ("darts_transformer", TRANSFORMER.to_json())]
     models += [("dartsformer", genotype.to_json()) for genotype in genotypes]
     plain = model_config("transformer", sizes["transformer"]["base"], None)
