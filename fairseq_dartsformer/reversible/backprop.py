@@ -11,16 +11,17 @@ So no state is shared outside the graph (two forward passes may precede one back
 weights that several layers share are summed by autograd itself, and each parameter's hook fires
 once.
 
-The stream is one tensor, changed in place on the way up and back on the way down. It is in float64,
-and the network sees it rounded to its own precision. A stream grows with
-depth, so that `Y - G` in float32 loses the last digits of X, and what is lost is amplified layer by
-layer: 1e-4 of X after 24 layers at initialisation. float64 keeps them at the cost of one wider sum.
+The stream is one tensor, changed in place on the way up and back on the way down, and so is its
+gradient on the way down. Split by split they are contiguous: `n × T × B × C`. The stream is in
+float64, and the network sees it rounded to its own precision. A stream grows with depth, so that
+`Y - G` in float32 loses the last digits of X, and what is lost is amplified layer by layer: 1e-4 of
+X after 24 layers at initialisation. float64 keeps them at the cost of one wider sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -56,9 +57,11 @@ def reconstructing_forward(
     Returns:
         Tensor `T × B × d`; gradients are those of ordinary autograd up to rounding.
     """
-    carrier, stream = x, x.detach().to(torch.float64, copy=True)
+    splits = layers[0].splits
+    carrier = torch.stack(x.chunk(splits, dim=-1))
+    stream = carrier.detach().to(torch.float64)
     if reconstruction is not None:
-        stream = stream + reconstruction
+        stream = stream + torch.stack(reconstruction.chunk(splits, dim=-1))
     for layer, mixture, seed in zip(layers, mixtures, seeds, strict=True):
         parameters = [
             p for node in layer.running(mixture) for branch, _ in node for p in branch.parameters()
@@ -75,13 +78,14 @@ class _Top(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, carrier: Tensor, stream: Tensor) -> Tensor:
         ctx.save_for_backward(stream)
-        return stream.to(carrier.dtype, copy=True)
+        return torch.cat(stream.to(carrier.dtype).unbind(), dim=-1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor]:
         (stream,) = ctx.saved_tensors
-        return grad_y, stream.clone()  # saved tensors may be asked for again
+        # Copies, for they will change: saved tensors may be asked for again.
+        return torch.stack(grad_y.chunk(len(stream), dim=-1)), stream.clone()
 
 
 class _Layer(torch.autograd.Function):
@@ -106,15 +110,15 @@ class _Layer(torch.autograd.Function):
         ctx.layer, ctx.seed, ctx.context_type = layer, seed, context_type
         ctx.autocast = _autocast_state(stream.device)
         weights, ctx.choice = (mixture, None) if isinstance(mixture, Tensor) else (None, mixture)
-        ctx.save_for_backward(weights, *tensors[:width])
+        # Parameters too: autograd then refuses those that were changed before the backward pass.
+        ctx.save_for_backward(weights, *tensors)
         ctx.set_materialize_grads(False)
 
         ctx.mark_dirty(stream)
-        splits = stream.chunk(layer.splits, dim=-1)
         with ctx.autocast():
-            for k, (split, branches) in enumerate(zip(splits, layer.running(mixture), strict=True)):
-                others = _others(splits, k, carrier.dtype)
-                split += layer.residual(k, others, branches, context, seed)
+            for k, branches in enumerate(layer.running(mixture)):
+                others = _others(stream, k, carrier.dtype)
+                stream[k].add_(layer.residual(k, others, branches, context, seed))
         # Looks like the stream and takes the room of one number.
         return carrier.new_zeros(()).expand(carrier.shape), stream
 
@@ -122,16 +126,18 @@ class _Layer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, y: Tensor) -> tuple[Tensor | None, ...]:
         weights, *tensors = ctx.saved_tensors
-        pass_ = _BackwardPass(ctx, weights, ctx.context_type._make(tensors))
-        with preserved_generators(y.device), ctx.autocast():
-            grad_x = pass_.run(y, grad_y)
-        # y has become x.
+        context = ctx.context_type._make(tensors[: len(ctx.context_type._fields)])
+        pass_ = _BackwardPass(ctx, weights, context)
+        with preserved_generators(y.device):
+            pass_.run(y, grad_y)
+        # They have become those of x.
+        grad_x = grad_y if ctx.needs_input_grad[3] else None
         return (None, None, None, grad_x, y, pass_.grad_weights, *pass_.grads)
 
 
-def _others(splits: Sequence[Tensor], k: int, dtype: torch.dtype) -> list[Tensor]:
+def _others(stream: Tensor, k: int, dtype: torch.dtype) -> list[Tensor]:
     """Copies of all splits but the k-th, as the network sees them."""
-    return [s.to(dtype, copy=True) for i, s in enumerate(splits) if i != k]
+    return [split.to(dtype, copy=True) for i, split in enumerate(stream) if i != k]
 
 
 class _BackwardPass:
@@ -144,7 +150,7 @@ class _BackwardPass:
     """
 
     def __init__(self, ctx: Any, weights: Tensor | None, context: NamedTuple):
-        self.layer, self.seed = ctx.layer, ctx.seed
+        self.layer, self.seed, self.autocast = ctx.layer, ctx.seed, ctx.autocast
         self.branches = self.layer.running(ctx.choice if weights is None else weights)
         # In the order of the inputs of _Layer.forward.
         _, _, _, self.needs_x, _, self.needs_weights, *needs = ctx.needs_input_grad
@@ -166,52 +172,52 @@ class _BackwardPass:
                 start += len(parameters)
         return indices
 
-    def run(self, y: Tensor, grad_y: Tensor) -> Tensor | None:
+    def run(self, y: Tensor, grad_y: Tensor) -> None:
         """For k = n..1, turn ``Y`` into ``X`` in place, and its gradient into that of ``X``."""
-        n = self.layer.splits
-        splits, grads = y.chunk(n, dim=-1), list(grad_y.chunk(n, dim=-1))
-        for k in reversed(range(n)):
+        for k in reversed(range(len(y))):
             # G_1 sees only X, whose gradient may not be wanted.
             needs_h = self.needs_x or k > 0
-            with torch.enable_grad():
+            with torch.enable_grad(), self.autocast():
                 # Below k still Y_i, above k already X_i.
-                others = _others(splits, k, grad_y.dtype)
-                others = [s.requires_grad_(needs_h) for s in others]
+                others = [s.requires_grad_(needs_h) for s in _others(y, k, grad_y.dtype)]
                 h = self.layer.pool(others)
             seed_generators(self.seed + k, y.device)
-            residual, grad_h = self._node(k, h.detach().requires_grad_(needs_h), grads[k])
-            splits[k].sub_(residual)
+            residual, grad_h = self._node(k, h.detach().requires_grad_(needs_h), grad_y[k])
+            y[k].sub_(residual)
             if grad_h is not None:
                 grad_others = torch.autograd.grad(h, others, grad_h)
-                rest = [i for i in range(n) if i != k]
+                rest = [i for i in range(len(y)) if i != k]
                 for i, grad in zip(rest, grad_others, strict=True):
-                    grads[i] = grads[i] + grad
-        return torch.cat(grads, dim=-1) if self.needs_x else None
+                    grad_y[i].add_(grad)
 
     def _node(self, k: int, h: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         """Recompute ``G_k(h)`` and backpropagate ``grad`` through it, branch by branch."""
-        grad = grad.contiguous()
-        total, grad_h = torch.zeros_like(h), None
+        total = grad_h = None
         for o, (branch, weight) in enumerate(self.branches[k]):
-            mixed = weight is not None
-            with torch.enable_grad():
+            with torch.enable_grad(), self.autocast():
                 out = branch(h, self.context).to(h.dtype)
             value = out.detach()
-            if mixed and self.needs_weights:
+            if weight is None:
+                return value, self._branch_grads(branch, out, h, grad)
+            if self.needs_weights:
                 self.grad_weights[k, o] = torch.dot(grad.flatten(), value.flatten())
-            total = total.addcmul_(weight, value) if mixed else total.add_(value)
-            if out.requires_grad:
-                grad_branch = self._branch_grads(branch, out, h, weight * grad if mixed else grad)
-                if grad_branch is not None:
-                    grad_h = grad_branch if grad_h is None else grad_h.add_(grad_branch)
+            total = torch.zeros_like(h) if total is None else total
+            total.addcmul_(weight, value)
+            grad_branch = self._branch_grads(branch, out, h, weight * grad)
+            if grad_branch is not None:
+                grad_h = grad_branch if grad_h is None else grad_h.add_(grad_branch)
         return total, grad_h
 
     def _branch_grads(self, branch: Any, out: Tensor, h: Tensor, grad_out: Tensor) -> Tensor | None:
         """Add the gradients of parameters and context to ``grads``; return that of ``h``."""
+        if not out.requires_grad:
+            return None
         inputs = {i: t for i, t in enumerate(self.context) if t is not None and t.requires_grad}
         inputs |= self.indices[branch]
         if h.requires_grad:
             inputs[-1] = h
+        if not inputs:  # the context or the parameters took gradients only in the forward pass
+            return None
         found = torch.autograd.grad(out, list(inputs.values()), grad_out, allow_unused=True)
         grad_h = None
         for i, grad in zip(inputs, found, strict=True):
@@ -222,8 +228,8 @@ class _BackwardPass:
         return grad_h
 
 
-def _autocast_state(device: torch.device):
-    """A context manager factory that restores the autocast state of this moment."""
+def _autocast_state(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """Makes context managers that restore the autocast state of this moment."""
     kind = device.type
     enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
