@@ -30,7 +30,11 @@ GROUPS = {
 
 def config(name: str) -> dict[str, Any]:
     """The options that a file in configs/ has for every model."""
-    cfg = OmegaConf.to_container(OmegaConf.load(ROOT / "configs" / f"{name}.yaml"))
+    path = ROOT / "configs" / f"{name}.yaml"
+    cfg = OmegaConf.load(path)
+    shared = [part for part in cfg.pop("defaults") if part != "_self_"]
+    cfg = OmegaConf.merge(cfg, *(OmegaConf.load(path.parent / f"{p}.yaml") for p in shared))
+    cfg = OmegaConf.to_container(cfg)
     options = {}
     for group, names in GROUPS.items():
         for key in names or cfg[group]:
