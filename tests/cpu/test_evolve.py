@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -14,13 +15,14 @@ from random import Random
 
 import pytest
 import torch
-from models import inheriting
+from models import inheriting, uniform_genotype
 from running import DARTS, SAMPLING, SAMPLING_DARTS, SEARCH, train
 
 from fairseq_dartsformer.cli import evolve as command
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.evolution import Evolution, Space
 from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.history import History
 from fairseq_dartsformer.scoring import ScoreConfig, Scorer
 
 KINDS = {
@@ -204,6 +206,51 @@ def test_limit_and_bleu(search, data, tmp_path, capsys):
     assert all(0 <= r["bleu"] <= 100 and r["parameters"] <= sizes[10] for r in records)
     best = max(records, key=lambda record: record["bleu"])
     assert Genotype.from_json(json.dumps(best["genotype"]), "") == Genotype.load(output)
+
+
+SETTINGS = {"seed": 1, "beam": 5}
+FOREIGN = [b"notes", b'{"seed": 1, "notes": 2', b"notes\nmore", b'{"notes": 2}\n', b"\n", b"\xff\n"]
+
+
+def fill(history: History, number: int) -> None:
+    genotype = uniform_genotype(["ffn", "glu", "conv_3"][number], 2, "max")
+    history.add(genotype, number / 3, 100, generation=1)
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_a_foreign_history_is_left_alone(tmp_path, content):
+    path = tmp_path / "notes"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"--history .*notes: (is not|was begun with notes = 2)"):
+        History(path, "loss", SETTINGS)
+    assert path.read_bytes() == content
+
+
+def test_history_goes_on_wherever_it_was_cut(tmp_path):
+    path = tmp_path / "history"
+    whole = History(path, "loss", SETTINGS)
+    fill(whole, 0)
+    fill(whole, 1)
+    content = path.read_bytes()
+    for size in range(len(content) + 1):
+        path.write_bytes(content[:size])
+        found = History(path, "loss", SETTINGS)
+        for number in range(len(found.scores), 2):
+            fill(found, number)
+        assert found.scores == whole.scores and path.read_bytes() == content
+
+
+def test_history_on_a_full_disk_is_one_error(tmp_path):
+    path = tmp_path / "history"
+    history = History(path, "loss", SETTINGS)
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 9, hard))
+    try:
+        with pytest.raises(InputError, match=r"--history .*: cannot be written: "):
+            fill(history, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert history.scores == History(path, "loss", SETTINGS).scores == {}
 
 
 @pytest.fixture(scope="module")
