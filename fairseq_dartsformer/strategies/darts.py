@@ -22,6 +22,7 @@ class Darts(SearchStrategy):
     name = "darts"
     levels = LEVELS
     optimizer = "bilevel_adam"
+    options = ("arch_fraction", "arch_subset")
 
     def check(self) -> None:
         """Refuse options that contradict the strategy or each other."""
