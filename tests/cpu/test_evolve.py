@@ -195,7 +195,8 @@ def kill_when(history: Path, lines: int, *arguments: str) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
-def test_limit_and_bleu(search, data, tmp_path, capsys):
+def test_limit_and_bleu(search, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "SCORES_A_LINE", 3)
     output = tmp_path / "genotype.json"
     scorer = Scorer(ScoreConfig(*search))
     space = Space(*scorer.parameters())
@@ -206,6 +207,39 @@ def test_limit_and_bleu(search, data, tmp_path, capsys):
     assert all(0 <= r["bleu"] <= 100 and r["parameters"] <= sizes[10] for r in records)
     best = max(records, key=lambda record: record["bleu"])
     assert Genotype.from_json(json.dumps(best["genotype"]), "") == Genotype.load(output)
+    # No bar where nobody is looking.
+    assert re.findall(r"generation \d: .*", capsys.readouterr().err) == [
+        f"generation {g}: {n} of 8 scored" for g in (1, 2) for n in (3, 6)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--mutations", "-1", "a whole number from 0"),
+        ("--population", "0", "a whole number from 1"),
+        ("--population", "many", "a whole number from 1"),
+        ("--mutation-probability", "1.5", "above 0 and at most 1"),
+        ("--mutation-probability", "nan", "above 0 and at most 1"),
+        *(
+            ("--max-parameters", size, "a number from 1, as 65000000 or 65M")
+            for size in ("infM", "nanK", "-1M", "M", "65m2", "0", "")
+        ),
+    ],
+)
+def test_bad_numbers(capsys, option, value, expected):
+    with pytest.raises(SystemExit) as stop:
+        command.get_parser().parse_args(["search.pt", "data", "-o", "g.json", f"{option}={value}"])
+    assert stop.value.code == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"argument {option}: is {value!r}, it must be {expected}")
+
+
+def test_sizes():
+    sizes = {"65000000": 65_000_000, "65M": 65_000_000, "65.2m": 65_200_000, "1.5k": 1500}
+    for text, size in sizes.items():
+        given = ["search.pt", "data", "-o", "g.json", "--max-parameters", text]
+        assert command.get_parser().parse_args(given).max_parameters == size
 
 
 SETTINGS = {"seed": 1, "beam": 5}
