@@ -7,20 +7,15 @@ from typing import Any
 import pytest
 from fairseq.models import ARCH_CONFIG_REGISTRY
 from omegaconf import DictConfig, OmegaConf
-from running import checkpoint, start
+from running import DARTS_GENOTYPE, checkpoint, start
 
-from fairseq_dartsformer.genotype import BUILTIN, Genotype
+from fairseq_dartsformer.genotype import BUILTIN
 from fairseq_dartsformer.models.architectures import FFN_RATIOS, SIZES
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
 GENOTYPES = {
     "dartsformer": BUILTIN["paper_fig4_approx"],
-    "darts_transformer": Genotype(
-        [["self_attention", "ffn"]],
-        [["self_attention", "cross_attention", "ffn"]],
-        None,
-        "darts_transformer",
-    ),
+    "darts_transformer": DARTS_GENOTYPE,
 }
 SMALL = (
     "common.fp16=false common.cpu=true dataset.num_workers=0 dataset.disable_validation=true "

@@ -15,10 +15,12 @@ from random import Random
 
 import pytest
 import torch
-from models import inheriting, uniform_genotype
-from running import DARTS, SAMPLING, SAMPLING_DARTS, SEARCH, train
+from models import SIZES, inheriting, uniform_genotype
+from omegaconf import OmegaConf, open_dict
+from running import DARTS, PLUGIN, SAMPLING, SAMPLING_DARTS, SEARCH, start, train
 
 from fairseq_dartsformer.cli import evolve as command
+from fairseq_dartsformer.compat import load_checkpoint
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.evolution import Evolution, Space
 from fairseq_dartsformer.genotype import Genotype
@@ -141,6 +143,36 @@ def test_score_and_parameters_are_the_derived_models(search):
         assert score == pytest.approx(float(loss) / math.log(2), rel=1e-6)
         scores.add(score)
     assert len(scores) > 1
+
+
+def test_bleu_is_that_of_the_derived_model_as_fairseq_generate_has_it(data, tmp_path):
+    """With the supernet's weights, from a checkpoint of its own."""
+    options = "--max-update 150 --disable-validation --share-all-embeddings --lr 2e-2".split()
+    train(SAMPLING, data, tmp_path, *options)
+    search = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
+    cfg = ScoreConfig(search, str(data), score="bleu", beam=3, lenpen=0.7, max_tokens=60)
+    scorer, generator = Scorer(cfg), Random(1)
+    space = Space(*scorer.parameters())
+    scores = {a: scorer.score(a) for a in (space.random(generator) for _ in range(4))}
+    architecture = max(scores, key=scores.__getitem__)
+    assert scores[architecture] > min(scores.values())
+
+    genotype = scorer.result.genotype(scorer.choice(architecture))
+    state = load_checkpoint(search)
+    sizes = {name: state["cfg"].model[name] for name in [*SIZES, "share_all_embeddings"]}
+    derived = inheriting(scorer.model, scorer.result, genotype, scorer.task, **sizes)
+    state["model"] = derived.state_dict()
+    with open_dict(state["cfg"]) as saved:
+        saved.model._name, saved.task._name = genotype.family, "translation"
+        saved.model.genotype = genotype.to_json()
+    torch.save({**state, "cfg": OmegaConf.to_container(state["cfg"])}, tmp_path / "derived.pt")
+    arguments = [str(data), "--user-dir", PLUGIN, "--path", str(tmp_path / "derived.pt"), "--cpu"]
+    arguments += "--gen-subset valid --scoring sacrebleu --beam 3 --lenpen 0.7 --quiet".split()
+    arguments += "--max-len-a 1 --max-len-b 50 --required-batch-size-multiple 1".split()
+    run = start("generate", arguments, tmp_path / "generate").wait()
+    assert run.status == 0, run.stderr
+    bleu = re.search(r"Generate valid with beam=3: BLEU = ([\d.]+)", run.stdout)[1]
+    assert scores[architecture] == pytest.approx(float(bleu), abs=0.01)
 
 
 # -- the command

@@ -3,7 +3,17 @@
 import pytest
 import torch
 from recording import Step
-from running import DARTS, EVOLVED, SAMPLING, SEARCH, train, train_workers
+from running import (
+    DARTS,
+    DERIVED,
+    DERIVED_DARTS,
+    EVOLVED,
+    SAMPLING,
+    SAMPLING_DARTS,
+    SEARCH,
+    train,
+    train_workers,
+)
 
 from fairseq_dartsformer.levels import WEIGHTS
 
@@ -18,7 +28,10 @@ OPTIONS = (
 
 @pytest.fixture(
     scope="module",
-    params=[(SEARCH, 1), (SEARCH, 2), (DARTS, 1), (SAMPLING, 1), (EVOLVED, 1)],
+    params=[
+        *[(SEARCH, 1), (SEARCH, 2), (DARTS, 1), (SAMPLING, 2), (SAMPLING_DARTS, 1)],
+        *[(DERIVED, 2), (DERIVED_DARTS, 1), (EVOLVED, 1)],
+    ],
 )
 def alone(request, data, tmp_path_factory):
     """What is trained, ``--update-freq`` of a worker, and what one worker reaches."""
@@ -45,7 +58,7 @@ def test_two_workers_reach_what_one_does(alone, data, tmp_path, backend):
             for name, value in step.state[level].items():
                 assert torch.equal(value, other.state[level][name]), (step.updates, level, name)
         start, end = steps[0].state[level]["value"], steps[-1].state[level]["value"]
-        if level == WEIGHTS or kind is not SAMPLING:
+        if level == WEIGHTS or kind not in (SAMPLING, SAMPLING_DARTS):
             assert (end - start).abs().max() > 1e-2
         assert (one[-1].state[level]["value"] - end).abs().max() < 1e-4
 
