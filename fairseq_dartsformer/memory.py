@@ -10,7 +10,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
 import torch.onnx.operators
 from fairseq.optim.dynamic_loss_scaler import DynamicLossScaler
 from torch import Tensor
@@ -19,7 +18,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .operations import fast_convolution
+from .operations import attention, fast_convolution
+from .operations.base import Dropout
 
 BLOCK = 512  # bytes: what CUDA's caching allocator rounds to
 
@@ -97,9 +97,11 @@ def fake_tensors() -> Iterator[StorageCounter]:
         mock.patch.object(torch.cuda.amp, "autocast", _autocast),
         mock.patch.object(DynamicLossScaler, "check_overflow", lambda scaler, norm: None),
         # torch's function is opaque; ours holds as much.
-        mock.patch.object(F, "linear_cross_entropy", None, create=True),
+        mock.patch.object(torch.nn, "LinearCrossEntropyOptions", None, create=True),
         # As on a GPU.
         mock.patch.object(fast_convolution, "SMALLEST", math.inf),
+        mock.patch.object(attention, "ALIGNED_DEVICES", ("cpu",)),
+        mock.patch.object(Dropout, "FAST_DEVICES", ()),
     ):
         yield counter
 

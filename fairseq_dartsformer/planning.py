@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .memory import StorageCounter, fake_tensors
+from .search_space import is_alpha
 from .strategies import STRATEGIES
 
 DRAWS = 10  # updates to plan where they differ: enough to meet every operation somewhere
@@ -101,7 +102,7 @@ class Training:
             self.step()
 
     def batch(self, level: str | None, sentences: int, length: int) -> dict[str, Any]:
-        """Sentence pairs of random symbols, one of which ends in padding."""
+        """Sentence pairs of random symbols, `B × T` on both sides, one of which ends in padding."""
         device = next(self.model.parameters()).device
         tokens = torch.randint(4, self.vocabulary, (sentences, length), device=device)
         tokens[0, -1] = self.task.source_dictionary.pad()
@@ -115,9 +116,11 @@ class Training:
         }
 
     def compute_gradients(self, batch: dict[str, Any], update: int) -> None:
+        """Forward and backward pass of the update of that number."""
         self.task.train_step(batch, self.model, self.criterion, self.optimizer, update)
 
     def step(self) -> None:
+        """Let the optimizer use the gradients, and free them."""
         self.optimizer.clip_grad_norm(0.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -139,7 +142,7 @@ def _convert(model: nn.Module, dtype: torch.dtype) -> None:
     converted: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
-            if parameter is not None and name != "alpha":
+            if parameter is not None and not is_alpha(parameter):
                 if parameter not in converted:
                     converted[parameter] = nn.Parameter(parameter.detach().to(dtype))
                 module._parameters[name] = converted[parameter]

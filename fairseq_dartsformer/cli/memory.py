@@ -30,6 +30,7 @@ GPUS = {
 }
 # Bytes that are not the tensors': CUDA's context and libraries, and what fragmentation wastes.
 RESERVE = 1 << 30
+HIDDEN_DIMS = (120, 240, 480, 720, 960)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -78,9 +79,8 @@ def get_parser() -> argparse.ArgumentParser:
         "--hidden-dims",
         type=positive_integer,
         nargs="+",
-        default=[120, 240, 480, 720, 960],
         metavar="D",
-        help="the figure's hidden sizes (default: 120 240 480 720 960)",
+        help=f"the figure's hidden sizes (default: {' '.join(map(str, HIDDEN_DIMS))})",
     )
     return parser
 
@@ -157,7 +157,7 @@ CURVES = {
 
 
 def draw(args: Namespace, rest: list[str]) -> None:
-    """Plan both searches at each hidden size, print the peaks, and draw them.
+    """Plan the curves, print them as a table, and draw them.
 
     Raises:
         InputError: an option is at fault.
@@ -168,26 +168,31 @@ def draw(args: Namespace, rest: list[str]) -> None:
     check_output(path, [], "--figure")
     if path.suffix[1:] not in FIGURE_FORMATS:
         raise InputError(f"--figure {path}: expected a suffix of {', '.join(FIGURE_FORMATS)}")
-    sentences = max(1, args.max_tokens // args.length)
+    hidden_dims = args.hidden_dims or HIDDEN_DIMS
     curves: dict[str, list[int]] = {name: [] for name in CURVES}
-    print("", "hidden size", *(f"{name} (GB)" for name in CURVES), "", sep=" | ")
+    print("|", " | ".join(["hidden size", *(f"{name} (GB)" for name in CURVES)]), "|")
     print("|---" * (1 + len(CURVES)) + "|")
-    for hidden_dim in args.hidden_dims:
-        # 8 heads, where they divide half and a third of d.
-        options = f"--hidden-dim {hidden_dim} --attention-heads {4 if hidden_dim % 48 else 8} "
-        options += "--embed-dim 256 --share-all-embeddings"
+    for hidden_dim in hidden_dims:
         print(f"| {hidden_dim}", end="", flush=True)
         for name, arch in CURVES.items():
-            cfg = training_config(arch, [*options.split(), *rest])
-            plan = plan_memory(cfg, args.vocabulary, sentences, args.length)
-            curves[name].append(plan.total)
-            print(f" | {plan.total / 1e9:.2f}", end="", flush=True)
+            curves[name].append(plan_point(arch, hidden_dim, args, rest))
+            print(f" | {curves[name][-1] / 1e9:.2f}", end="", flush=True)
         print(" |")
     limits = {name: capacity(name) for name in ("V100-16GB", "V100-32GB", "A100-80GB")}
-    figure = memory_figure(args.hidden_dims, curves, limits)
+    figure = memory_figure(hidden_dims, curves, limits)
     with replacing(path, "--figure") as temporary:
         save(figure, temporary, path.suffix[1:])
     print(f"wrote {path}")
+
+
+def plan_point(arch: str, hidden_dim: int, args: Namespace, rest: list[str]) -> int:
+    """Bytes at the peak of a search of that hidden size."""
+    # 8 heads, where they divide half and a third of d.
+    options = f"--hidden-dim {hidden_dim} --attention-heads {4 if hidden_dim % 48 else 8} "
+    options += "--embed-dim 256 --share-all-embeddings"
+    cfg = training_config(arch, [*options.split(), *rest])
+    sentences = max(1, args.max_tokens // args.length)
+    return plan_memory(cfg, args.vocabulary, sentences, args.length).total
 
 
 def main(args: Namespace, rest: list[str]) -> None:
@@ -201,7 +206,11 @@ def main(args: Namespace, rest: list[str]) -> None:
     if (args.arch is None) == (args.figure is None):
         raise InputError("--arch or --figure, which takes its own architectures: give one of them")
     if args.figure is not None:
+        if args.gpu is not None:
+            raise InputError(f"--gpu is {args.gpu}: it goes with --arch, not with --figure")
         return draw(args, rest)
+    if args.hidden_dims is not None:
+        raise InputError("--hidden-dims goes with --figure; that of an --arch is --hidden-dim")
     limit = None if args.gpu is None else capacity(args.gpu)
     cfg = training_config(args.arch, ["--max-tokens", str(args.max_tokens), *rest])
     sentences = max(1, args.max_tokens // args.length)

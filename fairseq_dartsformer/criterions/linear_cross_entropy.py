@@ -71,20 +71,24 @@ def nll_sum(x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, padd
     torch's own function serves where there is one, but not in half precision: it would return the
     sum in half, which is too small for it.
     """
-    rows = max(1, CHUNK // len(weight))
-    chunked = getattr(F, "linear_cross_entropy", None)
-    if chunked is None or x.dtype.itemsize < torch.float32.itemsize:
+    rows = rows_at_a_time(weight)
+    options = getattr(torch.nn, "LinearCrossEntropyOptions", None)
+    if options is None or x.dtype.itemsize < torch.float32.itemsize:
         return _NLLSum.apply(x, weight, bias, target, padding, rows, torch.is_grad_enabled())
-    options = torch.nn.LinearCrossEntropyOptions(batch_chunk_size=rows, chunking_method=None)
-    return chunked(
+    return F.linear_cross_entropy(
         x,
         weight,
         target,
         linear_bias=bias,
         reduction="sum",
         ignore_index=padding,
-        options=options,
+        options=options(batch_chunk_size=rows, chunking_method=None),
     )
+
+
+def rows_at_a_time(weight: Tensor) -> int:
+    """Tokens whose logits make a chunk; ``weight`` is `V × e`."""
+    return max(1, CHUNK // len(weight))
 
 
 @torch.no_grad()
@@ -92,7 +96,7 @@ def count_correct(
     x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, padding: int
 ) -> Tensor:
     """How often the likeliest symbol is the target; see :func:`smoothed_cross_entropy`."""
-    rows = max(1, CHUNK // len(weight))
+    rows = rows_at_a_time(weight)
     correct = target.new_zeros(())
     for chunk, wanted in zip(x.split(rows), target.split(rows), strict=True):
         likeliest = F.linear(chunk, weight, bias).argmax(-1)

@@ -29,7 +29,8 @@ class MonitoredStack(ReversibleStack):
     Args:
         layers, backprop: as :class:`ReversibleStack` takes them.
         name: the stack's, in the log.
-        every: compare every so many updates; 0 for never.
+        every: compare every so many updates, and at the next, which in a search is of the other
+            level; 0 for never.
     """
 
     def __init__(self, layers: Iterable[ReversibleLayer], backprop: str, name: str, every: int):
@@ -47,7 +48,7 @@ class MonitoredStack(ReversibleStack):
 
     def _watch(self, x: Tensor) -> Tensor | None:
         """If it is time: a leaf for the reconstruction of ``x`` to arrive at as a gradient."""
-        if not (self.every and self.training and self.updates % self.every == 0):
+        if not (self.every and self.training and self.updates % self.every < 2):
             return None
         leaf = x.new_zeros(()).expand(x.shape).requires_grad_()
         leaf.register_hook(partial(self._compare, x.detach()))

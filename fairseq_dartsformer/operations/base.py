@@ -59,10 +59,16 @@ class Dropout(FairseqDropout):
     are enough: the probability is right to 1e-5, and the scale is that of the true one.
     """
 
+    FAST_DEVICES = ("cpu",)
+
+    @property
+    def rate(self) -> float:
+        """The probability that acts now."""
+        return self.p if self.training or self.apply_during_inference else 0.0
+
     def forward(self, x: Tensor, inplace: bool = False) -> Tensor:
         """A tensor shaped like ``x``."""
-        active = self.p > 0 and (self.training or self.apply_during_inference)
-        if x.device.type != "cpu" or not active:
+        if x.device.type not in self.FAST_DEVICES or self.rate == 0:
             return super().forward(x, inplace)
         dropped = min(round(self.p * 2**16), 2**16 - 1)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)

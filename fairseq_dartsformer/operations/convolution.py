@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,8 +19,10 @@ try:
 except ImportError:  # torch for CPUs comes without Triton
     fused = None
 
+logger = logging.getLogger(__name__)
 
-class _Convolution(Incremental):
+
+class _Windowed(Incremental):
     """Padding of a convolution over time, and its memory while decoding step by step."""
 
     def __init__(self, cfg: OperationConfig, kernel_size: int):
@@ -26,15 +30,18 @@ class _Convolution(Incremental):
         self.kernel_size = kernel_size
         self.left = kernel_size - 1 if cfg.causal else kernel_size // 2
 
-    def seen(self, x: Tensor, context: Context, incremental_state) -> tuple[Tensor, int, int]:
+    def with_history(
+        self, x: Tensor, context: Context, incremental_state
+    ) -> tuple[Tensor, int, int]:
         """All that the kernel sees from the first position of ``x`` to the last.
 
         Args:
             x: `T × B × C`.
 
         Returns:
-            ``x`` with zeros at padding, behind earlier steps while decoding; and how many zeros
-            belong before and after it, to `T + kernel_size - 1` positions in all.
+            ``x`` with zeros at padding, behind earlier steps while decoding, which are kept for the
+            next; and how many zeros belong before and after it, to `T + kernel_size - 1` positions
+            in all.
         """
         x = masked(x, context.padding_mask)
         left, right = self.left, self.kernel_size - 1 - self.left
@@ -46,7 +53,7 @@ class _Convolution(Incremental):
         return x, left, right
 
 
-class StandardConv(_Convolution):
+class StandardConv(_Windowed):
     """`Standard Conv w×1`: C to D channels over time, with a bias and no activation; D is C where
     it is not given."""
 
@@ -60,11 +67,11 @@ class StandardConv(_Convolution):
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
         """`T × B × C` to `T × B × D`; reads ``context.padding_mask``."""
-        x, left, right = self.seen(x, context, incremental_state)
+        x, left, right = self.with_history(x, context, incremental_state)
         return convolution(x, self.weight, self.bias, left, right)
 
 
-class SeparableConv(_Convolution):
+class SeparableConv(_Windowed):
     """`Separable Conv w×1`: a kernel for each of C channels, then a map to D with a bias."""
 
     def __init__(self, cfg: OperationConfig, kernel_size: int, in_channels: int, out_channels: int):
@@ -75,13 +82,13 @@ class SeparableConv(_Convolution):
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
         """`T × B × C` to `T × B × D`; reads ``context.padding_mask``."""
-        x, left, right = self.seen(x, context, incremental_state)
+        x, left, right = self.with_history(x, context, incremental_state)
         x = F.pad(x.permute(1, 2, 0), (left, right))
         x = F.conv1d(x, self.weight, groups=len(self.weight))
         return self.pointwise(x.permute(2, 0, 1))
 
 
-class DynamicConv(_Convolution):
+class DynamicConv(_Windowed):
     """GLU input projection, dynamic convolution, output projection (Wu et al. 2019).
 
     Each position predicts, for each head, a softmax-normalised kernel that the head's channels
@@ -101,7 +108,7 @@ class DynamicConv(_Convolution):
         x = F.glu(self.in_proj(x), dim=-1)
         kernels = self.kernel_proj(x).unflatten(-1, (self.heads, self.kernel_size))
         kernels = self.weight_dropout(kernels.softmax(dim=-1))
-        x, left, right = self.seen(x, context, incremental_state)
+        x, left, right = self.with_history(x, context, incremental_state)
         windows = F.pad(x, (0, 0, 0, 0, left, right))
         return self.out_proj(dynamic_convolution(windows, kernels))
 
@@ -120,8 +127,25 @@ def dynamic_convolution(windows: Tensor, kernels: Tensor) -> Tensor:
 
 
 def _fusible(x: Tensor) -> bool:
-    """Whether Triton compiles for the GPU that ``x`` is on: Ampere and later."""
-    return fused is not None and x.is_cuda and torch.cuda.get_device_capability(x.device) >= (8, 0)
+    """Whether Triton has kernels for where ``x`` is: GPUs from Ampere on."""
+    return fused is not None and x.is_cuda and _compiles(x.device)
+
+
+@cache
+def _compiles(device: torch.device) -> bool:
+    """Whether Triton knows the GPU, and can build there: it takes a C compiler."""
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    one = torch.ones(1, 1, 1, device=device)
+    try:
+        fused.backward(fused.forward(one, one.unsqueeze(-1)), one, one.unsqueeze(-1))
+    except Exception as error:  # of a compiler, a driver, a linker
+        logger.warning(
+            "Triton cannot build its kernels of dynamic convolution; PyTorch's operations serve: "
+            f"{type(error).__name__}: {error}"
+        )
+        return False
+    return True
 
 
 class _DynamicConvolution(torch.autograd.Function):

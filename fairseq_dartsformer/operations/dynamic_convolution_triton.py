@@ -71,7 +71,12 @@ def _grad_kernels(
 
 
 def forward(windows: Tensor, kernels: Tensor) -> Tensor:
-    """:func:`.convolution.dynamic_convolution` of contiguous tensors of one dtype."""
+    """:func:`.convolution.dynamic_convolution` of tensors of one dtype.
+
+    Args:
+        windows: `(T + K - 1) × B × C`, contiguous, for the kernels know no strides.
+        kernels: `T × B × H × K`, contiguous.
+    """
     steps, batch, heads, size = kernels.shape
     channels = windows.size(-1)
     out = windows.new_empty(steps, batch, channels)
@@ -86,7 +91,12 @@ def forward(windows: Tensor, kernels: Tensor) -> Tensor:
 
 
 def backward(grad: Tensor, windows: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of windows and kernels, given that of :func:`forward`'s result, contiguous."""
+    """Gradients of windows and kernels, given that of :func:`forward`'s result.
+
+    Args:
+        grad: `T × B × C`, contiguous.
+        windows, kernels: as :func:`forward` took them.
+    """
     steps, batch, heads, size = kernels.shape
     channels = windows.size(-1)
     columns, width = batch * channels, channels // heads

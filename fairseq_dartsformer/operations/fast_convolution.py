@@ -42,10 +42,12 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor, left: int, right: int) 
     if torch.is_autocast_enabled(kind):
         dtype = torch.get_autocast_dtype(kind)
         x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
-    return _Convolution.apply(x, weight, bias, left, right)
+    return _FastConvolution.apply(x, weight, bias, left, right)
 
 
-class _Convolution(torch.autograd.Function):
+class _FastConvolution(torch.autograd.Function):
+    """:func:`convolution` upon one dtype."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, left: int, right: int) -> Tensor:
         ctx.save_for_backward(x, weight)

@@ -20,8 +20,8 @@ X after 24 layers at initialisation. float64 keeps them at the cost of one wider
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -110,7 +110,8 @@ class _Layer(torch.autograd.Function):
         ctx.layer, ctx.seed, ctx.context_type = layer, seed, context_type
         ctx.autocast = _autocast_state(stream.device)
         weights, ctx.choice = (mixture, None) if isinstance(mixture, Tensor) else (None, mixture)
-        ctx.save_for_backward(weights, *tensors[:width])
+        # Parameters too: autograd then refuses those that were changed before the backward pass.
+        ctx.save_for_backward(weights, *tensors)
         ctx.set_materialize_grads(False)
 
         ctx.mark_dirty(stream)
@@ -125,8 +126,9 @@ class _Layer(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor, y: Tensor) -> tuple[Tensor | None, ...]:
         weights, *tensors = ctx.saved_tensors
-        pass_ = _BackwardPass(ctx, weights, ctx.context_type._make(tensors))
-        with preserved_generators(y.device), ctx.autocast():
+        context = ctx.context_type._make(tensors[: len(ctx.context_type._fields)])
+        pass_ = _BackwardPass(ctx, weights, context)
+        with preserved_generators(y.device):
             pass_.run(y, grad_y)
         # They have become those of x.
         grad_x = grad_y if ctx.needs_input_grad[3] else None
@@ -148,7 +150,7 @@ class _BackwardPass:
     """
 
     def __init__(self, ctx: Any, weights: Tensor | None, context: NamedTuple):
-        self.layer, self.seed = ctx.layer, ctx.seed
+        self.layer, self.seed, self.autocast = ctx.layer, ctx.seed, ctx.autocast
         self.branches = self.layer.running(ctx.choice if weights is None else weights)
         # In the order of the inputs of _Layer.forward.
         _, _, _, self.needs_x, _, self.needs_weights, *needs = ctx.needs_input_grad
@@ -175,7 +177,7 @@ class _BackwardPass:
         for k in reversed(range(len(y))):
             # G_1 sees only X, whose gradient may not be wanted.
             needs_h = self.needs_x or k > 0
-            with torch.enable_grad():
+            with torch.enable_grad(), self.autocast():
                 # Below k still Y_i, above k already X_i.
                 others = [s.requires_grad_(needs_h) for s in _others(y, k, grad_y.dtype)]
                 h = self.layer.pool(others)
@@ -190,27 +192,32 @@ class _BackwardPass:
 
     def _node(self, k: int, h: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         """Recompute ``G_k(h)`` and backpropagate ``grad`` through it, branch by branch."""
-        total, grad_h = torch.zeros_like(h), None
+        total = grad_h = None
         for o, (branch, weight) in enumerate(self.branches[k]):
-            mixed = weight is not None
-            with torch.enable_grad():
+            with torch.enable_grad(), self.autocast():
                 out = branch(h, self.context).to(h.dtype)
             value = out.detach()
-            if mixed and self.needs_weights:
+            if weight is None:
+                return value, self._branch_grads(branch, out, h, grad)
+            if self.needs_weights:
                 self.grad_weights[k, o] = torch.dot(grad.flatten(), value.flatten())
-            total = total.addcmul_(weight, value) if mixed else total.add_(value)
-            if out.requires_grad:
-                grad_branch = self._branch_grads(branch, out, h, weight * grad if mixed else grad)
-                if grad_branch is not None:
-                    grad_h = grad_branch if grad_h is None else grad_h.add_(grad_branch)
+            total = torch.zeros_like(h) if total is None else total
+            total.addcmul_(weight, value)
+            grad_branch = self._branch_grads(branch, out, h, weight * grad)
+            if grad_branch is not None:
+                grad_h = grad_branch if grad_h is None else grad_h.add_(grad_branch)
         return total, grad_h
 
     def _branch_grads(self, branch: Any, out: Tensor, h: Tensor, grad_out: Tensor) -> Tensor | None:
         """Add the gradients of parameters and context to ``grads``; return that of ``h``."""
+        if not out.requires_grad:
+            return None
         inputs = {i: t for i, t in enumerate(self.context) if t is not None and t.requires_grad}
         inputs |= self.indices[branch]
         if h.requires_grad:
             inputs[-1] = h
+        if not inputs:  # the context or the parameters took gradients only in the forward pass
+            return None
         found = torch.autograd.grad(out, list(inputs.values()), grad_out, allow_unused=True)
         grad_h = None
         for i, grad in zip(inputs, found, strict=True):
@@ -221,8 +228,8 @@ class _BackwardPass:
         return grad_h
 
 
-def _autocast_state(device: torch.device):
-    """A context manager factory that restores the autocast state of this moment."""
+def _autocast_state(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
+    """Makes context managers that restore the autocast state of this moment."""
     kind = device.type
     enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 

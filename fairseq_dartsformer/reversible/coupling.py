@@ -118,8 +118,8 @@ class ReversibleStack(nn.Module):
     ) -> Tensor:
         """Run the stack.
 
-        The streams between the layers are kept in float32 at least: reconstruction from half
-        precision would lose the gradient within a few layers.
+        The streams between the layers are kept in float32 at least, and in float64 where they are
+        reconstructed: from half precision, the gradient would be lost within a few layers.
 
         Args:
             x: `T × B × d`.

@@ -46,6 +46,9 @@ SIZES = {
 }
 
 
+RATES = ("dropout", "attention_dropout", "activation_dropout", "weight_dropout")
+
+
 class Task:
     """What a model asks of its task."""
 

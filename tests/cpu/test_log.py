@@ -70,7 +70,7 @@ def test_drift_is_warned_of(caplog):
     for stack in (model.encoder.stack, model.decoder.stack):
         branch = stack.layers[0].nodes[0][0]
         branch.register_forward_hook(lambda module, inputs, out: out + next(noise))
-    for updates, warned in ((0, True), (1, False), (10, True)):
+    for updates, warned in ((0, True), (1, True), (2, False), (10, True)):
         noise = iter([1.0, 1.0, 0.0, 0.0])
         caplog.clear()
         model.set_num_updates(updates)
@@ -79,3 +79,4 @@ def test_drift_is_warned_of(caplog):
         assert [record.message.split(" ")[1] for record in caplog.records] == (
             ["decoder's", "encoder's"] if warned else []
         )
+        assert all("Use --backprop store" in record.message for record in caplog.records)

@@ -172,6 +172,8 @@ def test_largest_batch():
         ("--arch dartsformer", "--genotype is missing"),
         ("--max-tokens 50", "--arch or --figure, "),
         ("--arch dartsformer_search --figure a.svg", "--arch or --figure, "),
+        ("--figure a.svg --gpu T4", "--gpu is T4: it goes with --arch"),
+        ("--arch dartsformer_search --hidden-dims 24", "--hidden-dims goes with --figure"),
         ("--figure a.txt", "--figure a.txt: expected a suffix of pdf, png, svg"),
         ("--figure no/a.svg", "--figure no/a.svg: there is no folder no"),
     ],

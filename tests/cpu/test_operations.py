@@ -1,6 +1,7 @@
 """Each candidate against an independent statement of what it computes."""
 
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,13 +10,16 @@ from models import build_darts, build_search, inheriting, multiplications, step_
 from torch import nn
 
 from fairseq_dartsformer.families import DARTS_TRANSFORMER, DARTSFORMER, Family
+from fairseq_dartsformer.memory import measured_peak
 from fairseq_dartsformer.operations import (
     DECODER_OPERATIONS,
     ENCODER_OPERATIONS,
     OPERATIONS,
     Context,
     OperationConfig,
+    attention,
     build_operation,
+    convolution,
     fast_convolution,
 )
 from fairseq_dartsformer.operations.base import Dropout
@@ -96,6 +100,27 @@ def test_fast_convolution(size, steps, monkeypatch):
         assert not grad_x[unseen].any()
 
 
+def test_fast_convolution_is_accurate():
+    """In float32, at a size that it is used at; see `SMALLEST`."""
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(50, 40, 120), torch.randn(11, 120, 120), torch.randn(120)
+    assert x.numel() > 2 * fast_convolution.SMALLEST
+
+    def results(function, *inputs):
+        inputs = [t.clone().requires_grad_() for t in inputs]
+        out = function(*inputs)
+        return [out, *torch.autograd.grad(out.square().sum(), inputs)]
+
+    def plain(x, weight, bias):
+        return F.conv1d(x.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=5)
+
+    exact = results(plain, x.double(), weight.double(), bias.double())
+    exact[0] = exact[0].permute(2, 0, 1)
+    found = results(lambda *t: fast_convolution.convolution(*t, 5, 5), x, weight, bias)
+    for a, b in zip(found, exact, strict=True):
+        assert (a - b).norm() < 2e-6 * b.norm()
+
+
 def test_fast_convolution_multiplies_less(monkeypatch):
     x, weight, bias = torch.randn(64, 1, 8), torch.randn(11, 8, 8), torch.zeros(8)
     inputs = [t.requires_grad_() for t in (x, weight, bias)]
@@ -123,6 +148,46 @@ def test_dynamic_convolution(size, causal):
                 weight = kernels[t, :, :, j].repeat_interleave(4, dim=-1)
                 expected[t] += weight * h[t + j - left]
     torch.testing.assert_close(operation(x, Context()), operation.out_proj(expected), **EXACT)
+
+
+def test_dynamic_convolution_is_not_unfolded():
+    """Its memory is that of its input, output and kernels, whatever their size K."""
+    peaks = {}
+    for size in (3, 15):
+        windows = torch.randn(40 + size - 1, 20, 64, requires_grad=True)
+        kernels = torch.rand(40, 20, 2, size, requires_grad=True)
+
+        def step(windows=windows, kernels=kernels) -> None:
+            dynamic_convolution(windows, kernels).square().sum().backward()
+
+        peaks[size] = measured_peak(step) - 2 * kernels.nbytes
+    assert peaks[15] < 1.3 * peaks[3]
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (8, 0)])
+def test_triton_gives_way(capability, monkeypatch, caplog):
+    """On a Volta, and where it cannot build."""
+    launched = []
+
+    def forward(*_) -> None:
+        launched.append(True)
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(convolution, "fused", SimpleNamespace(forward=forward, backward=None))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    convolution._compiles.cache_clear()
+    assert not any(convolution._compiles(torch.device("cpu")) for _ in range(2))
+    convolution._compiles.cache_clear()
+    assert len(launched) == len(caplog.records) == (capability >= (8, 0))
+
+
+@pytest.mark.parametrize("name", ["self_attention", "cross_attention"])
+def test_alignment_of_heads_changes_nothing(name, monkeypatch):
+    operation, x = inner(name, causal=True), torch.randn(9, 2, 12).double()
+    context = Context(torch.randn(5, 2, 20).double())
+    wanted = operation(x, context)
+    monkeypatch.setattr(attention, "ALIGNED_DEVICES", ("cpu",))
+    torch.testing.assert_close(operation(x, context), wanted, **EXACT)
 
 
 def test_gradient_of_dynamic_convolution():

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
-from models import batch, build_search
+from models import RATES, batch, build_search
 
 from fairseq_dartsformer.criterions.linear_cross_entropy import smoothed_cross_entropy
 from fairseq_dartsformer.operations.convolution import dynamic_convolution
@@ -62,9 +62,7 @@ def test_gradients_equal_ordinary_autograd_with_dropout():
 @pytest.mark.parametrize("mode", ["half", "bfloat16", "autocast"])
 def test_half_precision_is_as_near_as_store(mode):
     """At 24 layers, to the gradient of the same network in float32, without dropout."""
-    rates = dict.fromkeys(
-        ("dropout", "attention_dropout", "activation_dropout", "weight_dropout"), 0.0
-    )
+    rates = dict.fromkeys(RATES, 0.0)
     torch.manual_seed(1)
     model = build_search(hidden_dim=120, encoder_layers=24, decoder_layers=24, **rates).cuda()
     exact = gradients(model, "store")
