@@ -66,10 +66,12 @@ need() {
   done
 }
 
-# same_options FILE OPTIONS: a folder serves one set of options; FILE remembers which.
+# same_options FILE OPTIONS [RESULT]: a result, by default FILE's folder, serves one set of options;
+# FILE remembers which.
 same_options() {
-  if [[ -e $1 && $(<"$1") != "$2" ]]; then
-    die "${1%/*} was made with other options ($(<"$1")): remove it or choose another folder"
+  local result=${3:-${1%/*}}
+  if [[ -e $result && -e $1 && $(<"$1") != "$2" ]]; then
+    die "$result was made with other options ($(<"$1"); now: $2): remove it or choose another folder"
   fi
   mkdir -p "${1%/*}"
   echo "$2" >"$1"

@@ -1,4 +1,11 @@
-"""Evolutionary search over architectures (Guo et al. 2020, Algorithm 1)."""
+"""Evolutionary search over architectures (Guo et al. 2020, Algorithm 1).
+
+How many there are of what, and the chance of a mutation, are by default those of HAT (Wang et al.
+2020, arXiv:2005.14187), which searches Transformers in this way: 125 architectures a generation, of
+which 25 are parents, 50 mutations and 50 crossovers. There the parents stand in the next generation
+themselves. Here they compete as well, since all that was ever scored is ranked, and the 25 places
+go to architectures drawn at random.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +31,9 @@ class Space:
             by choosing it.
         shared: how many it has in any case.
         limit: how many it may have; ``None`` for any number.
+
+    Raises:
+        InputError: the smallest architecture exceeds the limit.
     """
 
     parameters: Sequence[Sequence[int]]
@@ -62,7 +72,7 @@ class Space:
 
 @dataclass(frozen=True)
 class Evolution:
-    """How to search; the defaults are ours.
+    """How to search; the defaults are HAT's.
 
     Attributes:
         population: architectures of a generation; those that are neither mutations nor crossovers
@@ -108,16 +118,30 @@ class Evolution:
         """
         generator = Random(self.seed)
         costs: dict[Architecture, float] = {}
+        ranking: list[Architecture] = []
+        for _ in range(generations):
+            children = self.generation(ranking, space, generator)
+            if not children:
+                return
+            costs.update(zip(children, cost(children), strict=True))
+            # Of equals the first scored stands first.
+            ranking = sorted(costs, key=costs.__getitem__)
+            yield ranking
 
-        def new(wanted: int, make: Callable[[], Architecture]) -> list[Architecture]:
-            found: dict[Architecture, None] = {}
-            for _ in range(TRIES * wanted):
-                if len(found) == wanted:
-                    break
-                child = make()
-                if child not in costs and child not in children and space.fits(child):
-                    found[child] = None
-            return list(found)
+    def generation(
+        self, ranking: Sequence[Architecture], space: Space, generator: Random
+    ) -> list[Architecture]:
+        """New architectures: mutations, crossovers, and as many random ones as there is room for.
+
+        Args:
+            ranking: all so far, the best first; of the first generation, none.
+            space: what to draw from.
+            generator: draws.
+        """
+        parents, known = ranking[: self.parents], set(ranking)
+
+        def random() -> Architecture:
+            return space.random(generator)
 
         def mutation() -> Architecture:
             parent, other = generator.choice(parents), random()
@@ -130,20 +154,24 @@ class Evolution:
             pair = (generator.choice(parents), generator.choice(parents))
             return tuple(generator.choice(nodes) for nodes in zip(*pair, strict=True))
 
-        def random() -> Architecture:
-            return space.random(generator)
+        children: list[Architecture] = []
+        if parents:
+            children += _new(self.mutations, mutation, space, known)
+            children += _new(self.crossovers, crossover, space, known)
+        return children + _new(self.population - len(children), random, space, known)
 
-        ranking: list[Architecture] = []
-        for _ in range(generations):
-            children: list[Architecture] = []
-            parents = ranking[: self.parents]
-            if parents:
-                children += new(self.mutations, mutation)
-                children += new(self.crossovers, crossover)
-            children += new(self.population - len(children), random)
-            if not children:
-                return
-            costs.update(zip(children, cost(children), strict=True))
-            # Of equals the first scored stands first.
-            ranking = sorted(costs, key=costs.__getitem__)
-            yield ranking
+
+def _new(
+    wanted: int, make: Callable[[], Architecture], space: Space, known: set[Architecture]
+) -> list[Architecture]:
+    """As many as wanted of what ``make`` gives, if it does: those that fit and were not known, and
+    are from now on."""
+    found: list[Architecture] = []
+    for _ in range(TRIES * wanted):
+        if len(found) == wanted:
+            break
+        child = make()
+        if child not in known and space.fits(child):
+            known.add(child)
+            found.append(child)
+    return found

@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 import torch.onnx.operators
 from fairseq.optim.dynamic_loss_scaler import DynamicLossScaler
 from torch import Tensor
@@ -88,7 +89,7 @@ class StorageCounter(TorchDispatchMode):
 
 @contextmanager
 def fake_tensors() -> Iterator[StorageCounter]:
-    """Let tensors made within be fake ones, and count them."""
+    """Let tensors made within be fake ones, take the way of a GPU, and be counted."""
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
         StorageCounter() as counter,
@@ -98,12 +99,25 @@ def fake_tensors() -> Iterator[StorageCounter]:
         mock.patch.object(DynamicLossScaler, "check_overflow", lambda scaler, norm: None),
         # torch's function is opaque; ours holds as much.
         mock.patch.object(torch.nn, "LinearCrossEntropyOptions", None, create=True),
-        # As on a GPU.
+        way_of_a_gpu(),
+    ):
+        yield counter
+
+
+@contextmanager
+def way_of_a_gpu() -> Iterator[None]:
+    """Let a CPU's tensors be computed with as those of a GPU are."""
+    with (
         mock.patch.object(fast_convolution, "SMALLEST", math.inf),
         mock.patch.object(attention, "ALIGNED_DEVICES", ("cpu",)),
         mock.patch.object(Dropout, "FAST_DEVICES", ()),
+        mock.patch.object(F, "dropout", _dropout),
     ):
-        yield counter
+        yield
+
+
+def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    return torch.native_dropout(x, p, training)[0]
 
 
 def _autocast(enabled: bool):

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from fairseq import checkpoint_utils, tasks, utils
 from fairseq.logging import metrics
-from omegaconf import open_dict
+from omegaconf import DictConfig, open_dict
 
 from .compat import load_checkpoint
 from .errors import InputError
@@ -74,7 +74,7 @@ class Scorer:
         self.criterion.to(self.device).eval()
         self.batches = self._batches()
 
-    def _task(self, saved) -> tasks.FairseqTask:
+    def _task(self, saved: DictConfig) -> tasks.FairseqTask:
         """The task of translation: a search's would run architectures of its own choice."""
         cfg = self.cfg
         with open_dict(saved):

@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
+from multiprocessing.queues import SimpleQueue
 
 import torch
 
@@ -24,7 +25,7 @@ Scores = Callable[[Iterable[Architecture]], Iterable[float]]
 _scorer: Scorer  # of a worker's process
 
 
-def _start(cfg: ScoreConfig, devices) -> None:
+def _start(cfg: ScoreConfig, devices: SimpleQueue) -> None:
     """Become a worker, on one of the devices, that ends with its parent."""
     global _scorer
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -10,7 +10,7 @@
 #   --table FILE         another table than archives.tsv
 #   --merges N           BPE merges (default: 40000 for En-Fr, 32000 for the others)
 #   --max-ratio R        greatest ratio of lengths (default: 1.5 for En-Fr, else 250: any)
-#   --held-out N         pairs for validation (default: 3300)
+#   --held-out N         pairs for validation (default: 3300; 0: newstest2013 in their place)
 #   --workers N          processes (default: the number of cores)
 #
 # A step that is done is not done again; after an interruption, the same command goes on.

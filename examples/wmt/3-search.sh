@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The paper's search (Section 3.2): 60,000 updates on 8 GPUs, a checkpoint every 10,000.
+# A search (Section 3.2): 60,000 updates on 8 GPUs, a checkpoint every 10,000.
 #
 # usage: bash examples/wmt/3-search.sh [options] [-- SETTING=VALUE ...]
 #
-#   --search NAME        the file in configs/search: max_s2 (default), max_s1, avg_s2 or avg_s1
+#   --search NAME        the file in configs/search: max_s2 (default), max_s1, avg_s2 or avg_s1, or
+#                        of a baseline, sampling_max_s2, sampling_avg_s2 or darts_transformer
 #   --data NAME          the data set (default: wmt14.en-de)
 #   --work FOLDER        where everything goes (default: wmt); here, WORK/search/NAME
 #   --gpus N             8 (default), 4, 2 or 1; fewer accumulate batches to the same size
@@ -15,6 +16,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 search=max_s2 data=wmt14.en-de work=wmt gpus=8
 options "search data work gpus --" "$@"
-[[ -e $root/configs/search/$search.yaml ]] || die "--search is $search, there is no configs/search/$search.yaml"
+configuration search search "$search"
 work=$(absolute "$work")
-train "search/$search" 1 "$work/search/$search" "$work/data/$data/data-bin" "${rest[@]}"
+train "search/$search" "$work/search/$search" "$data" "--data $data -- ${rest[*]}" "${rest[@]}"

@@ -3,9 +3,11 @@
 #
 # usage: bash examples/wmt/4-derive.sh [options]
 #
-#   --search NAME        as for 3-search.sh (default: max_s2)
+#   --search NAME        as for 3-search.sh (default: max_s2); one by sampling takes dartsformer-evolve
 #   --work FOLDER        where everything goes (default: wmt); here, WORK/genotypes/NAME
 #   --every N            take the checkpoints at multiples of N updates (default: 10000)
+#
+# What was there of an earlier call is replaced.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -22,9 +24,8 @@ for path in "${found[@]}"; do
   ((updates % every)) || checkpoints+=("$path")
 done
 ((${#checkpoints[@]})) || die "--every is $every: no checkpoint in $work/search/$search is at a multiple of it"
-if [[ ! -e $out/report.txt ]]; then
-  mkdir -p "$out"
-  python -m fairseq_dartsformer.cli.derive "${checkpoints[@]}" -o "$out" --top 3 >"$out/report.partial"
-  mv "$out/report.partial" "$out/report.txt"
-fi
+rm -rf "$out"
+mkdir -p "$out"
+python -m fairseq_dartsformer.cli.derive "${checkpoints[@]}" -o "$out" --top 3 >"$out/report.partial"
+mv "$out/report.partial" "$out/report.txt"
 cat "$out/report.txt"

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Retrains the genotype of every checkpoint of a search at base size and selects the one with the
-# best validation BLEU (Section 3.3). Checkpoints with the same genotype share one retraining.
+# Retrains the genotype of every checkpoint of a search and selects the one with the best validation
+# BLEU (Section 3.3). Checkpoints with the same genotype share one retraining.
 #
 # usage: bash examples/wmt/5-select.sh [options] [-- SETTING=VALUE ...]
 #
 #   --search NAME        as for 3-search.sh (default: max_s2)
 #   --data NAME          the data set (default: wmt14.en-de)
+#   --config NAME        the file in configs/train (default: base; for the search darts_transformer,
+#                        darts_transformer)
 #   --work FOLDER        where everything goes (default: wmt); here, WORK/select/NAME, whose
-#                        genotype.json is the selected one, and scores.tsv has all
+#                        scores.tsv has all; the selected one goes to WORK/genotypes/NAME.json
 #   --gpus N             8 (default), 4, 2 or 1
 #   --average N          as for 6-train.sh (default: 5)
 #   --penalties "P ..."  as for 7-tune.sh
@@ -16,11 +18,13 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-search=max_s2 data=wmt14.en-de work=wmt gpus=8 average=5 penalties=''
-options "search data work gpus average penalties --" "$@"
+search=max_s2 data=wmt14.en-de config='' work=wmt gpus=8 average=5 penalties=''
+options "search data config work gpus average penalties --" "$@"
+[[ $config || $search != darts_transformer ]] || config=$search
+config=${config:-base}
 out=$work/select/$search
+[[ -e $work/genotypes/$search/report.txt ]] || die "no genotypes in $work/genotypes/$search: run 4-derive.sh"
 mapfile -t genotypes < <(find "$work/genotypes/$search" -name '*.json' | sort -V)
-((${#genotypes[@]})) || die "no genotypes in $work/genotypes/$search: run 4-derive.sh"
 
 declare -A seen
 scores=''
@@ -32,12 +36,12 @@ for genotype in "${genotypes[@]}"; do
   fi
   seen[$(<"$genotype")]=$name
   echo "[select, $(clock)] $name"
-  bash "$here/6-train.sh" --genotype "$genotype" --data "$data" --size base --work "$work" \
+  bash "$here/6-train.sh" --genotype "$genotype" --data "$data" --config "$config" --work "$work" \
     --model "$out/$name" --gpus "$gpus" --average "$average" -- "${rest[@]}"
-  bash "$here/7-tune.sh" --model "$out/$name" --data "$data" --work "$work" ${penalties:+--penalties "$penalties"}
+  bash "$here/7-tune.sh" --model "$out/$name" --data "$data" --config "$config" --work "$work" ${penalties:+--penalties "$penalties"}
   scores+="$(best "$out/$name")"$'\t'$name$'\n'
 done
 sort -s -t $'\t' -k 2,2gr <<<"${scores%$'\n'}" | awk -F '\t' '{ print $2 "\t" $3 }' | tee "$out/scores.tsv"
 selected=$(head -n 1 "$out/scores.tsv" | cut -f 2)
-cp "$work/genotypes/$search/$selected.json" "$out/genotype.json"
-echo "selected: $selected, $out/genotype.json"
+cp "$work/genotypes/$search/$selected.json" "$work/genotypes/$search.json"
+echo "selected: $selected, $work/genotypes/$search.json"

@@ -5,25 +5,27 @@
 # usage: bash examples/wmt/8-test.sh [options] [-- ARGUMENT ...]
 #
 #   --data NAME          the data set (default: wmt18.en-de)
-#   --size base|big      which model (default: base)
+#   --config NAME, --genotype FILE
+#                        which model, as for 6-train.sh
 #   --work FOLDER        where everything goes (default: wmt)
-#   --model FOLDER       the model (default: WORK/models/DATA.SIZE); gets test.out, fairseq's own
-#                        output, test.hypotheses, raw text, and bleu
+#   --model FOLDER       the model (default: as for 6-train.sh); gets test.out, fairseq's own output,
+#                        test.hypotheses, raw text, and bleu
 #
 # What follows -- goes to fairseq-generate, as --fp16.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-data=wmt18.en-de size=base work=wmt model=''
-options "data size work model --" "$@"
-model=${model:-$work/models/$data.$size}
+data=wmt18.en-de config=base genotype='' work=wmt model=''
+options "data config genotype work model --" "$@"
+trained
 target=${data##*-}
 reference=$work/data/$data/text/test.$target
+generation "$work/data/$data/data-bin" "$model"
+[[ -e $model/tune.tsv ]] || die "no tune.tsv in $model: run 7-tune.sh"
+penalty=$(best "$model" | cut -f 1)
+same_options "$model/bleu.options" "$(of_model), length penalty $penalty -- ${rest[*]}" "$model/bleu"
 if [[ ! -e $model/bleu ]]; then
   need fairseq-generate sacremoses sacrebleu
-  generation "$work/data/$data/data-bin" "$model"
-  [[ -e $model/tune.tsv ]] || die "no tune.tsv in $model: run 7-tune.sh"
-  penalty=$(best "$model" | cut -f 1)
   echo "[test, $(clock)] newstest2014, length penalty $penalty"
   fairseq-generate "${generate[@]}" --gen-subset test --lenpen "$penalty" "${rest[@]}" \
     >"$model/test.out" 2>"$model/test.err" || fail "$model/test.err" fairseq-generate $?

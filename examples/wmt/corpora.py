@@ -3,8 +3,9 @@
 usage: python examples/wmt/corpora.py download DATASET --archives FOLDER
        python examples/wmt/corpora.py extract DATASET --archives FOLDER --out FOLDER
 
-`extract` writes train and test, each as `.en` and `.de` (`.fr`, `.cs`), a sentence a line, without
-pairs that have an empty side. Archives are read as streams; nothing is unpacked beside them.
+`extract` writes train, valid and test, each as `.en` and `.de` (`.fr`, `.cs`), a sentence a line,
+without pairs that have an empty side. Archives are read as streams; nothing is unpacked beside
+them.
 """
 
 import argparse
@@ -36,7 +37,7 @@ class Archive:
     """A line of the table; all fields as they stand there, `-` for what is not known."""
 
     file: str
-    kind: str  # "lines", "test", "czeng", or "czeng-blocks": which blocks CzEng 1.7 leaves out
+    kind: str  # "lines", "valid", "test", "czeng", or "czeng-blocks": what CzEng 1.7 leaves out
     members: str
     datasets: str
     bytes: str
@@ -138,7 +139,7 @@ def pairs_of(archive: Archive, path: Path, foreign: str, without: set[str]) -> I
                 yield " ".join(english.split()), " ".join(czech.split())
         return
     sides = (lines_of(path, archive.member(foreign, language)) for language in ("en", foreign))
-    if archive.kind == "test":
+    if archive.kind in ("valid", "test"):
         sides = (
             (match[1] for match in map(SEGMENT.search, lines) if match is not None)
             for lines in sides
@@ -167,7 +168,7 @@ def counted(pairs: Iterable[Pair], name: str) -> Iterator[Pair]:
 
 
 def extract(archives: list[Archive], folder: Path, out: Path, foreign: str) -> None:
-    """Writes train and test of a data set.
+    """Writes train, valid and test of a data set.
 
     Raises:
         ValueError: an archive is missing, or not of its form.
@@ -179,7 +180,8 @@ def extract(archives: list[Archive], folder: Path, out: Path, foreign: str) -> N
     for archive in archives:
         if archive.kind == "czeng-blocks":
             without = left_out(folder / archive.file, archive.members)
-    for split, kinds in {"test": ["test"], "train": ["lines", "czeng"]}.items():
+    splits = {"test": ["test"], "valid": ["valid"], "train": ["lines", "czeng"]}
+    for split, kinds in splits.items():
         parts = (
             counted(pairs_of(archive, folder / archive.file, foreign, without), archive.file)
             for archive in archives

@@ -7,25 +7,49 @@ export PYTHONUTF8=1 PYTHONUNBUFFERED=1
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} # this checkout's commands, as its plugin
 export LC_ALL=C # decimal points, and the order of `sort`
 
-# train CONFIG ACCUMULATE FOLDER DATA OVERRIDE...: a whole run of configs/CONFIG.yaml on $gpus GPUs
-# to its end, once; after an interruption, from its last checkpoint. As the paper's runs have 8
-# GPUs, fewer accumulate more batches than ACCUMULATE.
+# configuration OPTION FOLDER NAME: the error that the option names no file of configs/FOLDER.
+configuration() {
+  [[ $3 == */* || ! -e $root/configs/$2/$3.yaml ]] || return 0
+  die "--$1 is $3, there is no configs/$2/$3.yaml, but $(basename -as .yaml "$root/configs/$2"/*.yaml | xargs)"
+}
+
+# train CONFIG FOLDER DATA OPTIONS OVERRIDE...: a whole run of configs/CONFIG.yaml on the data set DATA
+# and $gpus GPUs, to its end, once; after an interruption, from its last checkpoint. FOLDER serves no
+# other OPTIONS. As the paper's runs have 8 GPUs, fewer accumulate more batches.
 train() {
-  local config=$1 accumulate=$2 folder=$3 data=$4 launcher=(fairseq-hydra-train)
-  [[ -e $folder/done ]] && return
+  local config=$1 folder=$2 data=$work/data/$3/data-bin launcher=(fairseq-hydra-train) accumulate
   [[ $gpus =~ ^[1248]$ ]] || die "--gpus is $gpus, it must be 1, 2, 4 or 8"
-  [[ -e $data/preprocess.log ]] || die "no data in $data: run 2-prepare.sh"
+  [[ -e $folder/done || -e $data/preprocess.log ]] || die "no data in $data: run 2-prepare.sh"
+  same_options "$folder/options" "$4"
+  [[ ! -e $folder/done ]] || return 0
   need fairseq-hydra-train torchrun
-  mkdir -p "$folder"
+  accumulate=$(sed -n 's/^  update_freq: \[\([0-9]*\)\]$/\1/p' "$root/configs/$config.yaml")
   ((gpus == 1)) || launcher=(torchrun --standalone --nproc-per-node "$gpus" "$(command -v fairseq-hydra-train)")
   "${launcher[@]}" --config-dir "$root/configs/${config%/*}" --config-name "${config##*/}" \
     task.data="'$data'" common.user_dir="'$plugin'" checkpoint.save_dir="'$folder'" \
     distributed_training.distributed_world_size="$gpus" \
-    optimization.update_freq="[$((accumulate * 8 / gpus))]" "${@:5}" 2>&1 | tee -a "$folder/train.log" ||
+    optimization.update_freq="[$((${accumulate:-1} * 8 / gpus))]" "${@:5}" 2>&1 | tee -a "$folder/train.log" &&
+    [[ -e $folder/checkpoint_last.pt ]] || {
+    [[ -e $folder/checkpoint_last.pt ]] || rm "$folder/options" # it left nothing that has them
     die "the training failed; its log: $folder/train.log"
-  [[ -e $folder/checkpoint_last.pt ]] || die "the training left no checkpoint; its log: $folder/train.log"
+  }
   touch "$folder/done"
 }
+
+# trained: of $data, $config, $genotype and $model, the defaults of the last two. A model of another
+# genotype is in another folder; some are of none.
+trained() {
+  configuration config train "$config"
+  if grep -q '^  genotype: ???$' "$root/configs/train/$config.yaml"; then
+    genotype=${genotype:-$work/genotypes/max_s2.json}
+  elif [[ $genotype ]]; then
+    die "--genotype is $genotype, but --config $config takes none: leave it out"
+  fi
+  model=$(absolute "${model:-$work/models/$data.$config${genotype:+.$(basename "$genotype" .json)}}")
+}
+
+# of_model: what the results of a model depend on beside the arguments.
+of_model() { echo "--data $data, average.pt $(cksum <"$model/average.pt")"; }
 
 # generation DATA MODEL: sets `generate`, the arguments of a beam search as in the paper's
 # Section 3.1. (With its default multiple of 8, fairseq would leave out the last sentences.)

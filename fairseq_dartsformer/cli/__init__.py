@@ -2,10 +2,11 @@
 
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 
@@ -29,12 +30,32 @@ def run_command(parser: ArgumentParser, main: Callable[..., None], others: bool 
         sys.exit(1)
 
 
+def number(
+    text: str, read: Callable[[str], float], fits: Callable[[Any], bool], expected: str
+) -> Any:
+    """An argument's number.
+
+    Args:
+        text: the argument.
+        read: reads it, or raises a ``ValueError``.
+        fits: whether the number may be given.
+        expected: what may be, in words.
+
+    Raises:
+        ArgumentTypeError: another was; argparse names the option.
+    """
+    try:
+        value = read(text)
+    except ValueError:
+        value = None
+    if value is None or not fits(value):
+        raise ArgumentTypeError(f"is {text!r}, it must be {expected}")
+    return value
+
+
 def positive_integer(text: str) -> int:
     """A type for argparse, which reports the error."""
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+    return number(text, int, lambda value: value >= 1, "a whole number from 1")
 
 
 def check_output(output: Path, inputs: list[str], option: str = "-o") -> None:

@@ -7,9 +7,10 @@ Scores genotypes on the validation set, and breeds the next generation from the 
 import argparse
 import hashlib
 import logging
+import math
 import os
+import sys
 from argparse import Namespace
-from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from ..genotype import Genotype
 from ..history import History
 from ..scoring import ScoreConfig, Scorer
 from ..scoring_workers import Scores, scoring
-from . import check_output, positive_integer, replacing, run_command
+from . import check_output, number, positive_integer, replacing, run_command
+
+SCORES_A_LINE = 25  # in a log
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -79,22 +82,22 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
+    return number(text, int, lambda value: value >= 0, "a whole number from 0")
 
 
 def _probability(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise ValueError(text)
-    return value
+    return number(text, float, lambda value: 0 < value <= 1, "above 0 and at most 1")
 
 
 def _size(text: str) -> int:
-    unit = {"K": 1e3, "M": 1e6, "G": 1e9}.get(text[-1:].upper())
-    return positive_integer(text) if unit is None else int(float(text[:-1]) * unit)
+    units = {"K": 1e3, "M": 1e6, "G": 1e9}
+
+    def size(text: str) -> float:
+        unit = units.get(text[-1:].upper())
+        return int(text) if unit is None else float(text[:-1]) * unit
+
+    expected = "a number from 1, as 65000000 or 65M"
+    return round(number(text, size, lambda value: 1 <= value < math.inf, expected))
 
 
 def devices_of(args: Namespace) -> list[str]:
@@ -181,20 +184,18 @@ class Search:
         """Score a generation; what the history has is not scored again."""
         self.generation += 1
         new = [a for a in architectures if self.genotype(a) not in self.history.scores]
-        shown: Iterable[float] = tqdm(
-            self.scores(new),
-            f"generation {self.generation}",
-            len(new),
-            leave=False,
-            disable=None,  # where nobody is looking
-        )
-        for architecture, score in zip(new, shown, strict=True):
+        title = f"generation {self.generation}"
+        # A bar in a log would be a thousand lines; there, one says now and then how far it is.
+        bar = tqdm(self.scores(new), title, len(new), leave=False, disable=None)
+        for count, (architecture, score) in enumerate(zip(new, bar, strict=True), 1):
             self.history.add(
                 self.genotype(architecture),
                 score,
                 self.space.count(architecture),
                 self.generation,
             )
+            if bar.disable and count % SCORES_A_LINE == 0:
+                print(f"{title}: {count} of {len(new)} scored", file=sys.stderr, flush=True)
         return [self.sign * self.history.scores[self.genotype(a)] for a in architectures]
 
     def report(self, ranking: list[Architecture]) -> str:

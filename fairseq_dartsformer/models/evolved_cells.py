@@ -9,7 +9,8 @@ What its `evolved_transformer.py` settles:
 - Padding is zero in what a convolution sees.
 - Attention has no biases; the maps and convolutions have. All are drawn by Glorot's uniform rule.
   A norm's epsilon is 1e-6.
-- Twice the heads are 16 at most, or as many as there are anyway.
+- Twice the heads are 16 at most, or as many as there are anyway. (So its later versions; the first
+  had 16 or more in any case, which differs only with fewer than 8 heads.)
 
 What is ours: the source has one rate for all dropout but that of attention weights; here
 ``dropout`` is the rate of what is added to the stream, ``activation_dropout`` of what stays within

@@ -29,6 +29,8 @@ class SearchStrategy:
         levels: the levels that its updates have, in turn.
         optimizer: the ``--optimizer`` to recommend.
         draws: whether its updates differ in what they compute, so that a plan must try several.
+        options: its own options, which strategies that do not name them refuse: fields of
+            ``TranslationSearchConfig`` that are ``None`` where the user says nothing.
 
     Args:
         cfg: the task's options.
@@ -41,24 +43,18 @@ class SearchStrategy:
     levels: ClassVar[tuple[str, ...]] = (WEIGHTS,)
     optimizer: ClassVar[str] = "adam"
     draws: ClassVar[bool] = False
+    options: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, cfg: TranslationSearchConfig):
         self.cfg = cfg
         self.check()
 
     def check(self) -> None:
-        """Refuse options that contradict the strategy; here, all that are for updates of alpha.
+        """Refuse options that the strategy cannot go by, alone or together; here, none.
 
         Raises:
-            InputError: one does.
+            InputError: there are such.
         """
-        for option in ("arch_fraction", "arch_subset"):
-            if self.cfg[option] is not None:
-                raise InputError(
-                    f"--{option.replace('_', '-')} is {self.cfg[option]}, but --search-strategy "
-                    f"{self.name} does not update alpha, and the weights have all of the training "
-                    "data: leave it out"
-                )
 
     def check_optimizer(self) -> None:
         """Refuse an optimizer that cannot do the strategy's updates.

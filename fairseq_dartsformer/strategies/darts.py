@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from fairseq.data import data_utils
+from fairseq.data import LanguagePairDataset, data_utils
+from fairseq.data.iterators import EpochBatchIterator
 from fairseq.logging import metrics
+from fairseq.optim import FairseqOptimizer
+from torch import nn
 
 from ..data import BilevelBatchIterator, BilevelDataset, Division
 from ..errors import InputError
 from ..levels import LEVELS, gradients_for
 from ..search_space import entropy
 from .base import SearchStrategy, StepResult
+
+if TYPE_CHECKING:
+    from ..tasks.translation_search import TranslationSearchTask
 
 
 class Darts(SearchStrategy):
@@ -22,6 +29,7 @@ class Darts(SearchStrategy):
     name = "darts"
     levels = LEVELS
     optimizer = "bilevel_adam"
+    options = ("arch_fraction", "arch_subset")
 
     def check(self) -> None:
         """Refuse options that contradict the strategy or each other."""
@@ -42,18 +50,20 @@ class Darts(SearchStrategy):
                 f"{self.optimizer}"
             )
 
-    def training_data(self, task, train, epoch) -> BilevelDataset:
+    def training_data(
+        self, task: TranslationSearchTask, train: LanguagePairDataset, epoch: int
+    ) -> BilevelDataset:
         """Alpha's data beside the weights'."""
         return self.division.divide(task, train, epoch)
 
     def batches(
         self,
-        task,
+        task: TranslationSearchTask,
         dataset: BilevelDataset,
-        make,
+        make: Callable[..., EpochBatchIterator],
         max_tokens: int | None = None,
         max_sentences: int | None = None,
-        max_positions=None,
+        max_positions: Any = None,
         ignore_invalid_inputs: bool = False,
         required_batch_size_multiple: int = 1,
         seed: int = 1,
@@ -105,7 +115,15 @@ class Darts(SearchStrategy):
             task.dataset_to_epoch_iter[dataset] = iterator
         return iterator
 
-    def train_step(self, step, sample, model, optimizer, update_num, ignore_grad) -> StepResult:
+    def train_step(
+        self,
+        step: Callable[[], StepResult],
+        sample: Mapping[str, Any],
+        model: nn.Module,
+        optimizer: FairseqOptimizer,
+        update_num: int,
+        ignore_grad: bool,
+    ) -> StepResult:
         """Train the level that the batch carries.
 
         A dummy batch is never asked for its level: :class:`BilevelBatchIterator` leaves no worker
@@ -122,7 +140,7 @@ class Darts(SearchStrategy):
         self.entropy = mean_entropy(model)
         return loss, sample_size, logging_output
 
-    def reduce_metrics(self, logging_outputs) -> None:
+    def reduce_metrics(self, logging_outputs: Iterable[Mapping[str, Any]]) -> None:
         """In training each level's loss and alpha's mean entropy."""
         for level in LEVELS:
             size = sum(log.get(f"sample_size_{level}", 0) for log in logging_outputs)
@@ -134,7 +152,7 @@ class Darts(SearchStrategy):
                 metrics.log_scalar("alpha_entropy", self.entropy, priority=16, round=4, weight=0)
 
 
-def mean_entropy(model) -> torch.Tensor:
+def mean_entropy(model: nn.Module) -> torch.Tensor:
     """Entropy of the mixing weights in nats, the mean over all search nodes."""
     with torch.no_grad():
         alphas = (model.encoder.alpha, model.decoder.alpha)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from random import Random
+from typing import Any
 
 import torch
+from fairseq.optim import FairseqOptimizer
 from torch import nn
 
 from ..search_space import Choice, chosen, draw
@@ -29,7 +32,15 @@ class UniformSampling(SearchStrategy):
         """An architecture, always the same on an occasion."""
         return draw(model, Random(f"{self.cfg.seed} {occasion}"))
 
-    def train_step(self, step, sample, model, optimizer, update_num, ignore_grad) -> StepResult:
+    def train_step(
+        self,
+        step: Callable[[], StepResult],
+        sample: Mapping[str, Any],
+        model: nn.Module,
+        optimizer: FairseqOptimizer,
+        update_num: int,
+        ignore_grad: bool,
+    ) -> StepResult:
         """Train the drawn operations."""
         with chosen(model, self.draw(model, f"update {update_num}")):
             result = step()
@@ -40,7 +51,9 @@ class UniformSampling(SearchStrategy):
                 parameter.grad = torch.zeros_like(parameter)
         return result
 
-    def valid_step(self, step, sample, model) -> StepResult:
+    def valid_step(
+        self, step: Callable[[], StepResult], sample: Mapping[str, Any], model: nn.Module
+    ) -> StepResult:
         """Each batch sees an architecture of its own, the same in every validation."""
         with chosen(model, self.draw(model, f"validation {int(sample['id'][0])}")):
             return step()

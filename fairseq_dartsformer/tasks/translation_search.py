@@ -10,7 +10,7 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import II
 
 from ..errors import InputError
-from ..strategies import STRATEGIES, SearchStrategy
+from ..strategies import STRATEGIES, SearchStrategy, build_strategy
 
 STRATEGY_CHOICES = ChoiceEnum(list(STRATEGIES))
 
@@ -61,7 +61,7 @@ class TranslationSearchTask(TranslationTask):
 
     def __init__(self, cfg: TranslationSearchConfig, src_dict, tgt_dict):
         super().__init__(cfg, src_dict, tgt_dict)
-        self.strategy: SearchStrategy = STRATEGIES[str(cfg.search_strategy)](cfg)
+        self.strategy: SearchStrategy = build_strategy(cfg)
         self._training_data: FairseqDataset | None = None
 
     def build_model(self, cfg, from_checkpoint: bool = False):

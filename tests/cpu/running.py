@@ -21,9 +21,17 @@ from recording import Step, watch
 
 import fairseq_dartsformer
 from fairseq_dartsformer.compat import load_checkpoint
+from fairseq_dartsformer.genotype import Genotype
 
 PLUGIN = str(Path(fairseq_dartsformer.__file__).parent)
 TIMEOUT = 240  # seconds: a run takes one or two, but a machine may be busy
+
+DARTS_GENOTYPE = Genotype(
+    encoder=[["self_attention", "ffn"], ["conv_3", "glu"]],
+    decoder=[["dynamic_conv_3", "cross_attention", "ffn"]],
+    pooling=None,
+    family="darts_transformer",
+)
 
 SIZES = (
     "--hidden-dim 24 --ffn-dim 16 --encoder-layers 2 --decoder-layers 2 --attention-heads 2 "
@@ -50,6 +58,10 @@ DERIVED = (
     "--task translation --arch dartsformer --optimizer adam --embed-dim 8 "
     "--genotype paper_fig4_approx"
 ).split()
+DERIVED_DARTS = [
+    *"--task translation --arch darts_transformer --optimizer adam --embed-dim 8".split(),
+    *["--genotype", DARTS_GENOTYPE.to_json()],
+]
 EVOLVED = "--task translation --arch evolved_transformer --optimizer adam".split()
 
 

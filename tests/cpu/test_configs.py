@@ -1,17 +1,43 @@
 """The whole runs in `configs/`, through `fairseq-hydra-train`, made small by overrides."""
 
+from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from running import checkpoint, start
+from fairseq.models import ARCH_CONFIG_REGISTRY
+from omegaconf import DictConfig, OmegaConf
+from running import DARTS_GENOTYPE, checkpoint, start
+
+from fairseq_dartsformer.genotype import BUILTIN
+from fairseq_dartsformer.models.architectures import FFN_RATIOS, SIZES
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
+GENOTYPES = {
+    "dartsformer": BUILTIN["paper_fig4_approx"],
+    "darts_transformer": DARTS_GENOTYPE,
+}
 SMALL = (
     "common.fp16=false common.cpu=true dataset.num_workers=0 dataset.disable_validation=true "
     "distributed_training.distributed_world_size=1 optimization.max_update=2 "
-    "model.embed_dim=8 model.hidden_dim=24 model.ffn_dim=16 model.encoder_layers=2 "
-    "model.decoder_layers=2 model.attention_heads=2"
+    "model.encoder_layers=2 model.decoder_layers=2"
 ).split()
+
+
+def small_sizes(model: str) -> dict[str, int]:
+    """Options of the widths of a model, and small values for them."""
+    if model == "transformer":
+        sizes = {"embed_dim": 8, "ffn_embed_dim": 16, "attention_heads": 2}
+        return {f"{side}_{k}": n for side in ("encoder", "decoder") for k, n in sizes.items()}
+    sizes = {"hidden_dim": 24, "ffn_dim": 16, "attention_heads": 2}
+    return sizes if model == "evolved_transformer" else {"embed_dim": 8, **sizes}
+
+
+def load(config: Path) -> DictConfig:
+    """A file and those that it names."""
+    cfg = OmegaConf.load(config)
+    parts = [part for part in cfg.pop("defaults") if part != "_self_"]
+    return OmegaConf.merge(cfg, *(OmegaConf.load(config.parent / f"{p}.yaml") for p in parts))
 
 
 def run(config: Path, data: Path, folder: Path, *overrides: str):
@@ -24,33 +50,53 @@ def run(config: Path, data: Path, folder: Path, *overrides: str):
         f"hydra.run.dir={folder}/hydra",
         f"common.tensorboard_logdir={folder}/tensorboard",
     ]
-    return start("hydra_train", [*arguments, *paths, *SMALL, *overrides], folder).wait()
+    sizes = small_sizes(load(config).model._name)
+    small = SMALL + [f"model.{name}={size}" for name, size in sizes.items()]
+    return start("hydra_train", [*arguments, *paths, *small, *overrides], folder).wait()
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_whole_run(data, tmp_path, config):
-    derived = config.parent.name == "train"
-    genotype = ["model.genotype=paper_fig4_approx"] if derived else []
+    """Ends with a checkpoint that has the file's settings, wherever they stand."""
+    cfg, genotype = load(config), []
+    if OmegaConf.is_missing(cfg.model, "genotype"):
+        path = tmp_path / "genotype.json"
+        path.write_text(GENOTYPES[cfg.model._name].to_json())
+        genotype.append(f"model.genotype={path}")
     ended = run(config, data, tmp_path, *genotype)
     assert ended.status == 0, ended.stderr
     state = checkpoint(tmp_path)
     assert state["optimizer_history"][-1]["num_updates"] == 2
-    model = state["cfg"]["model"]
-    assert ("genotype" in model) == derived
-    if not derived:
-        pooling, layers = config.stem.split("_s")
-        assert (str(model["pooling"]), model["search_layers"]) == (pooling, int(layers))
+    saved = OmegaConf.create(state["cfg"])
+    changed = {part.split(".")[1].split("=")[0] for part in SMALL} | {"user_dir", "save_dir"}
+    changed |= {"data", "genotype", "tensorboard_logdir", *small_sizes(cfg.model._name)}
+    for group in cfg.keys() - {"hydra"}:
+        for name in cfg[group].keys() - changed:
+            assert str(saved[group][name]) == str(cfg[group][name]), (group, name)
 
 
-def test_baseline(data, tmp_path):
-    """The Evolved Transformer in the place of a derived model."""
-    (config,) = (path for path in CONFIGS if path.stem == "base")
-    baseline = ["model._name=evolved_transformer", "~model.embed_dim"]
-    baseline += ["model.genotype=none", "~model.genotype"]  # hydra deletes nothing that is missing
-    ended = run(config, data, tmp_path, *baseline)
-    assert ended.status == 0, ended.stderr
-    model = checkpoint(tmp_path)["cfg"]["model"]
-    assert (model["_name"], model["activation_dropout"]) == ("evolved_transformer", 0.1)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_sizes_are_the_architectures(config):
+    """Those that `--arch` has, and that dropout."""
+    model, size = load(config).model, config.stem.rpartition("_")[2]
+    expected: dict[str, Any] = {}
+    if model._name in SIZES:
+        sizes = SIZES[model._name]
+        expected = sizes.get(f"_{size}", sizes[""])
+        expected = expected | {"ffn_dim": model.hidden_dim * FFN_RATIOS[model._name]}
+    elif size in ("small", "medium"):  # Section 4.3
+        width = {"small": 128, "medium": 256}[size]
+        expected = {"encoder_embed_dim": width, "decoder_embed_dim": width}
+    else:
+        arch = "transformer_vaswani_wmt_en_de_big" if size == "big" else "transformer"
+        args = Namespace()
+        ARCH_CONFIG_REGISTRY[arch](args)
+        names = [*small_sizes("transformer"), "dropout"]
+        expected = {name: getattr(args, name) for name in names}
+    assert {name: model[name] for name in expected} == expected
+    if config.parent.name == "search" and "pooling" in model:
+        pooling, layers = config.stem.removeprefix("sampling_").split("_s")
+        assert (model.pooling, model.search_layers) == (pooling, int(layers))
 
 
 @pytest.mark.parametrize(

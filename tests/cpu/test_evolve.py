@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -14,13 +15,16 @@ from random import Random
 
 import pytest
 import torch
-from models import inheriting
-from running import DARTS, SAMPLING, SAMPLING_DARTS, SEARCH, train
+from models import SIZES, inheriting, uniform_genotype
+from omegaconf import OmegaConf, open_dict
+from running import DARTS, PLUGIN, SAMPLING, SAMPLING_DARTS, SEARCH, start, train
 
 from fairseq_dartsformer.cli import evolve as command
+from fairseq_dartsformer.compat import load_checkpoint
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.evolution import Evolution, Space
 from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.history import History
 from fairseq_dartsformer.scoring import ScoreConfig, Scorer
 
 KINDS = {
@@ -141,6 +145,36 @@ def test_score_and_parameters_are_the_derived_models(search):
     assert len(scores) > 1
 
 
+def test_bleu_is_that_of_the_derived_model_as_fairseq_generate_has_it(one_search, tmp_path):
+    """With the supernet's weights, from a checkpoint of its own. Nothing is learnt yet, and the
+    translations are long and differ."""
+    search, data = map(str, one_search)
+    cfg = ScoreConfig(search, data, score="bleu", beam=3, lenpen=0.7, max_tokens=60)
+    scorer, generator = Scorer(cfg), Random(1)
+    space = Space(*scorer.parameters())
+    scores = {a: scorer.score(a) for a in (space.random(generator) for _ in range(4))}
+    architecture = max(scores, key=scores.__getitem__)
+    assert scores[architecture] > min(scores.values())
+
+    genotype = scorer.result.genotype(scorer.choice(architecture))
+    state = load_checkpoint(search)
+    sizes = {name: state["cfg"].model[name] for name in [*SIZES, "share_all_embeddings"]}
+    derived = inheriting(scorer.model, scorer.result, genotype, scorer.task, **sizes)
+    state["model"] = derived.state_dict()
+    with open_dict(state["cfg"]) as saved:
+        saved.model._name, saved.task._name = genotype.family, "translation"
+        saved.model.genotype = genotype.to_json()
+    state["cfg"] = OmegaConf.to_container(state["cfg"], resolve=True, enum_to_str=True)
+    torch.save(state, tmp_path / "derived.pt")
+    arguments = [data, "--user-dir", PLUGIN, "--path", str(tmp_path / "derived.pt"), "--cpu"]
+    arguments += "--gen-subset valid --scoring sacrebleu --beam 3 --lenpen 0.7 --quiet".split()
+    arguments += "--max-len-a 1 --max-len-b 50 --required-batch-size-multiple 1".split()
+    run = start("generate", arguments, tmp_path / "generate").wait()
+    assert run.status == 0, run.stderr
+    bleu = re.search(r"Generate valid with beam=3: BLEU = ([\d.]+)", run.stdout)[1]
+    assert scores[architecture] == pytest.approx(float(bleu), abs=0.01)
+
+
 # -- the command
 
 
@@ -193,7 +227,8 @@ def kill_when(history: Path, lines: int, *arguments: str) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
-def test_limit_and_bleu(search, data, tmp_path, capsys):
+def test_limit_and_bleu(search, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "SCORES_A_LINE", 3)
     output = tmp_path / "genotype.json"
     scorer = Scorer(ScoreConfig(*search))
     space = Space(*scorer.parameters())
@@ -204,6 +239,84 @@ def test_limit_and_bleu(search, data, tmp_path, capsys):
     assert all(0 <= r["bleu"] <= 100 and r["parameters"] <= sizes[10] for r in records)
     best = max(records, key=lambda record: record["bleu"])
     assert Genotype.from_json(json.dumps(best["genotype"]), "") == Genotype.load(output)
+    # No bar where nobody is looking.
+    assert re.findall(r"generation \d: .*", capsys.readouterr().err) == [
+        f"generation {g}: {n} of 8 scored" for g in (1, 2) for n in (3, 6)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--mutations", "-1", "a whole number from 0"),
+        ("--population", "0", "a whole number from 1"),
+        ("--population", "many", "a whole number from 1"),
+        ("--mutation-probability", "1.5", "above 0 and at most 1"),
+        ("--mutation-probability", "nan", "above 0 and at most 1"),
+        *(
+            ("--max-parameters", size, "a number from 1, as 65000000 or 65M")
+            for size in ("infM", "nanK", "-1M", "M", "65m2", "0", "")
+        ),
+    ],
+)
+def test_bad_numbers(capsys, option, value, expected):
+    with pytest.raises(SystemExit) as stop:
+        command.get_parser().parse_args(["search.pt", "data", "-o", "g.json", f"{option}={value}"])
+    assert stop.value.code == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"argument {option}: is {value!r}, it must be {expected}")
+
+
+def test_sizes():
+    sizes = {"65000000": 65_000_000, "65M": 65_000_000, "65.2m": 65_200_000, "1.5k": 1500}
+    for text, size in sizes.items():
+        given = ["search.pt", "data", "-o", "g.json", "--max-parameters", text]
+        assert command.get_parser().parse_args(given).max_parameters == size
+
+
+SETTINGS = {"seed": 1, "beam": 5}
+FOREIGN = [b"notes", b'{"seed": 1, "notes": 2', b"notes\nmore", b'{"notes": 2}\n', b"\n", b"\xff\n"]
+
+
+def fill(history: History, number: int) -> None:
+    genotype = uniform_genotype(["ffn", "glu", "conv_3"][number], 2, "max")
+    history.add(genotype, number / 3, 100, generation=1)
+
+
+@pytest.mark.parametrize("content", FOREIGN)
+def test_a_foreign_history_is_left_alone(tmp_path, content):
+    path = tmp_path / "notes"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"--history .*notes: (is not|was begun with)"):
+        History(path, "loss", SETTINGS)
+    assert path.read_bytes() == content
+
+
+def test_history_goes_on_wherever_it_was_cut(tmp_path):
+    path = tmp_path / "history"
+    whole = History(path, "loss", SETTINGS)
+    fill(whole, 0)
+    fill(whole, 1)
+    content = path.read_bytes()
+    for size in range(len(content) + 1):
+        path.write_bytes(content[:size])
+        found = History(path, "loss", SETTINGS)
+        for number in range(len(found.scores), 2):
+            fill(found, number)
+        assert found.scores == whole.scores and path.read_bytes() == content
+
+
+def test_history_on_a_full_disk_is_one_error(tmp_path):
+    path = tmp_path / "history"
+    history = History(path, "loss", SETTINGS)
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 9, hard))
+    try:
+        with pytest.raises(InputError, match=r"--history .*: cannot be written: "):
+            fill(history, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert history.scores == History(path, "loss", SETTINGS).scores == {}
 
 
 @pytest.fixture(scope="module")

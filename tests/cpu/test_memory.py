@@ -10,7 +10,7 @@ import torch
 from fairseq_dartsformer.cli import memory as command
 from fairseq_dartsformer.criterions import linear_cross_entropy
 from fairseq_dartsformer.levels import LEVELS, gradients_for
-from fairseq_dartsformer.memory import fake_tensors, measured_peak
+from fairseq_dartsformer.memory import fake_tensors, measured_peak, way_of_a_gpu
 from fairseq_dartsformer.planning import MemoryPlan, Training, plan_memory, training_config
 from fairseq_dartsformer.strategies import STRATEGIES
 
@@ -74,7 +74,7 @@ def test_activations_are_those_of_real_tensors(backprop):
     held = []
     for level in LEVELS:
         model.zero_grad()
-        with gradients_for(model, level):
+        with gradients_for(model, level), way_of_a_gpu():
             forward, whole = (measured_peak(partial(step, kept)) for kept in ([], None))
         gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
         held.append(max(forward, whole - gradients))

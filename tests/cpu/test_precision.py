@@ -6,13 +6,43 @@ import math
 import pytest
 import torch
 from recording import Step
-from running import DERIVED, EVOLVED, SAMPLING, SEARCH, train
+from running import (
+    DARTS,
+    DERIVED,
+    DERIVED_DARTS,
+    EVOLVED,
+    SAMPLING,
+    SAMPLING_DARTS,
+    SEARCH,
+    train,
+)
 
 from fairseq_dartsformer.levels import ALPHA, WEIGHTS
 
 UPDATES = 24
 OVERFLOWING = f"--fp16-init-scale {2**40}"
 CHUNKED = "--criterion chunked_label_smoothed_cross_entropy"
+OPTIONS = [
+    (f"--fp16 {OVERFLOWING}", torch.float16),
+    (f"--fp16 --fp16-no-flatten-grads {OVERFLOWING} --update-freq 2", torch.float16),
+    ("--bf16", torch.bfloat16),
+    ("--amp", torch.float32),
+    (f"--fp16 {CHUNKED} {OVERFLOWING}", torch.float16),
+    (f"--amp {CHUNKED}", torch.float32),
+]
+SEARCHES = {
+    "search": SEARCH,
+    "sampling": SAMPLING,
+    "darts": DARTS,
+    "sampling_darts": SAMPLING_DARTS,
+}
+KINDS = SEARCHES | {"derived": DERIVED, "derived_darts": DERIVED_DARTS, "evolved": EVOLVED}
+CASES = [
+    (name, *case)
+    for name in KINDS
+    # On a Transformer the network differs, and nothing else: two will do.
+    for case in (OPTIONS[::5] if "darts" in name else OPTIONS)
+]
 
 
 def applied(steps: list[Step]) -> list[Step]:
@@ -30,23 +60,9 @@ def applied(steps: list[Step]) -> list[Step]:
     return updates
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [SEARCH, SAMPLING, DERIVED, EVOLVED],
-    ids=["search", "sampling", "derived", "evolved"],
-)
-@pytest.mark.parametrize(
-    ("options", "dtype"),
-    [
-        (f"--fp16 {OVERFLOWING}", torch.float16),
-        (f"--fp16 --fp16-no-flatten-grads {OVERFLOWING} --update-freq 2", torch.float16),
-        ("--bf16", torch.bfloat16),
-        ("--amp", torch.float32),
-        (f"--fp16 {CHUNKED} {OVERFLOWING}", torch.float16),
-        (f"--amp {CHUNKED}", torch.float32),
-    ],
-)
-def test_training(data, tmp_path, kind, options, dtype):
+@pytest.mark.parametrize(("name", "options", "dtype"), CASES)
+def test_training(data, tmp_path, name, options, dtype):
+    kind = KINDS[name]
     arguments = f"--max-update {UPDATES} {options}".split()
     steps = train(kind, data, tmp_path, *arguments, record=True).steps
     updates = applied(steps)
@@ -56,10 +72,10 @@ def test_training(data, tmp_path, kind, options, dtype):
 
     assert steps[-1].state[WEIGHTS]["value"].dtype == dtype
     assert steps[-1].state[WEIGHTS]["master"].dtype == torch.float32
-    if kind in (SEARCH, SAMPLING):
+    if name in SEARCHES:
         assert steps[-1].state[ALPHA]["value"].dtype == torch.float32
         first, last = steps[0].state[ALPHA]["value"], steps[-1].state[ALPHA]["value"]
-        assert ((last - first).abs().max() > 1e-2) == (kind is SEARCH)
+        assert ((last - first).abs().max() > 1e-2) == (kind in (SEARCH, DARTS))
 
     losses = [step.loss for step in updates]
     assert all(map(math.isfinite, losses))

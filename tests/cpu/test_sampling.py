@@ -8,14 +8,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 from models import batch, build_darts, build_search, multiplications
+from omegaconf import OmegaConf
 from running import SAMPLING, SAMPLING_DARTS, train
 from test_log import LOGGING, lines
 from test_reversible import assert_same_gradients
 from torch import nn
 
+from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.levels import ALPHA, WEIGHTS
 from fairseq_dartsformer.search_space import chosen, draw
+from fairseq_dartsformer.strategies import STRATEGIES, SearchStrategy, build_strategy
 from fairseq_dartsformer.strategies.uniform_sampling import UniformSampling
+from fairseq_dartsformer.tasks.translation_search import TranslationSearchConfig
 
 BUILD = {"dartsformer": build_search, "darts_transformer": build_darts}
 
@@ -114,6 +118,27 @@ def test_gradients_equal_ordinary_autograd(splits, pooling):
                 name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None
             }
         assert_same_gradients(found["store"], found["reconstruct"])
+
+
+def test_a_strategy_has_its_own_options_alone(monkeypatch):
+    class Mine(SearchStrategy):
+        name = "mine"
+        options = ("arch_subset",)
+
+    monkeypatch.setitem(STRATEGIES, "mine", Mine)
+    fields = TranslationSearchConfig.__dataclass_fields__
+    for name, strategy in STRATEGIES.items():
+        assert all(fields[option].default is None for option in strategy.options)
+        for given in ("arch_fraction", "arch_subset"):
+            values = {"arch_fraction": None, "arch_subset": None, given: 0.5}
+            halves = {"memory_efficient_fp16": False, "memory_efficient_bf16": False, "seed": 1}
+            cfg = OmegaConf.create({"search_strategy": name, **halves, **values})
+            if given in strategy.options:
+                assert isinstance(build_strategy(cfg), strategy)
+            else:
+                flag = given.replace("_", "-")
+                with pytest.raises(InputError, match=f"--{flag} is 0.5, .* {name} does not"):
+                    build_strategy(cfg)
 
 
 @pytest.mark.parametrize("kind", [SAMPLING, SAMPLING_DARTS], ids=["dartsformer", "darts"])

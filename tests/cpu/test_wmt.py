@@ -6,19 +6,17 @@ import hashlib
 import importlib.util
 import io
 import json
-import os
 import re
-import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from steps import WMT, check_refused, done, step
 
 from fairseq_dartsformer.genotype import Genotype
 
-WMT = Path(__file__).parents[2] / "examples" / "wmt"
 STEPS = sorted(path.name for path in WMT.glob("[1-8]-*.sh"))
 DATASETS = ["wmt14.en-de", "wmt18.en-de", "wmt14.en-fr", "wmt18.en-cs", "wmt18-czeng17.en-cs"]
 
@@ -66,9 +64,9 @@ def content(archive: corpora.Archive) -> dict[str, bytes]:
             files[archive.members.replace("*train", "98dtest")] = b"another form"
             continue
         for language, lines in sides.items():
-            if archive.kind == "test":
+            if archive.kind in ("valid", "test"):
                 lines = [f'<seg id="{i}">{line}</seg>' for i, line in enumerate(lines, 1)]
-                lines = ['<refset setid="newstest2014">', '<doc docid="1">', *lines, "</doc>"]
+                lines = ['<refset setid="newstest">', '<doc docid="1">', *lines, "</doc>"]
             data = "".join(f"{line}\n" for line in lines).encode()
             member = archive.member(foreign, language)
             files[member] = gzip.compress(data) if member.endswith(".gz") else data
@@ -108,27 +106,11 @@ def archives(tmp_path_factory) -> Path:
     return folder
 
 
-def step(name: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Run a script, with this interpreter's commands."""
-    settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    command = ["bash", str(WMT / name), *arguments]
-    environment = {**os.environ, **settings, "PATH": path}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
-
-
-def done(name: str, *arguments: str) -> str:
-    """What a script prints that must end well."""
-    result = step(name, *arguments)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
-
-
 def test_the_table_is_whole():
     """Every data set has training text and a test set; checksums have the length of their kind."""
     for dataset in DATASETS:
         kinds = [archive.kind for archive in corpora.read_table(corpora.TABLE, dataset)]
-        assert kinds.count("test") == 1 and "lines" in kinds
+        assert kinds.count("test") == kinds.count("valid") == 1 and "lines" in kinds
     lengths = {"sha256": 64, "md5": 32}
     for dataset in DATASETS:
         for archive in corpora.read_table(corpora.TABLE, dataset):
@@ -145,14 +127,15 @@ def test_archives_become_aligned_text(archives, tmp_path, dataset):
     foreign = dataset.rpartition("-")[2]
     corpora.extract(table, archives, tmp_path, foreign)
     excluded = {1, 7, 19} if "czeng17" in dataset else set()
-    expected = {"train": [], "test": []}
+    expected = {"train": [], "valid": [], "test": []}
     for archive in table:
         if archive.kind == "czeng-blocks":
             continue
         pairs = zip(text_of(archive, "en"), text_of(archive, foreign), strict=True)
         for i, pair in enumerate(pairs):
             if all(pair) and not (archive.kind == "czeng" and i % 3 in excluded):
-                expected["test" if archive.kind == "test" else "train"].append(pair)
+                split = archive.kind if archive.kind in ("valid", "test") else "train"
+                expected[split].append(pair)
     for split, pairs in expected.items():
         assert (
             list(
@@ -199,17 +182,22 @@ def test_every_step(archives, tmp_path):
     prepared = tmp_path / "data" / "wmt14.en-de"
     assert len((prepared / "bpe" / "valid.en").read_text().splitlines()) == 12
     assert done("2-prepare.sh", *source, *options) == ""
-    other = step("2-prepare.sh", *source, *options, "--merges", "61")
-    assert "was made with other options" in other.stderr
+    check_refused(str(prepared), "2-prepare.sh", *source, *options, "--merges", "61")
 
-    done("3-search.sh", *work, "--gpus", "1", "--", *SMALL)
-    assert done("3-search.sh", *work) == ""
+    search = [*work, "--gpus", "1"]
+    done("3-search.sh", *search, "--", *SMALL)
+    assert done("3-search.sh", *search, "--", *SMALL) == ""
+    searched = str(tmp_path / "search" / "max_s2")
+    check_refused(searched, "3-search.sh", *search)
+    check_refused(searched, "3-search.sh", *search, "--data", "wmt18.en-de", "--", *SMALL)
     assert "--every is 10000: no checkpoint" in step("4-derive.sh", *work).stderr
-    report = done("4-derive.sh", *work, "--every", "1")
     folder = tmp_path / "genotypes" / "max_s2"
-    genotypes = sorted(folder.glob("*.json"))
-    assert [path.stem.rpartition("_")[2] for path in genotypes] == ["1", "2"]
-    assert "updates" in report
+    for every, updates in [("2", ["2"]), ("1", ["1", "2"])]:
+        report = done("4-derive.sh", *work, "--every", every)
+        assert report == (folder / "report.txt").read_text()
+        genotypes = sorted(folder.glob("*.json"))
+        assert [path.stem.rpartition("_")[2] for path in genotypes] == updates
+        assert all(f"_{update}.pt: {update} updates" in report for update in updates)
 
     # The first genotype is retrained; the second, another one, has been before, with a better BLEU.
     genotypes[0].write_text(Genotype.load("paper_fig4_approx").to_json())
@@ -218,21 +206,31 @@ def test_every_step(archives, tmp_path):
     genotypes[1].write_text(json.dumps(other))
     trained = tmp_path / "select" / "max_s2" / genotypes[1].stem
     trained.mkdir(parents=True)
-    (trained / "average.pt").touch()
+    for name in ("done", "average.pt"):
+        (trained / name).touch()
     (trained / "tune.tsv").write_text("0.0\t98.5\n0.5\t99.5\n")
     quick = ["--average", "2", "--penalties", "0.0 0.5"]
     selected = done("5-select.sh", *work, "--gpus", "1", *quick, "--", *SMALL)
     assert f"selected: {genotypes[1].stem}" in selected
     scores = (tmp_path / "select" / "max_s2" / "scores.tsv").read_text().splitlines()
     assert scores[0] == f"99.5\t{genotypes[1].stem}" and len(scores) == 2
-    assert (tmp_path / "select/max_s2/genotype.json").read_text() == genotypes[1].read_text()
+    assert (tmp_path / "genotypes" / "max_s2.json").read_text() == genotypes[1].read_text()
 
-    model = ["--model", str(tmp_path / "select" / "max_s2" / genotypes[0].stem)]
-    data = ["--data", "wmt14.en-de"]
+    trained = tmp_path / "select" / "max_s2" / genotypes[0].stem
+    data, model = ["--data", "wmt14.en-de"], ["--model", str(trained)]
+    again = [*work, *data, *model, "--gpus", "1", "--average", "2"]
+    assert done("6-train.sh", *again, "--genotype", str(genotypes[0]), "--", *SMALL) == ""
+    check_refused(str(trained), "6-train.sh", *again, "--genotype", str(genotypes[1]), "--", *SMALL)
+    check_refused(f"{trained}/tune.tsv", "7-tune.sh", *work, *data, *model, "--", "--beam", "2")
     bleu = done("8-test.sh", *work, *data, *model)
     assert "tokenised: Generate test with beam=5: BLEU4 = " in bleu
     assert re.search(r"nrefs:1\|.*tok:13a\|.*version:", bleu)
     assert bleu.endswith(done("8-test.sh", *work, *data, *model))
+    check_refused(f"{trained}/bleu", "8-test.sh", *work, *data, *model, "--", "--beam", "2")
+    (trained / "tune.tsv").write_text("0.3\t99.0\n")
+    check_refused(f"{trained}/bleu", "8-test.sh", *work, *data, *model)
+    (trained / "average.pt").write_bytes(b"another")
+    check_refused(f"{trained}/tune.tsv", "7-tune.sh", *work, *data, *model)
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -241,7 +239,7 @@ def test_help_names_every_option(name):
     text = done(name, "--help")
     assert all(f"--{option} " in text for option in known if option != "--")
     assert text.startswith(
-        ("Downloads", "Makes", "The", "Retrains", "Trains", "Tunes", "Translates")
+        ("Downloads", "Makes", "A", "The", "Retrains", "Trains", "Tunes", "Translates")
     )
 
 
@@ -255,7 +253,11 @@ def test_help_names_every_option(name):
         ("3-search.sh --search max_s3", "there is no configs/search/max_s3.yaml"),
         ("4-derive.sh --work {0}", "run 3-search.sh"),
         ("5-select.sh --work {0}", "run 4-derive.sh"),
-        ("6-train.sh --size small", "--size is small, it must be base or big"),
+        (
+            "6-train.sh --config tiny",
+            "--config is tiny, there is no configs/train/tiny.yaml, but",
+        ),
+        ("6-train.sh --config transformer --genotype g.json", "--config transformer takes none"),
         ("7-tune.sh --work {0}", "run 6-train.sh"),
         ("8-test.sh --work {0}", "run 6-train.sh"),
         ("1-download.sh -- --what", "unknown option: --"),

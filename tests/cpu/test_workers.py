@@ -3,7 +3,17 @@
 import pytest
 import torch
 from recording import Step
-from running import DARTS, EVOLVED, SAMPLING, SEARCH, train, train_workers
+from running import (
+    DARTS,
+    DERIVED,
+    DERIVED_DARTS,
+    EVOLVED,
+    SAMPLING,
+    SAMPLING_DARTS,
+    SEARCH,
+    train,
+    train_workers,
+)
 
 from fairseq_dartsformer.levels import WEIGHTS
 
@@ -14,15 +24,29 @@ OPTIONS = (
     f"--max-update {UPDATES} --dropout 0 --attention-dropout 0 --adam-eps 1e-6 "
     "--disable-validation --no-save --update-freq"
 ).split()
+# 8 batches. Where a worker's last group ends on a dummy batch, fairseq forgets the size of the
+# others in it; a search by darts has no such groups.
+WHOLE_GROUPS = "--batch-size 40".split()
 
 
 @pytest.fixture(
     scope="module",
-    params=[(SEARCH, 1), (SEARCH, 2), (DARTS, 1), (SAMPLING, 1), (EVOLVED, 1)],
+    params=[
+        (SEARCH, 1),
+        (SEARCH, 2),
+        (DARTS, 1),
+        (SAMPLING, 2),
+        (SAMPLING_DARTS, 1),
+        (DERIVED, 2),
+        (DERIVED_DARTS, 1),
+        (EVOLVED, 1),
+    ],
 )
 def alone(request, data, tmp_path_factory):
     """What is trained, ``--update-freq`` of a worker, and what one worker reaches."""
     kind, update_freq = request.param
+    if update_freq == 2 and kind is not SEARCH:
+        kind = [*kind, *WHOLE_GROUPS]
     folder = tmp_path_factory.mktemp("alone")
     run = train(kind, data, folder, *OPTIONS, str(2 * update_freq), record=True)
     return kind, update_freq, run.steps
@@ -45,7 +69,7 @@ def test_two_workers_reach_what_one_does(alone, data, tmp_path, backend):
             for name, value in step.state[level].items():
                 assert torch.equal(value, other.state[level][name]), (step.updates, level, name)
         start, end = steps[0].state[level]["value"], steps[-1].state[level]["value"]
-        if level == WEIGHTS or kind is not SAMPLING:
+        if level == WEIGHTS or "uniform_sampling" not in kind:
             assert (end - start).abs().max() > 1e-2
         assert (one[-1].state[level]["value"] - end).abs().max() < 1e-4
 

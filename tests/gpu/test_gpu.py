@@ -1,12 +1,7 @@
 """What only a GPU shows: its random state, its kernels, half precision, its memory."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cpu"))
 import torch.nn.functional as F
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
 from models import RATES, batch, build_search
@@ -38,9 +33,10 @@ def test_dynamic_convolution(dtype, batch_size, heads, width, size):
         assert error < 8 * torch.finfo(dtype).eps
 
 
-def gradients(model, backprop: str, autocast: torch.dtype | None = None) -> dict:
-    for stack in (model.encoder.stack, model.decoder.stack):
-        stack.backprop = backprop
+def gradients(model, backprop: str | None, autocast: torch.dtype | None = None) -> dict:
+    if backprop is not None:
+        for stack in (model.encoder.stack, model.decoder.stack):
+            stack.backprop = backprop
     model.zero_grad()
     torch.manual_seed(3)
     with torch.autocast("cuda", dtype=autocast, enabled=autocast is not None):
@@ -49,7 +45,7 @@ def gradients(model, backprop: str, autocast: torch.dtype | None = None) -> dict
     state = torch.cuda.get_rng_state()
     loss.backward()
     assert torch.equal(state, torch.cuda.get_rng_state())
-    return {name: p.grad.float() for name, p in model.named_parameters()}
+    return {name: p.grad.float() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def relative_difference(found: dict, expected: dict) -> float:

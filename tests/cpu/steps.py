@@ -1,0 +1,33 @@
+"""The scripts of examples/wmt as users run them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+WMT = Path(__file__).parents[2] / "examples" / "wmt"
+
+
+def step(name: str, *arguments: str, stubs: Path | None = None) -> subprocess.CompletedProcess:
+    """Run a script, with this interpreter's commands and, before them, those of a folder."""
+    settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
+    path = f"{stubs or ''}:{Path(sys.executable).parent}:{os.environ['PATH']}".lstrip(":")
+    command = ["bash", str(WMT / name), *arguments]
+    environment = {**os.environ, **settings, "PATH": path}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+
+
+def done(name: str, *arguments: str, stubs: Path | None = None) -> str:
+    """What a script prints that must end well."""
+    result = step(name, *arguments, stubs=stubs)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def check_refused(result: str, name: str, *arguments: str, stubs: Path | None = None) -> None:
+    """A script says in one line that the result was made with other options, and leaves it."""
+    ended = step(name, *arguments, stubs=stubs)
+    assert ended.returncode == 1
+    assert f"{result} was made with other options (" in ended.stderr.splitlines()[-1]

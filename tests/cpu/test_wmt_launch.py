@@ -1,0 +1,133 @@
+"""examples/wmt: how trainings are launched, kept apart and requeued; nothing is trained."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from steps import WMT, check_refused, done, step
+
+from fairseq_dartsformer.genotype import Genotype
+
+
+@pytest.fixture
+def stubs(tmp_path) -> Path:
+    """A folder with a `torchrun` that notes its arguments, and leaves what a training leaves."""
+    folder = tmp_path / "stubs"
+    folder.mkdir()
+    (folder / "torchrun").write_text(
+        "#!/usr/bin/env bash\n"
+        f"printf '%s\\n' \"$@\" '' >>{folder}/calls\n"
+        'for word; do [[ $word != checkpoint.save_dir=* ]] || eval "folder=${word#*=}"; done\n'
+        'touch "$folder"/{checkpoint_last,average}.pt\n'
+    )
+    (folder / "torchrun").chmod(0o755)
+    for data in ("wmt14.en-de", "wmt18.en-de"):
+        log = tmp_path / "data" / data / "data-bin" / "preprocess.log"
+        log.parent.mkdir(parents=True)
+        log.touch()
+    return folder
+
+
+def calls(stubs: Path) -> list[list[str]]:
+    """The arguments of every call."""
+    return [call.splitlines() for call in (stubs / "calls").read_text().split("\n\n")[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("command", "gpus", "accumulated", "folder"),
+    [
+        ("3-search.sh", 8, 1, "search/max_s2"),
+        ("3-search.sh --search sampling_max_s2", 2, 4, "search/sampling_max_s2"),
+        ("6-train.sh --config big", 8, 2, "models/wmt18.en-de.big.max_s2"),
+        ("6-train.sh --config transformer_big", 4, 4, "models/wmt18.en-de.transformer_big"),
+        (
+            "6-train.sh --genotype paper_fig4_approx --data wmt14.en-de",
+            *(4, 2, "models/wmt14.en-de.base.paper_fig4_approx"),
+        ),
+    ],
+)
+def test_any_number_of_gpus_makes_the_same_updates(
+    tmp_path, stubs, command, gpus, accumulated, folder
+):
+    name, *arguments = command.split()
+    work = ["--work", str(tmp_path), "--gpus", str(gpus)]
+    done(name, *arguments, *work, "--", "common.seed=3", stubs=stubs)
+    (call,) = calls(stubs)
+    assert call[:3] == ["--standalone", "--nproc-per-node", str(gpus)]
+    assert Path(call[3]).name == "fairseq-hydra-train" and call[-1] == "common.seed=3"
+    assert f"distributed_training.distributed_world_size={gpus}" in call
+    assert f"optimization.update_freq=[{accumulated}]" in call
+    assert f"checkpoint.save_dir='{tmp_path / folder}'" in call
+    assert any(word.startswith("model.genotype=") for word in call) == (
+        name == "6-train.sh" and "transformer" not in command
+    )
+    assert (tmp_path / folder / "done").exists()
+
+
+def test_models_of_two_genotypes_are_kept_apart(tmp_path, stubs):
+    genotype = json.loads(Genotype.load("paper_fig4_approx").to_json())
+    other = {**genotype, "pooling": "avg"}
+    contents = {"one.json": genotype, "two.json": other, "again/one.json": other}
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(content))
+    work = ["--work", str(tmp_path)]
+    for name in ("one", "two", "one"):
+        done("6-train.sh", *work, "--genotype", str(tmp_path / f"{name}.json"), stubs=stubs)
+    first, second = calls(stubs)
+    assert f"checkpoint.save_dir='{tmp_path}/models/wmt18.en-de.base.one'" in first
+    assert f"checkpoint.save_dir='{tmp_path}/models/wmt18.en-de.base.two'" in second
+
+    def refused(*arguments: str) -> None:
+        model = str(tmp_path / "models" / "wmt18.en-de.base.one")
+        check_refused(model, "6-train.sh", *work, "--model", model, *arguments, stubs=stubs)
+
+    one = ["--genotype", str(tmp_path / "one.json")]
+    refused("--genotype", str(tmp_path / "again" / "one.json"))
+    refused(*one, "--data", "wmt14.en-de")
+    refused(*one, "--config", "big")
+    refused(*one, "--average", "3")
+    refused(*one, "--", "optimization.max_update=3")
+    assert len(calls(stubs)) == 2
+
+
+def test_a_training_that_left_nothing_may_have_other_options(tmp_path, stubs):
+    torchrun = stubs / "torchrun"
+    works = torchrun.read_text()
+    torchrun.write_text("#!/bin/sh\nexit 3\n")
+    work = ["--work", str(tmp_path)]
+    failed = step("3-search.sh", *work, "--", "no.such=1", stubs=stubs)
+    assert failed.returncode == 1 and "the training failed; its log: " in failed.stderr
+    torchrun.write_text(works)
+    done("3-search.sh", *work, stubs=stubs)
+
+
+def test_slurm_job_requeues_itself_before_its_time_limit(tmp_path, stubs):
+    """A step that is under way goes on until Slurm ends it, and its status is the job's."""
+    (stubs / "scontrol").write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/scontrol\n')
+    (stubs / "scontrol").chmod(0o755)
+    (tmp_path / "examples" / "wmt").mkdir(parents=True)
+    (tmp_path / "examples" / "wmt" / "step.sh").write_text(
+        f"echo $* >{tmp_path}/begun\n"
+        f"for i in {{1..1000}}; do [[ ! -e {tmp_path}/scontrol ]] || exit 3; sleep 0.01; done\n"
+    )
+    settings = {"PATH": f"{stubs}:{os.environ['PATH']}", "SLURM_JOB_ID": "17"}
+    environment = {**os.environ, **settings, "SLURM_SUBMIT_DIR": str(tmp_path)}
+    command = ["bash", str(WMT / "slurm.sbatch"), "step.sh", "--search", "max_s1"]
+    job = subprocess.Popen(command, env=environment)
+    try:
+        while not (tmp_path / "begun").exists():
+            assert job.poll() is None
+            time.sleep(0.01)
+        job.send_signal(signal.SIGUSR1)
+        assert job.wait(30) == 3
+    finally:
+        job.kill()
+    assert (tmp_path / "begun").read_text() == "--search max_s1\n"
+    assert (tmp_path / "scontrol").read_text() == "requeue 17\n"
+    limits = (WMT / "slurm.sbatch").read_text()
+    assert "\n#SBATCH --signal=B:USR1@" in limits and "\n#SBATCH --requeue\n" in limits
