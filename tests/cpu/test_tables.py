@@ -48,13 +48,11 @@ def test_the_papers_numbers():
 
 
 def built(command: tuple[str, list[str]]):
-    """fairseq's configuration of a training; its model can be built."""
+    """fairseq's configuration of a training."""
     module, given = command
     assert module == "fairseq_cli.train"
     namespace = options.parse_args_and_arch(options.get_training_parser(), input_args=given)
-    cfg = convert_namespace_to_omegaconf(namespace)
-    assert count_parameters(cfg, 1000) > 0
-    return cfg
+    return convert_namespace_to_omegaconf(namespace)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -75,6 +73,8 @@ def test_every_command(scale, data, tmp_path):
         sizes = SCALES[scale].sizes[row.arch][row.size]
         cfg = built(runner.train_command(row, 3, tmp_path, genotype, sizes))
         schedules.setdefault(row.size, set()).add(schedule(cfg, SCALES[scale].matched))
+        if not SCALES[scale].matched:  # others are built below
+            assert count_parameters(cfg, 1000) > 0
     assert schedules.keys() == {"search", "small", "medium", "base", "big"}
     assert {len(of_one) for of_one in schedules.values()} == {1}
 
@@ -123,7 +123,8 @@ def test_a_table(data, tmp_path, monkeypatch, capsys):
     given = ["table1", "--scale", "tiny", "--data", str(data), "--reference", str(reference)]
     given += ["--out", str(tmp_path), "--rows", "Sampling max", "DARTSformer max 1"]
     given += ["--search-updates", "2", "--train-updates"]
-    monkeypatch.setitem(SCALES["tiny"].evolve, "population", 6)
+    for option, number in {"population": 6, "parents": 2, "mutations": 2, "crossovers": 2}.items():
+        monkeypatch.setitem(SCALES["tiny"].evolve, option, number)
     monkeypatch.setitem(SCALES["tiny"].evolve, "generations", 1)
     monkeypatch.setitem(SCALES["tiny"].evolve, "workers", 1)
     run.main([*given, "3"])
