@@ -159,8 +159,9 @@ def test_a_table(data, tmp_path, monkeypatch, capsys):
     assert stop.value.code == 1 and "is of another command" in capsys.readouterr().err
 
 
-def test_a_step_that_failed_is_run_again(tmp_path):
-    step = Step(tmp_path, "step", "runpy", [str(tmp_path / "script.py")])
+def test_a_step_that_failed_is_run_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    step = Step(tmp_path, "step", "script", [])
     (tmp_path / "script.py").write_text("print('so far so good'); raise SystemExit(3)")
     with pytest.raises(StepError, match=r"(?s)step failed with status 3.*so far so good"):
         step.run()
