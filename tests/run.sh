@@ -8,4 +8,4 @@ venv=${VENV:-.venv}
 bash examples/install.sh "$venv" dev
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
-exec "$venv/bin/python" -m pytest tests/cpu tests/gpu "$@"
+exec "$venv/bin/python" -m pytest -n auto --maxprocesses 4 tests/cpu tests/gpu "$@"

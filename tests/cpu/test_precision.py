@@ -20,6 +20,7 @@ from running import (
 from fairseq_dartsformer.levels import ALPHA, WEIGHTS
 
 UPDATES = 24
+SLOW = {"derived_darts": 72}  # to learn
 OVERFLOWING = f"--fp16-init-scale {2**40}"
 CHUNKED = "--criterion chunked_label_smoothed_cross_entropy"
 OPTIONS = [
@@ -63,11 +64,12 @@ def applied(steps: list[Step]) -> list[Step]:
 @pytest.mark.parametrize(("name", "options", "dtype"), CASES)
 def test_training(data, tmp_path, name, options, dtype):
     kind = KINDS[name]
-    arguments = f"--max-update {UPDATES} {options}".split()
+    count = SLOW.get(name, UPDATES)
+    arguments = f"--max-update {count} {options}".split()
     steps = train(kind, data, tmp_path, *arguments, record=True).steps
     updates = applied(steps)
-    assert [step.updates for step in updates] == list(range(1, UPDATES + 1))
-    overflows = len(steps) - 1 - UPDATES
+    assert [step.updates for step in updates] == list(range(1, count + 1))
+    overflows = len(steps) - 1 - count
     assert (overflows > 5) == (OVERFLOWING in options)
 
     assert steps[-1].state[WEIGHTS]["value"].dtype == dtype
@@ -79,4 +81,4 @@ def test_training(data, tmp_path, name, options, dtype):
 
     losses = [step.loss for step in updates]
     assert all(map(math.isfinite, losses))
-    assert sum(losses[-6:]) < sum(losses[:6]) - 6 * 0.5
+    assert sum(losses[-6:]) < sum(losses[:6]) - 6 * 0.5, losses
