@@ -9,7 +9,7 @@ import argparse
 
 import torch
 from measuring import machine, print_table
-from search_update import KINDS, Search
+from search_update import KINDS, Search, add_sizes
 from torch.profiler import profile
 
 from fairseq_dartsformer.levels import LEVELS
@@ -20,10 +20,7 @@ def main() -> None:
     parser.add_argument("--hidden-dim", type=int, default=120)
     parser.add_argument("--kind", choices=KINDS, default="reconstruct")
     parser.add_argument("--level", choices=LEVELS, default=LEVELS[0])
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--sentences", type=int, default=100)
-    parser.add_argument("--length", type=int, default=50)
-    parser.add_argument("--vocabulary", type=int, default=32768)
+    add_sizes(parser)
     parser.add_argument("--rows", type=int, default=20)
     args = parser.parse_args()
     search = Search(args.kind, args, args.hidden_dim)

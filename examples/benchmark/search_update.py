@@ -93,14 +93,19 @@ def count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--hidden-dims", type=int, nargs="+", default=[120, 240, 480, 960])
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """What :class:`Search` takes, but the hidden size."""
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--sentences", type=int, default=100)
     parser.add_argument("--length", type=int, default=50)
     parser.add_argument("--vocabulary", type=int, default=32768)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--hidden-dims", type=int, nargs="+", default=[120, 240, 480, 960])
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    add_sizes(parser)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     print(machine())

@@ -6,12 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cpu"))
 from running import DARTS, DERIVED, EVOLVED, SAMPLING, SEARCH, checkpoint, prepare_data, training
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-ON_CPU = [] if torch.cuda.is_available() else ["--cpu"]
 KINDS = {"search": SEARCH, "darts": DARTS, "sampling": SAMPLING}
 KINDS |= {"derived": DERIVED, "evolved": EVOLVED}
 
@@ -30,7 +27,7 @@ def test_training(data, tmp_path, kind, precision):
         given = [*precision.split(), *"--fp16-init-scale 1099511627776".split()]
         given += f"--max-update {updates} --save-dir {tmp_path / str(updates)}/checkpoints".split()
         arguments = [a for a in training(KINDS[kind], data, tmp_path) if a != "--cpu"]
-        command = [sys.executable, "-m", "fairseq_cli.train", *arguments, *ON_CPU, *given]
+        command = [sys.executable, "-m", "fairseq_cli.train", *arguments, *given]
         subprocess.run(command, check=True, timeout=240)
         states[updates] = checkpoint(tmp_path / str(updates))
     first, last = (state["extra_state"]["best"] for state in states.values())
