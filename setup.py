@@ -29,6 +29,7 @@ setup(
             "dartsformer-derive=fairseq_dartsformer.cli.derive:cli_main",
             "dartsformer-evolve=fairseq_dartsformer.cli.evolve:cli_main",
             "dartsformer-memory=fairseq_dartsformer.cli.memory:cli_main",
+            "dartsformer-plot=fairseq_dartsformer.cli.plot:cli_main",
         ]
     },
     classifiers=[

@@ -1,5 +1,6 @@
 """The commands, one a file. What they share: one-line errors, and whole files or none."""
 
+import logging
 import os
 import sys
 from argparse import ArgumentParser
@@ -29,6 +30,12 @@ def run_command(parser: ArgumentParser, main: Callable[..., None], others: bool 
         sys.exit(1)
 
 
+def quiet() -> None:
+    """Keep other libraries' notes off the terminal: importing fairseq turns on everybody's."""
+    for name in ("", "fairseq"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def positive_integer(text: str) -> int:
     """A type for argparse, which reports the error."""
     value = int(text)
@@ -54,7 +61,7 @@ def check_output(output: Path, inputs: list[str], option: str = "-o") -> None:
         raise InputError(f"{option} {output}: exists and is not a file")
     for path in inputs:
         if Path(path).resolve() == output.resolve():
-            raise InputError(f"{option} {output}: would overwrite a checkpoint that is read")
+            raise InputError(f"{option} {output}: would overwrite a file that is read")
 
 
 @contextmanager
