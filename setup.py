@@ -12,9 +12,11 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["fairseq_dartsformer*"]),
+    package_data={"fairseq_dartsformer.report": ["page.html", "page.css"]},
     install_requires=[
         "torch>=2.11,<2.14",
         "fairseq-fixed==0.12.3.1",
+        "jinja2>=3.1,<4",
         "matplotlib>=3.9,<4",
         "mock>=5,<6",  # subword-nmt imports it and does not ask for it
         "sacrebleu>=2.3,<3",
@@ -30,6 +32,8 @@ setup(
             "dartsformer-evolve=fairseq_dartsformer.cli.evolve:cli_main",
             "dartsformer-memory=fairseq_dartsformer.cli.memory:cli_main",
             "dartsformer-parameters=fairseq_dartsformer.cli.parameters:cli_main",
+            "dartsformer-plot=fairseq_dartsformer.cli.plot:cli_main",
+            "dartsformer-report=fairseq_dartsformer.cli.report:cli_main",
         ]
     },
     classifiers=[

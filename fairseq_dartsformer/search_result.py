@@ -1,7 +1,7 @@
 """What a search found: alpha and the search space read from a checkpoint, and genotypes by them."""
 
 from argparse import Namespace
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -165,6 +165,22 @@ def _alpha(
             f"searched {family.node}s, candidates) by the options stored with it"
         )
     return alpha.detach().cpu()
+
+
+def check_one_space(results: Sequence[SearchResult]) -> None:
+    """Refuse checkpoints of different search spaces.
+
+    Raises:
+        InputError: two are.
+    """
+    first = results[0]
+    for result in results:
+        spaces = [(r.family, r.pooling, r.candidates, list(r.nodes())) for r in (result, first)]
+        if spaces[0] != spaces[1]:
+            raise InputError(
+                f"{result.path}: has another search space than {first.path}: expected checkpoints "
+                "of one search"
+            )
 
 
 def derive(result: SearchResult, exclude: Collection[str] = ()) -> Genotype:

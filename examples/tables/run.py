@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from scales import SCALES, arguments
 from steps import Step, StepError, write
 from tables import TABLES, Row, Table
 
+from fairseq_dartsformer.cli import quiet
 from fairseq_dartsformer.errors import InputError
 
 FORMATS = {
@@ -175,8 +175,7 @@ def run_figure1(args: argparse.Namespace) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = get_parser()
     args = parser.parse_args(argv)
-    for name in ("", "fairseq", "hydra"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet()
     if args.table != "figure1" and not args.data:
         parser.error("--data is needed: a folder that examples/prepare.sh has binarised")
     try:

@@ -1,5 +1,6 @@
 """The commands, one a file. What they share: one-line errors, and whole files or none."""
 
+import logging
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
@@ -28,6 +29,12 @@ def run_command(parser: ArgumentParser, main: Callable[..., None], others: bool 
     except BrokenPipeError:  # as of `| head`: the rest is not wanted, and flushing must not fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def quiet() -> None:
+    """Keep other libraries' notes off the terminal: importing fairseq turns on everybody's."""
+    for name in ("", "fairseq", "hydra"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def number(
@@ -75,7 +82,7 @@ def check_output(output: Path, inputs: list[str], option: str = "-o") -> None:
         raise InputError(f"{option} {output}: exists and is not a file")
     for path in inputs:
         if Path(path).resolve() == output.resolve():
-            raise InputError(f"{option} {output}: would overwrite a checkpoint that is read")
+            raise InputError(f"{option} {output}: would overwrite a file that is read")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..families import FIXED_OPERATION
 from ..genotype import Genotype
-from ..search_result import SearchResult, derive, read_search_result
+from ..search_result import SearchResult, check_one_space, derive, read_search_result
 from ..search_space import entropy
 from . import check_output, positive_integer, replacing, run_command
 
@@ -46,13 +46,8 @@ def changes(results: list[SearchResult], genotypes: list[Genotype]) -> str:
     Raises:
         InputError: the checkpoints are not of one search space.
     """
+    check_one_space(results)
     first = results[0]
-    for result in results:
-        spaces = [(r.family, r.pooling, r.candidates, list(r.nodes())) for r in (result, first)]
-        if spaces[0] != spaces[1]:
-            raise InputError(
-                f"{result.path}: has another search space than {first.path}: derive them apart"
-            )
     nodes = list(first.nodes())
     chosen = [[getattr(g, n.stack)[n.layer][n.place] for n in nodes] for g in genotypes]
     columns = [["updates", *map(first.name, nodes), "changed"]]

@@ -6,7 +6,6 @@ Scores genotypes on the validation set, and breeds the next generation from the 
 
 import argparse
 import hashlib
-import logging
 import math
 import os
 import sys
@@ -25,7 +24,7 @@ from ..genotype import Genotype
 from ..history import History
 from ..scoring import ScoreConfig, Scorer
 from ..scoring_workers import Scores, scoring
-from . import check_output, number, positive_integer, replacing, run_command
+from . import check_output, number, positive_integer, quiet, replacing, run_command
 
 SCORES_A_LINE = 25  # in a log
 
@@ -126,7 +125,7 @@ def main(args: Namespace) -> None:
     Raises:
         InputError: an argument, the checkpoint or the data are at fault.
     """
-    logging.getLogger("fairseq").setLevel(logging.WARNING)
+    quiet()
     output = Path(args.output)
     path = Path(args.history or output.with_suffix(".jsonl"))
     check_output(output, [args.checkpoint])

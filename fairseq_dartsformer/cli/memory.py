@@ -4,7 +4,6 @@ Takes the options of ``fairseq-train`` but the data, and runs updates upon tenso
 """
 
 import argparse
-import logging
 import math
 from argparse import Namespace
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..planning import MemoryPlan, plan_memory, training_config
-from . import FIGURE_FORMATS, check_output, positive_integer, replacing, run_command
+from . import FIGURE_FORMATS, check_output, positive_integer, quiet, replacing, run_command
 
 # Memory of common GPUs in GiB, a little less than nominal where error correction takes its part.
 GPUS = {
@@ -162,7 +161,7 @@ def draw(args: Namespace, rest: list[str]) -> None:
     Raises:
         InputError: an option is at fault.
     """
-    from ..figures import memory_figure, save  # matplotlib is slow to load
+    from ..plots import memory_figure, save  # matplotlib is slow to load
 
     path = Path(args.figure)
     check_output(path, [], "--figure")
@@ -201,8 +200,7 @@ def main(args: Namespace, rest: list[str]) -> None:
     Raises:
         InputError: an option is at fault.
     """
-    for name in ("", "fairseq"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet()
     if (args.arch is None) == (args.figure is None):
         raise InputError("--arch or --figure, which takes its own architectures: give one of them")
     if args.figure is not None:

@@ -4,14 +4,13 @@ Embeddings of both sides and the output are shared. Nothing is allocated.
 """
 
 import argparse
-import logging
 from argparse import Namespace
 
 from ..families import FAMILIES
 from ..genotype import Genotype
 from ..models.architectures import SIZES
 from ..planning import count_parameters, training_config
-from . import positive_integer, run_command
+from . import positive_integer, quiet, run_command
 
 TRANSFORMERS = (
     "transformer_small",
@@ -67,8 +66,7 @@ def main(args: Namespace) -> None:
     Raises:
         InputError: the genotype cannot be read, or does not fit an architecture of its family.
     """
-    for name in ("", "fairseq", "hydra"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet()
     genotype = Genotype.load(args.genotype)
     genotypes = {"darts_transformer": TRANSFORMER, genotype.family: genotype}
     genotypes.setdefault("dartsformer", Genotype.load("paper_fig4_approx"))

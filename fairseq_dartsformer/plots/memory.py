@@ -1,9 +1,8 @@
-"""Figures: the paper's Figure 1."""
+"""The paper's Figure 1."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -43,8 +42,3 @@ def memory_figure(
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def save(figure: Figure, path: Path, kind: str) -> None:
-    """Write a figure as ``"pdf"``, ``"png"`` or ``"svg"``."""
-    figure.savefig(path, format=kind, dpi=200)

@@ -1,0 +1,177 @@
+"""Alpha over time: the mixing weights of every search node at every checkpoint of a search."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import InputError
+from .families import FAMILIES, OPERATIONS, Family
+from .search_result import SearchResult, check_one_space, derive
+
+COLUMNS = ("updates", "stack", "layer", "split", "operation", "weight")
+
+
+@dataclass(frozen=True)
+class NodeHistory:
+    """One search node over time.
+
+    Attributes:
+        stack: ``"encoder"`` or ``"decoder"``.
+        layer, place: of the node in the genotype, counted from 0.
+        weights: by operation, its mixing weight at each checkpoint.
+        chosen: the operation of largest alpha at each checkpoint.
+    """
+
+    stack: str
+    layer: int
+    place: int
+    weights: dict[str, list[float]]
+    chosen: list[str]
+
+    @property
+    def entropies(self) -> list[float]:
+        """Of the mixing weights at each checkpoint, in nats."""
+        at_each = zip(*self.weights.values(), strict=True)
+        return [-sum(w * math.log(w) for w in weights if w > 0) for weights in at_each]
+
+    @property
+    def margins(self) -> list[float]:
+        """By how much the first weight exceeds the second, at each checkpoint; 1 if there is one
+        candidate."""
+        at_each = (sorted(w, reverse=True) for w in zip(*self.weights.values(), strict=True))
+        return [first - (rest[0] if rest else 0.0) for first, *rest in at_each]
+
+    @property
+    def last_change(self) -> int | None:
+        """Which checkpoint was the first to have the last choice; ``None`` if it is the first."""
+        count = len(self.chosen)
+        while count > 1 and self.chosen[count - 2] == self.chosen[-1]:
+            count -= 1
+        return count - 1 or None
+
+
+@dataclass(frozen=True)
+class AlphaHistory:
+    """All search nodes, in the order of the network, at checkpoints in the order of updates."""
+
+    updates: list[int]
+    nodes: list[NodeHistory]
+    family: Family
+
+    def name(self, node: NodeHistory) -> str:
+        """A node as users read it, counted from 1."""
+        return f"{node.stack} layer {node.layer + 1} {self.family.node} {node.place + 1}"
+
+    @classmethod
+    def of(cls, results: Iterable[SearchResult]) -> AlphaHistory:
+        """From checkpoints in any order; of several at the same update one counts.
+
+        Raises:
+            InputError: they are not of one search space, or their search did not learn alpha.
+        """
+        by_updates = {result.updates: result for result in results}
+        ordered = [by_updates[updates] for updates in sorted(by_updates)]
+        check_one_space(ordered)
+        genotypes = [derive(result) for result in ordered]
+        nodes = []
+        for node in ordered[0].nodes():
+            rankings = [dict(result.ranked(node)) for result in ordered]
+            weights = {
+                name: [ranking[name] for ranking in rankings]
+                for name in ordered[0].candidates[node.stack]
+            }
+            chosen = [getattr(g, node.stack)[node.layer][node.place] for g in genotypes]
+            nodes.append(NodeHistory(node.stack, node.layer, node.place, weights, chosen))
+        return cls(sorted(by_updates), nodes, ordered[0].family)
+
+    def to_tsv(self) -> str:
+        """One line an operation, node and checkpoint under a line of names; of each node's
+        operations the heaviest first."""
+        lines = ["\t".join(self._columns(self.family))]
+        for i, updates in enumerate(self.updates):
+            for node in self.nodes:
+                place = (updates, node.stack, node.layer + 1, node.place + 1)
+                # Stable, and the chosen one first even where weights are equal.
+                order = sorted(
+                    node.weights, key=lambda o: (o != node.chosen[i], -node.weights[o][i])
+                )
+                for name in order:
+                    weight = f"{node.weights[name][i]:.5f}"
+                    lines.append("\t".join(map(str, (*place, name, weight))))
+        return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def _columns(family: Family) -> tuple[str, ...]:
+        return tuple(family.node if name == "split" else name for name in COLUMNS)
+
+    @classmethod
+    def load(cls, path: str) -> AlphaHistory:
+        """From a file that :meth:`to_tsv` wrote.
+
+        Raises:
+            InputError: it cannot be read, or is no such table.
+        """
+        try:
+            return cls.from_tsv(Path(path).read_text(encoding="utf-8"), path)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "is not text"
+            raise InputError(f"{path}: cannot be read: {reason}") from None
+
+    @classmethod
+    def from_tsv(cls, text: str, where: str) -> AlphaHistory:
+        """From what :meth:`to_tsv` wrote; ``where`` says in an error where it comes from.
+
+        Raises:
+            InputError: it is no such table.
+        """
+        header, *rows = csv.reader(text.splitlines(), delimiter="\t") if text else [()]
+        families = [f for f in FAMILIES.values() if cls._columns(f) == tuple(header)]
+        if not families or not rows:
+            raise InputError(f"{where}: expected lines under the names {' '.join(COLUMNS)}")
+        updates: list[int] = []
+        nodes: dict[tuple[str, int, int], NodeHistory] = {}
+        for number, row in enumerate(rows, start=2):
+            try:
+                update, stack, layer, place, operation, weight = row
+                key = (stack, int(layer) - 1, int(place) - 1)
+                if not updates or updates[-1] != int(update):
+                    updates.append(int(update))
+                in_order = {name: [] for name in OPERATIONS[stack]}
+                node = nodes.setdefault(key, NodeHistory(*key, in_order, []))
+                node.weights[operation].append(float(weight))
+                if len(node.chosen) < len(updates):
+                    node.chosen.append(operation)
+            except (ValueError, KeyError):
+                raise InputError(
+                    f"{where}, line {number}: expected updates, stack, layer, place, operation and "
+                    f"weight, not {' '.join(row)!r}"
+                ) from None
+        for node in nodes.values():  # what is not a candidate has no weights
+            for name in [name for name, times in node.weights.items() if not times]:
+                del node.weights[name]
+        whole = all(
+            len(times) == len(updates)
+            for node in nodes.values()
+            for times in [node.chosen, *node.weights.values()]
+        )
+        if not whole or updates != sorted(set(updates)):
+            raise InputError(f"{where}: expected every operation of every node at every update")
+        return cls(updates, list(nodes.values()), families[0])
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in the save folder of a training, by name.
+
+    Raises:
+        InputError: there are none, or no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder")
+    paths = sorted(folder.glob("checkpoint*.pt"))
+    if not paths:
+        raise InputError(f"{folder}: holds no checkpoint: expected checkpoint*.pt files")
+    return paths

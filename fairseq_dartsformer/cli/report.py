@@ -1,0 +1,73 @@
+"""``dartsformer-report``: a search, running or finished, as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from argparse import Namespace
+from pathlib import Path
+
+from ..report.run import read_retraining, read_search
+from . import check_output, quiet, replacing, run_command
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dartsformer-report", description=__doc__)
+    parser.add_argument("folder", metavar="RUN-FOLDER", help="the search's --save-dir")
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="report.html",
+        metavar="FILE",
+        help="the page (default: report.html)",
+    )
+    parser.add_argument(
+        "--log",
+        metavar="FILE",
+        help="what fairseq-train printed, with --log-format simple or json; without it, curves are "
+        "from TensorBoard's events below the folder, or else from the checkpoints",
+    )
+    parser.add_argument(
+        "--retrained",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="save folders of networks trained afterwards; of a fairseq-generate with its "
+        "--results-path there, the score is shown too",
+    )
+    return parser
+
+
+def main(args: Namespace) -> None:
+    """Read everything, and only then write.
+
+    Raises:
+        InputError: an argument or an input is at fault; nothing has been written then.
+    """
+    quiet()
+    output = Path(args.output)
+    check_output(output, [args.log] if args.log else [])
+    search = read_search(Path(args.folder), Path(args.log) if args.log else None)
+    retrained = [read_retraining(Path(folder)) for folder in args.retrained]
+    from ..report.page import render  # matplotlib is slow to load
+
+    page = render(search, retrained, command(args))
+    with replacing(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    print(f"wrote {output}")
+
+
+def command(args: Namespace) -> str:
+    """The command line that these are the arguments of."""
+    words = ["dartsformer-report", args.folder, "-o", args.output]
+    words += ["--log", args.log] if args.log else []
+    words += ["--retrained", *args.retrained] if args.retrained else []
+    return shlex.join(words)
+
+
+def cli_main() -> None:
+    run_command(get_parser(), main)
+
+
+if __name__ == "__main__":
+    cli_main()

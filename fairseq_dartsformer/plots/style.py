@@ -1,0 +1,115 @@
+"""What all figures share: an operation's colour, its name in words, and how files are written."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+FONT = 8  # points
+GREY = "#767676"
+INK = "#1a1a1a"
+
+
+class Look(NamedTuple):
+    """How an operation is drawn: family by hue and marker, member by lightness and dashes."""
+
+    color: str
+    marker: str
+    dashes: Any
+
+
+def _family(marker: str, **colors: str) -> dict[str, Look]:
+    dashes = ("-", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+    # The darkest is solid, and they stand from light to dark.
+    styles = dashes[len(colors) - 1 :: -1]
+    return {
+        name: Look(color, marker, style)
+        for (name, color), style in zip(colors.items(), styles, strict=True)
+    }
+
+
+# Blue, orange, green, reddish purple and grey are told apart by the colour-blind, too (after Okabe
+# and Ito's palette).
+LOOKS: Mapping[str, Look] = {
+    **_family("o", conv_3="#b7dbf5", conv_5="#56a4db", conv_7="#1e61b5", conv_11="#0a3569"),
+    **_family(
+        "s",
+        dynamic_conv_3="#fada91",
+        dynamic_conv_7="#f59331",
+        dynamic_conv_11="#cd4009",
+        dynamic_conv_15="#7d2c02",
+    ),
+    **_family("^", cross_attention="#71d3a5", self_attention="#057647"),
+    **_family("D", glu="#e6a5c8", ffn="#b8378a"),
+    **_family("X", zero="#979797", identity="#5c5c5c"),
+}
+
+
+def in_words(operation: str) -> str:
+    """An operation's name as the figures write it: ``conv 11``, ``self attention``, ``FFN``."""
+    return operation.upper() if operation in ("ffn", "glu") else operation.replace("_", " ")
+
+
+def text_color(background: str) -> str:
+    """Black or white, whichever has more contrast (WCAG's relative luminance)."""
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(background)
+    ]
+    luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return "white" if luminance < 0.179 else INK
+
+
+def plain(*all_axes: Axes) -> None:
+    """Axes without a frame, whose horizontal one counts updates."""
+    for axes in all_axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=FONT - 1)
+        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def legend(figure: Figure, handles: dict[str, Line2D | Patch]) -> None:
+    """Below all panels, in columns of four, as the largest families have, or in one row."""
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=len(handles) if len(handles) < 5 else -(-len(handles) // 4),
+        frameon=False,
+        fontsize=FONT - 0.5,
+        handlelength=3,
+    )
+
+
+def save(figure: Figure, path: Path | io.BytesIO, kind: str) -> None:
+    """Write a figure as ``"pdf"``, ``"png"`` or ``"svg"``: the same bytes each time.
+
+    Args:
+        figure: what to write.
+        path: a file, or a buffer.
+        kind: the format.
+    """
+    undated: dict[str, Any] = {
+        "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),  # nothing is left to say
+        "pdf": {"CreationDate": None},
+    }
+    with matplotlib.rc_context({"svg.hashsalt": "dartsformer", "pdf.fonttype": 42}):
+        figure.savefig(path, format=kind, dpi=200, metadata=undated.get(kind))
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an ``<svg>`` element, without the XML prologue."""
+    buffer = io.BytesIO()
+    save(figure, buffer, "svg")
+    text = buffer.getvalue().decode()
+    return text[text.index("<svg") :]
