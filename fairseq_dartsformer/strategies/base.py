@@ -52,12 +52,13 @@ class SearchStrategy:
         Raises:
             InputError: one does.
         """
-        for option in ("arch_fraction", "arch_subset"):
+        data = "arch_fraction", "arch_subset"
+        for option in (*data, "warn_skip_share", "stop_skips", "stop_entropy", "stop_unchanged"):
             if self.cfg[option] is not None:
+                why = ", and the weights have all of the training data" if option in data else ""
                 raise InputError(
                     f"--{option.replace('_', '-')} is {self.cfg[option]}, but --search-strategy "
-                    f"{self.name} does not update alpha, and the weights have all of the training "
-                    "data: leave it out"
+                    f"{self.name} does not update alpha{why}: leave it out"
                 )
 
     def check_optimizer(self) -> None:
