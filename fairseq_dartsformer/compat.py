@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy
 import torch
-from fairseq import checkpoint_utils
+from fairseq import checkpoint_utils, trainer
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.models import distributed_fairseq_model
+from fairseq.nan_detector import NanDetector
 from fairseq.optim import AMPOptimizer, FP16Optimizer
 from fairseq.trainer import Trainer
 from omegaconf import open_dict
@@ -50,6 +51,7 @@ def apply() -> None:
     AMPOptimizer.step = _amp_step
     AMPOptimizer.load_state_dict = _amp_load_state_dict
     Trainer.train_step = _overflow_on_cpu(Trainer.train_step)
+    trainer.NanDetector = _forward_nan_detector
 
 
 def _safe_globals() -> list[Any]:
@@ -249,6 +251,16 @@ def _amp_load_state_dict(
     innermost torch optimizer. Goes when it asks the optimizer that it wraps, as under ``--fp16``.
     """
     self.fp32_optimizer.load_state_dict(state_dict, optimizer_overrides)
+
+
+def _forward_nan_detector(model: torch.nn.Module) -> NanDetector:
+    """Look for what is not finite in the forward pass alone.
+
+    Symptom: a training whose gradients are not finite ends in ``StopIteration``. Cause: torch's old
+    kind of hooks on the backward pass cannot follow the lists in an encoder's output. Goes when
+    fairseq takes full backward hooks.
+    """
+    return NanDetector(model, backward=False)
 
 
 def _overflow_on_cpu(train_step):

@@ -3,7 +3,7 @@ candidate at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from random import Random
 
@@ -37,6 +37,11 @@ def mixing_weights(alpha: Tensor) -> Tensor:
 def entropy(alpha: Tensor) -> Tensor:
     """Entropy in nats of every node's mixing weights: the shape of ``alpha`` without its last."""
     return torch.special.entr(mixing_weights(alpha)).sum(dim=-1)
+
+
+def mean_entropy(alphas: Iterable[Tensor]) -> Tensor:
+    """Entropy in nats of the mixing weights, the mean over the nodes of all stacks."""
+    return torch.cat([entropy(alpha).flatten() for alpha in alphas]).mean()
 
 
 def draw(supernet: nn.Module, generator: Random) -> Choice:

@@ -16,7 +16,7 @@ from torch import nn
 from ..data import BilevelBatchIterator, BilevelDataset, Division
 from ..errors import InputError
 from ..levels import LEVELS, gradients_for
-from ..search_space import entropy
+from ..search_space import mean_entropy
 from .base import SearchStrategy, StepResult
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Darts(SearchStrategy):
     levels = LEVELS
     optimizer = "bilevel_adam"
     options = ("arch_fraction", "arch_subset")
+    options += ("warn_skip_share", "stop_skips", "stop_entropy", "stop_unchanged")
 
     def check(self) -> None:
         """Refuse options that contradict the strategy or each other."""
@@ -137,7 +138,8 @@ class Darts(SearchStrategy):
         # Summed over workers like the rest; reduce_metrics tells the levels apart by them.
         logging_output[f"loss_{level}"] = logging_output["loss"]
         logging_output[f"sample_size_{level}"] = sample_size
-        self.entropy = mean_entropy(model)
+        with torch.no_grad():
+            self.entropy = mean_entropy((model.encoder.alpha, model.decoder.alpha))
         return loss, sample_size, logging_output
 
     def reduce_metrics(self, logging_outputs: Iterable[Mapping[str, Any]]) -> None:
@@ -150,10 +152,3 @@ class Darts(SearchStrategy):
                 loss = loss / size / np.log(2)
                 metrics.log_scalar(f"loss_{level}", loss, size, priority=15, round=3)
                 metrics.log_scalar("alpha_entropy", self.entropy, priority=16, round=4, weight=0)
-
-
-def mean_entropy(model: nn.Module) -> torch.Tensor:
-    """Entropy of the mixing weights in nats, the mean over all search nodes."""
-    with torch.no_grad():
-        alphas = (model.encoder.alpha, model.decoder.alpha)
-        return torch.cat([entropy(alpha).flatten() for alpha in alphas]).mean()

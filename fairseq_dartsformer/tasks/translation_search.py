@@ -1,7 +1,7 @@
 """`translation_search`: translation whose model is a supernet, trained by a search strategy."""
 
 from dataclasses import dataclass, field
-from typing import List, Optional
+from typing import Any, List, Optional
 
 from fairseq.data import FairseqDataset
 from fairseq.dataclass import ChoiceEnum
@@ -11,6 +11,7 @@ from omegaconf import II
 
 from ..errors import InputError
 from ..strategies import STRATEGIES, SearchStrategy, build_strategy
+from ..watching import SearchWatch
 
 STRATEGY_CHOICES = ChoiceEnum(list(STRATEGIES))
 
@@ -41,6 +42,34 @@ class TranslationSearchConfig(TranslationConfig):
             "the weights then have all of the training data"
         },
     )
+    warn_skip_share: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "darts: warn when identity or zero is the best operation of more than this "
+            "share of the search nodes (default: 0.5)"
+        },
+    )
+    stop_skips: Optional[int] = field(
+        default=None,
+        metadata={
+            "help": "darts: stop when identity or zero is the best operation of so many search "
+            "nodes (default: never)"
+        },
+    )
+    stop_entropy: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "darts: stop when the mean entropy of the mixing weights, in nats, is down to "
+            "this (default: never)"
+        },
+    )
+    stop_unchanged: Optional[int] = field(
+        default=None,
+        metadata={
+            "help": "darts: stop when the genotype has not changed for so many updates "
+            "(default: never)"
+        },
+    )
     seed: int = II("common.seed")
     memory_efficient_fp16: bool = II("oc.select:common.memory_efficient_fp16,false")
     memory_efficient_bf16: bool = II("oc.select:common.memory_efficient_bf16,false")
@@ -62,6 +91,7 @@ class TranslationSearchTask(TranslationTask):
     def __init__(self, cfg: TranslationSearchConfig, src_dict, tgt_dict):
         super().__init__(cfg, src_dict, tgt_dict)
         self.strategy: SearchStrategy = build_strategy(cfg)
+        self.watch = SearchWatch(cfg, self.strategy.learns_alpha())
         self._training_data: FairseqDataset | None = None
 
     def build_model(self, cfg, from_checkpoint: bool = False):
@@ -99,7 +129,8 @@ class TranslationSearchTask(TranslationTask):
         """fairseq's iterator; for training, the strategy's."""
         make = super().get_batch_iterator
         if dataset is self._training_data:
-            return self.strategy.batches(self, dataset, make, **kwargs)
+            self.watch.data = self.strategy.batches(self, dataset, make, **kwargs)
+            return self.watch.data
         return make(dataset, **kwargs)
 
     def train_step(
@@ -124,3 +155,14 @@ class TranslationSearchTask(TranslationTask):
         """fairseq's figures and the strategy's."""
         super().reduce_metrics(logging_outputs, criterion)
         self.strategy.reduce_metrics(logging_outputs)
+
+    def get_checkpoint_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps for the watch, under the name that fairseq looks for.
+
+        Official fairseq does not ask: there a resumed search counts from its beginning.
+        """
+        return {type(self).__name__: self.watch.state_dict()}
+
+    def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
+        """Restore it."""
+        self.watch.load_state_dict(state)

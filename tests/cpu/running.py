@@ -11,12 +11,14 @@ import os
 import random
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import torch
+from fairseq.logging import progress_bar
 from recording import Step, watch
 
 import fairseq_dartsformer
@@ -117,6 +119,7 @@ def start(
     folder: Path,
     record: bool = False,
     kill_after: int | None = None,
+    meddle: Callable[[], None] | None = None,
 ) -> Run:
     """Start ``fairseq-COMMAND ARGUMENTS...``.
 
@@ -126,17 +129,23 @@ def start(
         folder: for the output; made if need be.
         record: record every step of a training.
         kill_after: send SIGKILL to a training after so many updates.
+        meddle: called in the process first; of a module's, so that it can be sent there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     process = multiprocessing.get_context("forkserver").Process(
-        target=_run, args=(command, arguments, folder, record, kill_after)
+        target=_run, args=(command, arguments, folder, record, kill_after, meddle)
     )
     process.start()
     return Run(folder, process)
 
 
 def _run(
-    command: str, arguments: list[str], folder: Path, record: bool, kill_after: int | None
+    command: str,
+    arguments: list[str],
+    folder: Path,
+    record: bool,
+    kill_after: int | None,
+    meddle: Callable[[], None] | None,
 ) -> None:
     """Be the command's process."""
     for stream in (sys.stdout, sys.stderr):
@@ -147,11 +156,14 @@ def _run(
     sys.argv = [f"fairseq-{command}", *arguments]
     steps: list[Step] = []
     watch(steps if record else None, kill_after)
+    if meddle is not None:
+        meddle()
     try:
         importlib.import_module(f"fairseq_cli.{command}").cli_main()
     except Exception:
         sys.excepthook(*sys.exc_info())  # multiprocessing would not ask it
         sys.exit(1)
+    progress_bar._close_writers()  # TensorBoard's; nor would it do what is to be done at exit
     if record:
         torch.save(steps, folder / "steps")
 
@@ -169,10 +181,10 @@ def train(kind: list[str], data: Path, folder: Path, *options: str, **watching: 
     return run
 
 
-def train_workers(
+def run_workers(
     kind: list[str], data: Path, folder: Path, *options: str, workers: int = 2, **watching: Any
 ) -> list[Run]:
-    """Train with several workers over gloo, each started as a user would on a CPU."""
+    """Train with several workers over gloo, each started as a user would on a CPU, to their end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -184,8 +196,14 @@ def train_workers(
         start("train", [*arguments, str(rank)], folder / f"rank{rank}", **watching)
         for rank in range(workers)
     ]
-    for run in runs:
-        run.wait()
+    return [run.wait() for run in runs]
+
+
+def train_workers(
+    kind: list[str], data: Path, folder: Path, *options: str, workers: int = 2, **watching: Any
+) -> list[Run]:
+    """Train with several workers, and see all of them end well."""
+    runs = run_workers(kind, data, folder, *options, workers=workers, **watching)
     assert [run.status for run in runs] == [0] * workers, "\n".join(run.stderr for run in runs)
     return runs
 

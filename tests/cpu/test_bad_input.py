@@ -67,6 +67,12 @@ CASES = [
     ),
     (EVOLVED, "--attention-heads 24 --hidden-dim 36", "--hidden-dim is 36, .* multiple of 24"),
     (EVOLVED, "--activation-dropout 2", r"--activation-dropout is 2.0, it must lie in \[0, 1\)"),
+    # -- when to stop
+    (SEARCH, "--warn-skip-share 1.5", r"--warn-skip-share is 1.5, it must lie in \[0, 1\]"),
+    (SEARCH, "--stop-skips 0", "--stop-skips is 0, it must be at least 1"),
+    (SEARCH, "--stop-unchanged=-3", "--stop-unchanged is -3, it must be at least 1"),
+    (SEARCH, "--stop-entropy nan", "--stop-entropy is nan, it must be above 0"),
+    (SAMPLING, "--stop-skips 3", "--stop-skips is 3, .*uniform_sampling does not update alpha"),
     # -- alpha's data
     (SEARCH, "--arch-subset no_such", "--arch-subset is 'no_such', .* no such binarised split"),
     (SEARCH, "--arch-subset test1", "--arch-subset is 'test1', which is empty"),

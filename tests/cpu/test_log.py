@@ -4,6 +4,8 @@ import json
 import logging
 import math
 import struct
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -22,17 +24,23 @@ def lines(stdout: str) -> list[dict[str, float]]:
     return [{k: float(v) for k, v in log.items() if v is not None} for log in logs]
 
 
-def scalars(folder) -> dict[str, list[float]]:
-    """What TensorBoard would show, by name."""
-    found: dict[str, list[float]] = {}
-    for path in folder.glob("train_inner/events*"):
+def summaries(folder, run: str = "train_inner") -> Iterator[tuple[int, Any]]:
+    """What TensorBoard has to show of a run, each with its number of updates."""
+    for path in sorted(folder.glob(f"{run}/events*")):  # one more of a resumed training
         data, start = path.read_bytes(), 0
         while start < len(data):  # length, checksum, event, checksum
             (size,) = struct.unpack_from("<Q", data, start)
             event = Event.FromString(data[start + 12 : start + 12 + size])
-            for value in event.summary.value:
-                found.setdefault(value.tag, []).append(value.simple_value)
+            yield from ((event.step, value) for value in event.summary.value)
             start += size + 16
+
+
+def scalars(folder, run: str = "train_inner") -> dict[str, list[float]]:
+    """The numbers among them, by name."""
+    found: dict[str, list[float]] = {}
+    for _, value in summaries(folder, run):
+        if value.WhichOneof("value") == "simple_value":
+            found.setdefault(value.tag, []).append(value.simple_value)
     return found
 
 

@@ -44,11 +44,11 @@ def bits(value: Any) -> Any:
     return value
 
 
-def check_same_end(folder: Path, other: Path) -> None:
+def check_same_end(folder: Path, other: Path, last: int = LAST) -> None:
     """Weights, alpha, both Adams' states, learning rates, number of updates, place in the data."""
     one, two = checkpoint(folder), checkpoint(other)
     for state in (one, two):
-        assert state["optimizer_history"][-1]["num_updates"] == LAST
+        assert state["optimizer_history"][-1]["num_updates"] == last
         assert len(state["last_optimizer_state"]["state"]) > 2
     for entry in ("model", "last_optimizer_state"):
         assert bits(one[entry]) == bits(two[entry]), entry

@@ -1,0 +1,110 @@
+"""A search that drifts to nothing is warned of, and stops where its user has drawn a line."""
+
+import itertools
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+from running import SEARCH, checkpoint, train, train_workers
+from test_derive import search_state
+from test_resume import check_same_end
+
+from fairseq_dartsformer.search_result import search_result
+from fairseq_dartsformer.search_space import mean_entropy
+from fairseq_dartsformer.watching.collapse import reason_to_stop, warning_of_skips
+from fairseq_dartsformer.watching.outlook import SKIPS, Outlook
+
+LAST = 16  # updates
+# All four of the encoder's nodes can but skip; the decoder's cannot.
+SKIPPING = "--encoder-operations identity,zero --decoder-operations conv_3,ffn"
+
+
+def options(**given):
+    names = ("warn_skip_share", "stop_skips", "stop_entropy", "stop_unchanged")
+    return SimpleNamespace(**dict.fromkeys(names) | given)
+
+
+def outlook(best: list[str]) -> Outlook:
+    """One in which the eight nodes have the given operations for their best."""
+    state, names = search_state(0), iter(best)
+    result = search_result(state, "")
+    for node in result.nodes():
+        place = result.candidates[node.stack].index(next(names))
+        result.alpha_of(node)[place] = result.alpha_of(node).max() + 1
+    return Outlook.of(result)
+
+
+def test_skips_are_counted_warned_of_and_named():
+    generator = torch.Generator().manual_seed(0)
+    candidates = ["conv_3", "ffn", "glu", *SKIPS]
+    for _ in range(50):
+        drawn = torch.randint(len(candidates), (8,), generator=generator)
+        best = [candidates[i] for i in drawn]
+        seen = outlook(best)
+        assert list(seen.best.values()) == best
+        count = sum(operation in SKIPS for operation in best)
+        for bound in (0, 0.25, 0.5, 1):
+            warning = warning_of_skips(options(warn_skip_share=bound), seen)
+            assert (warning is not None) == (count / 8 > bound)
+            if warning:
+                assert f"{count} of 8 nodes, {count / 8:.0%}" in warning
+                named = re.findall(r"(\w+ layer \d split \d) (\w+)", warning)
+                assert named == [item for item in seen.best.items() if item[1] in SKIPS]
+        for bound in range(1, 9):
+            assert bool(reason_to_stop(options(stop_skips=bound), seen, 0)) == (count >= bound)
+
+
+def test_bounds_of_entropy_and_of_time():
+    seen = outlook(["ffn"] * 8)
+    entropy = float(mean_entropy(seen.result.alpha.values()))
+    assert reason_to_stop(options(stop_entropy=entropy + 1e-4), seen, 0)
+    assert not reason_to_stop(options(stop_entropy=entropy - 1e-4), seen, 0)
+    for bound, unchanged in itertools.product((1, 5, 9), repeat=2):
+        reason = reason_to_stop(options(stop_unchanged=bound), seen, unchanged)
+        assert bool(reason) == (unchanged >= bound)
+    assert reason_to_stop(options(), outlook(["zero"] * 8), 10**9) is None
+
+
+@pytest.mark.parametrize(
+    ("bounds", "updates", "reason"),
+    [
+        # looks are at 3, 6, 9 ...
+        ("--stop-skips 4", 3, "identity or zero is the best of 4 nodes"),
+        ("--stop-entropy 0.7", 3, "alpha's entropy is 0.69"),  # ln 2 = 0.693
+        ("--stop-unchanged 5", 9, "has not changed for 6 updates"),
+        ("--stop-skips 5 --stop-entropy 0.1 --stop-unchanged 100", None, None),
+        ("", None, None),
+    ],
+)
+def test_search_stops_and_can_go_on(data, tmp_path, bounds, updates, reason):
+    arguments = f"--max-update {LAST} --log-interval 3 --arch-lr 1e-9 {SKIPPING}".split()
+    run = train(SEARCH, data, tmp_path / "stopped", *arguments, *bounds.split())
+    found = re.findall(r"stopping the search: (.*)", run.stdout)
+    stopped = checkpoint(tmp_path / "stopped")["optimizer_history"][-1]["num_updates"]
+    if updates is None:
+        assert found == [] and stopped == LAST
+        return
+    assert len(found) == 1 and reason in found[0]
+    assert stopped == updates
+    train(SEARCH, data, tmp_path / "whole", *arguments)
+    train(SEARCH, data, tmp_path / "stopped", *arguments)
+    check_same_end(tmp_path / "stopped", tmp_path / "whole", LAST)
+
+
+def test_resumed_search_remembers_since_when(data, tmp_path):
+    arguments = f"--log-interval 3 --arch-lr 1e-9 {SKIPPING} --stop-unchanged 7".split()
+    for most in (4, 8, LAST):
+        run = train(SEARCH, data, tmp_path, *arguments, "--max-update", str(most))
+        found = re.findall(r"stopping the search: (.*)", run.stdout)
+    assert found == ["the genotype has not changed for 9 updates (--stop-unchanged 7)"]
+    assert checkpoint(tmp_path)["optimizer_history"][-1]["num_updates"] == 12
+
+
+def test_workers_stop_together_and_the_first_alone_warns(data, tmp_path):
+    arguments = f"--max-update {LAST} --log-interval 2 --arch-lr 1e-9 {SKIPPING}".split()
+    arguments += "--warn-skip-share 0.4 --stop-unchanged 4".split()
+    first, second = train_workers(SEARCH, data, tmp_path, *arguments, record=True)
+    assert first.steps[-1].updates == second.steps[-1].updates == 6
+    assert first.stdout.count("than --warn-skip-share") == 1  # and that once, not at every look
+    assert "skip-share" not in second.stdout and "stopping the search" not in second.stdout

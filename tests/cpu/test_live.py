@@ -1,0 +1,186 @@
+"""What a search shows of alpha while it runs: on the terminal, in TensorBoard, to W&B."""
+
+import re
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.logging import progress_bar
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+from running import DARTS, SAMPLING, SEARCH, train, train_workers
+from test_derive import search_state
+from test_log import lines, scalars, summaries
+
+from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.search_result import (
+    SearchResult,
+    derive,
+    read_search_result,
+    search_result,
+)
+from fairseq_dartsformer.search_space import entropy
+from fairseq_dartsformer.watching.board import Board
+from fairseq_dartsformer.watching.board import scalars as of_outlook
+from fairseq_dartsformer.watching.outlook import SKIPS, Outlook
+
+# A rate at which the genotype changes before one's eyes; what each look saw is saved.
+LOOKS = "--max-update 12 --log-interval 3 --save-interval-updates 3 --arch-lr 0.3".split()
+LOOKS += "--log-format json --disable-validation --tensorboard-logdir".split()
+LINE = re.compile(r"genotype after (\d+) updates: encoder ([\w /]+), decoder ([\w /]+)(?:; (.*))?")
+
+
+def saved(folder, updates: int) -> SearchResult:
+    (path,) = (folder / "checkpoints").glob(f"checkpoint_*_{updates}.pt")
+    return read_search_result(str(path))
+
+
+def layers(block: str) -> list[list[str]]:
+    return [layer.split() for layer in block.split(" / ")]
+
+
+def differing(one: Genotype, two: Genotype) -> int:
+    return sum(
+        a != b
+        for stack in ("encoder", "decoder")
+        for x, y in zip(getattr(one, stack), getattr(two, stack), strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
+
+
+@pytest.fixture(scope="module", params=[SEARCH, DARTS], ids=["dartsformer", "darts"])
+def searched(request, data, tmp_path_factory):
+    """The folder of a search, and its output; it was resumed after six updates."""
+    folder = tmp_path_factory.mktemp("live")
+    arguments = [*LOOKS, str(folder / "tensorboard")]
+    first = train(request.param, data, folder, *arguments, "--max-update", "6").stdout
+    return folder, first + train(request.param, data, folder, *arguments).stdout
+
+
+def test_terminal_says_what_would_be_derived(searched):
+    folder, stdout = searched
+    found = LINE.findall(stdout)
+    assert [int(updates) for updates, *_ in found] == [3, 6, 9, 12]
+    changes, before = 0, None
+    for updates, encoder, decoder, change in found:
+        genotype = derive(saved(folder, int(updates)))
+        assert [list(layer) for layer in genotype.encoder] == layers(encoder)
+        assert [list(layer) for layer in genotype.decoder] == layers(decoder)
+        if before is None:
+            assert change == ""
+        else:
+            count = differing(genotype, before)
+            assert change == f"{count} of 8 nodes changed since {int(updates) - 3}"
+            changes += count
+        before = genotype
+    assert changes > 0
+    # fairseq's own line has no room for it.
+    shown = set().union(*lines(stdout))
+    assert "alpha_entropy" in shown and not any("split" in name or "/" in name for name in shown)
+
+
+def test_tensorboard_shows_alpha_by_node(searched):
+    folder, _ = searched
+    shown = scalars(folder / "tensorboard", "alpha")
+    counts, changed, before = [], [], None
+    for i, updates in enumerate((3, 6, 9, 12)):
+        result = saved(folder, updates)
+        for node in result.nodes():
+            group = result.name(node).replace(" ", "_")
+            for operation, weight in result.ranked(node):
+                assert shown[f"{group}/{operation}"][i] == pytest.approx(weight, abs=1e-6)
+            found = shown[f"entropy/{group}"][i]
+            assert found == pytest.approx(float(entropy(result.alpha_of(node))), abs=1e-5)
+        genotype = derive(result)
+        counts.append(sum(result.ranked(node)[0][0] in SKIPS for node in result.nodes()))
+        changed.append(0 if before is None else differing(genotype, before))
+        before = genotype
+    assert shown["genotype/skips"] == counts and shown["genotype/changed_nodes"] == changed
+    for name, values in shown.items():
+        assert len(values) == 4, name
+    assert not shown.keys() & scalars(folder / "tensorboard").keys()
+
+
+def test_tensorboard_shows_histograms_and_genotypes(searched):
+    folder, _ = searched
+    histograms, texts = {}, {}
+    for updates, value in summaries(folder / "tensorboard", "alpha"):
+        if value.WhichOneof("value") == "histo":
+            histograms[updates, value.tag] = value.histo
+        elif value.tag.startswith("genotype/text_summary"):
+            texts[updates] = value.tensor.string_val[0].decode()
+    before = None
+    for updates in (3, 6, 9, 12):
+        result = saved(folder, updates)
+        for stack, alpha in result.alpha.items():
+            histogram = histograms[updates, stack]
+            assert histogram.num == alpha.numel()
+            assert histogram.sum == pytest.approx(float(alpha.double().sum()), abs=1e-4)
+        genotype = derive(result)
+        assert (updates in texts) == (genotype != before)
+        if updates in texts:
+            assert Genotype.from_json(texts[updates], "") == genotype
+        before = genotype
+
+
+def test_first_worker_alone_shows(data, tmp_path):
+    first, second = train_workers(SEARCH, data, tmp_path, *LOOKS, str(tmp_path / "tensorboard"))
+    assert len(LINE.findall(first.stdout)) == 4 and not LINE.findall(second.stdout)
+    assert len(scalars(tmp_path / "tensorboard", "alpha")["genotype/skips"]) == 4
+
+
+def test_sampling_says_nothing_of_alpha(data, tmp_path):
+    options = [o for o in LOOKS if o not in ("--arch-lr", "0.3")]
+    run = train(SAMPLING, data, tmp_path, *options, str(tmp_path / "tensorboard"))
+    assert not LINE.findall(run.stdout)
+    assert not (tmp_path / "tensorboard" / "alpha").exists()
+    assert scalars(tmp_path / "tensorboard")["loss"]
+
+
+class Wandb(SimpleNamespace):
+    """Keeps what it is given in place of sending it."""
+
+    def __init__(self):
+        super().__init__(steps={}, Histogram=list, Image=lambda figure: figure)
+
+    def log(self, values, step):
+        self.steps.setdefault(step, {}).update(values)
+
+
+@pytest.mark.parametrize("drawing", [True, False])
+def test_weights_and_biases_is_shown_the_same(monkeypatch, tmp_path, drawing):
+    wandb, figure = Wandb(), Figure()
+    plots = SimpleNamespace(genotype_figure=lambda genotype: figure) if drawing else None
+    monkeypatch.setitem(sys.modules, "fairseq_dartsformer.plots", plots)
+    monkeypatch.setattr(progress_bar, "wandb", wandb)
+    common = {"tensorboard_logdir": str(tmp_path), "wandb_project": "searches"}
+    monkeypatch.setattr(progress_bar, "_tensorboard_writers", {})
+    board = Board(OmegaConf.create(common))
+    for seed in (0, 1):
+        seen = Outlook.of(search_result(search_state(seed), ""))
+        board.show(seen, changed=seed, new=seed == 0)
+        values = wandb.steps[10_000 * (seed + 1)]
+        expected = {f"alpha/{name}": value for name, value in of_outlook(seen, seed).items()}
+        assert {name: values.pop(name) for name in expected} == expected
+        for stack, alpha in seen.result.alpha.items():
+            assert torch.equal(torch.tensor(values.pop(f"alpha/{stack}")), alpha.flatten())
+        if seed == 0:
+            assert values.pop("alpha/genotype") == seen.genotype.to_json()
+            assert values.pop("alpha/picture", None) is (figure if drawing else None)
+        assert values == {}
+    progress_bar._close_writers()
+    shown = list(summaries(tmp_path, "alpha"))
+    images = [step for step, value in shown if value.WhichOneof("value") == "image"]
+    assert images == ([10_000] if drawing else [])
+    assert {name: values[1] for name, values in scalars(tmp_path, "alpha").items()} == {
+        name: pytest.approx(value, abs=1e-6) for name, value in of_outlook(seen, 1).items()
+    }
+
+
+def test_nothing_is_written_where_nothing_was_asked_for(monkeypatch):
+    monkeypatch.setattr(progress_bar, "wandb", wandb := Wandb())
+    monkeypatch.setattr(progress_bar, "_tensorboard_writers", writers := {})
+    board = Board(OmegaConf.create({"tensorboard_logdir": None, "wandb_project": None}))
+    board.show(Outlook.of(search_result(search_state(), "")), changed=0, new=True)
+    assert wandb.steps == {} and writers == {}
