@@ -1,21 +1,35 @@
-"""Checkpoints: copied wholly or not at all, and read without running code from them."""
+"""Reading checkpoints: without running code from them, and noticing damage."""
 
 from __future__ import annotations
 
+import logging
+import os
 import pickle
 import re
 import struct
 import zipfile
+import zlib
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
 from fairseq import checkpoint_utils
+from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
+from omegaconf import OmegaConf
 
 from ..errors import InputError
+
+logger = logging.getLogger(__name__)
+
+LAST = "checkpoint_last.pt"
+# What fairseq writes beside it; not what is averaged or left behind by a crash.
+OTHERS = re.compile(r"checkpoint(\d+|_\d+_\d+|_best|\.best_.+)\.pt")
 
 
 def apply() -> None:
@@ -24,7 +38,16 @@ def apply() -> None:
     checkpoint_utils.load_checkpoint_to_cpu = _name_bad_file(
         checkpoint_utils.load_checkpoint_to_cpu
     )
-    PathManager.copy = staticmethod(_copy_whole(PathManager.copy))
+    checkpoint_utils.load_checkpoint = _resume_from_whole(checkpoint_utils.load_checkpoint)
+
+
+def load_checkpoint(path: str) -> dict[str, Any]:
+    """A checkpoint's state, on the CPU; runs no code from it.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds more than tensors and plain types.
+    """
+    return checkpoint_utils.load_checkpoint_to_cpu(path)
 
 
 def _safe_globals() -> list[Any]:
@@ -42,16 +65,36 @@ def _safe_globals() -> list[Any]:
 def _name_bad_file(load):
     """Turn a missing or damaged file's traceback into one line that names the file.
 
-    Symptom: a truncated checkpoint ends in ``PytorchStreamReader failed``. Goes when fairseq says
-    which file it could not read.
+    Symptoms: a truncated checkpoint ends in ``PytorchStreamReader failed``, and one with a flipped
+    bit is loaded as if nothing were wrong. Cause of the latter: torch writes checksums and does not
+    compare them. Goes when fairseq says which file it could not read, and torch compares.
     """
 
-    # What torch and pickle were seen to raise on cut files and flipped bytes, and fairseq on files
-    # that are not its own.
+    @wraps(load)
+    def load_checkpoint_to_cpu(path: str, *args, **kwargs) -> dict[str, Any]:
+        with _naming(path):
+            if os.path.isfile(path):
+                _compare_checksums(path)
+            return load(path, *args, **kwargs)
+
+    load_checkpoint_to_cpu.patched_by_dartsformer = True
+    return load_checkpoint_to_cpu
+
+
+@contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Name the file in what goes wrong with it.
+
+    Raises:
+        InputError: anything did.
+    """
+    # What torch, pickle and zipfile were seen to raise on cut files and flipped bits, and fairseq
+    # on files that are not its own.
     unreadable = (
         RuntimeError,
         EOFError,
         zipfile.BadZipFile,
+        zlib.error,
         pickle.UnpicklingError,
         LookupError,
         TypeError,
@@ -59,47 +102,126 @@ def _name_bad_file(load):
         AttributeError,
         struct.error,
     )
-
-    @wraps(load)
-    def load_checkpoint_to_cpu(path: str, *args, **kwargs) -> dict[str, Any]:
-        try:
-            return load(path, *args, **kwargs)
-        except OSError as error:
-            raise InputError(f"checkpoint {path} cannot be read: {error.strerror}") from error
-        except unreadable as error:
-            # torch goes on with advice that is of no use here.
-            reason = re.split(r"\n|\. ", str(error))[0] or type(error).__name__
-            raise InputError(
-                f"checkpoint {path} is damaged, truncated, or not fairseq's: {reason}"
-            ) from error
-
-    load_checkpoint_to_cpu.patched_by_dartsformer = True
-    return load_checkpoint_to_cpu
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
+    except unreadable as error:
+        # torch goes on with advice that is of no use here.
+        reason = re.split(r"\n|\. ", str(error))[0] or type(error).__name__
+        raise InputError(
+            f"checkpoint {path} is damaged, truncated, or not fairseq's: {reason}"
+        ) from error
 
 
-def _copy_whole(copy):
-    """Copy a checkpoint wholly or not at all.
-
-    Symptom: a training killed at the wrong moment cannot go on: ``checkpoint_last.pt`` is cut
-    short. Cause: fairseq writes a checkpoint beside its place and renames it, but not the copies
-    that it makes of it. Goes when it does.
-    """
-
-    @wraps(copy)
-    def copy_whole(src_path: str, dst_path: str, overwrite: bool = False):
-        if not PathManager.supports_rename(dst_path):
-            return copy(src_path, dst_path, overwrite=overwrite)
-        copied = copy(src_path, f"{dst_path}.tmp", overwrite=True)
-        PathManager.rename(f"{dst_path}.tmp", dst_path)
-        return copied
-
-    return copy_whole
-
-
-def load_checkpoint(path: str) -> dict[str, Any]:
-    """A checkpoint's state, on the CPU; runs no code from it.
+def _compare_checksums(path: str | Path) -> None:
+    """Compare the contents of a file with the checksums in it.
 
     Raises:
-        InputError: the file is missing, damaged, or holds more than tensors and plain types.
+        Exception: of many kinds; they differ.
     """
-    return checkpoint_utils.load_checkpoint_to_cpu(path)
+    if not zipfile.is_zipfile(path):
+        return  # from before torch 1.6, or cut: loading it will tell
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} does not have its checksum")
+
+
+def _resume_from_whole(load):
+    """Resume from a whole checkpoint if there is any.
+
+    Symptoms: a damaged `checkpoint_last.pt` ends a training that older ones could go on from; where
+    it or ``--restore-file`` is not there, the training silently begins anew. Cause: fairseq looks
+    for one name, and takes no for an answer. Goes when it looks for more.
+    """
+
+    @wraps(load)
+    def load_checkpoint(cfg, trainer, **arguments):
+        if cfg.write_checkpoints_asynchronously:
+            raise InputError(
+                "--write-checkpoints-asynchronously (--save-async) must be left out: it writes no "
+                f"{LAST}, and whoever is killed while writing is left with half a checkpoint"
+            )
+        found, error = None, None
+        if trainer.data_parallel_rank == 0:
+            try:
+                found = _other_to_resume_from(cfg, trainer.checkpoint_suffix)
+            except InputError as bad:
+                error = str(bad)
+        if trainer.data_parallel_world_size > 1:
+            found, error = distributed_utils.broadcast_object(
+                (found, error), 0, trainer.data_parallel_process_group, trainer.device
+            )
+        if error is not None:
+            raise InputError(error)
+        if found is not None:
+            cfg = OmegaConf.merge(cfg, {"restore_file": found, "finetune_from_model": None})
+        return load(cfg, trainer, **arguments)
+
+    return load_checkpoint
+
+
+def _other_to_resume_from(cfg, suffix: str) -> str | None:
+    """The checkpoint to resume from if it is not the one that fairseq would take.
+
+    Args:
+        cfg: fairseq's options of checkpoints.
+        suffix: of a worker that has checkpoints of its own; these are fairseq's affair.
+
+    Raises:
+        InputError: no checkpoint is whole, or the one asked for is not there.
+    """
+    if suffix:
+        return None
+    if cfg.restore_file != LAST:
+        if not PathManager.isfile(cfg.restore_file):
+            raise InputError(f"--restore-file is {cfg.restore_file}: there is no such file")
+        return None
+    folder, damaged = Path(cfg.save_dir), []
+    for path in _newest_first(folder):
+        try:
+            updates = _updates(path)
+            with _naming(path):
+                _compare_checksums(path)
+        except InputError as error:
+            damaged.append(str(error))
+            continue
+        if path.name == LAST:
+            return None
+        missing = [] if (folder / LAST).exists() else [f"there is no {LAST}"]
+        logger.warning(
+            f"{'; '.join(missing + damaged)}; so the training goes on from {path} of {updates} "
+            "updates (to begin anew, give another --save-dir)"
+        )
+        return str(path)
+    if damaged:
+        raise InputError(
+            f"--save-dir {folder} has no whole checkpoint to go on from (to begin anew, give "
+            f"another): {'; '.join(damaged)}"
+        )
+    return None
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    """The last checkpoint, then the others by their updates, the unreadable at the end."""
+    updates = {}
+    for path in folder.glob("checkpoint*.pt"):
+        if OTHERS.fullmatch(path.name):
+            try:
+                updates[path] = _updates(path)
+            except InputError:
+                updates[path] = -1
+    last = [path for path in [folder / LAST] if path.is_file()]
+    return last + sorted(updates, key=updates.__getitem__, reverse=True)
+
+
+def _updates(path: Path) -> int:
+    """How many updates a checkpoint has, without its tensors being read.
+
+    Raises:
+        InputError: it is damaged, or none.
+    """
+    with _naming(path):
+        state = torch.load(path, map_location="cpu", mmap=True)
+        return int(state["optimizer_history"][-1]["num_updates"])

@@ -4,14 +4,12 @@ There are 10 batches of the weights' data: 20 updates an epoch, or 10 under ``--
 search by sampling has 19 batches.
 """
 
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fairseq.file_io import PathManager
 from running import (
     DARTS,
     DERIVED,
@@ -137,21 +135,3 @@ def test_other_data_within_an_epoch_are_refused(data, tmp_path, options, message
     command = training(SEARCH, data, tmp_path, "--max-update", "6", *options.split())
     run = start("train", command, tmp_path / "again").wait()
     assert run.status == 1 and message in run.stderr
-
-
-def test_kill_while_copying_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
-    newest, last = tmp_path / "checkpoint_1_5.pt", tmp_path / "checkpoint_last.pt"
-    newest.write_bytes(b"newest")
-    last.write_bytes(b"last")
-
-    def cut_short(source, target, **options):
-        Path(target).write_bytes(b"new")
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copyfile", cut_short)
-        with pytest.raises(KeyboardInterrupt):
-            PathManager.copy(str(newest), str(last), overwrite=True)
-    assert last.read_bytes() == b"last"
-    assert PathManager.copy(str(newest), str(last), overwrite=True)
-    assert last.read_bytes() == b"newest"
