@@ -1,4 +1,4 @@
-"""Several workers: starting them, and what they tell each other."""
+"""Several workers: starting them, what they tell each other, and losing one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models import distributed_fairseq_model
+from fairseq.trainer import Trainer
 from torch.nn.parallel import DistributedDataParallel
 
-from ..errors import InputError
+from ..errors import InputError, WorkerError
 from ..search_space import is_alpha
 
 
@@ -20,7 +21,10 @@ def apply() -> None:
     distributed_fairseq_model.DistributedDataParallel = _distributed_data_parallel
     distributed_utils.all_gather_list = _all_gather_list(distributed_utils.all_gather_list)
     distributed_utils._broadcast_object_slow = _broadcast_object
-    distributed_utils.call_main = _refuse_empty_spawn(distributed_utils.call_main)
+    distributed_utils.call_main = _lost_worker(_refuse_empty_spawn(distributed_utils.call_main))
+    # `fairseq-hydra-train` imports the plugin too late for `call_main`.
+    Trainer.train_step = _lost_worker(Trainer.train_step)
+    Trainer.valid_step = _lost_worker(Trainer.valid_step)
 
 
 def _distributed_data_parallel(
@@ -102,3 +106,28 @@ def _refuse_empty_spawn(call_main):
         return call_main(cfg, main, **kwargs)
 
     return checked_call_main
+
+
+def _lost_worker(function):
+    """Say that a worker is lost.
+
+    Symptom: where one worker is killed, the others end with gloo's `Connection closed by peer`, or
+    with what the store of the lost one's addresses says. Goes when fairseq explains it.
+    """
+
+    @wraps(function)
+    def explained(*arguments, **options):
+        try:
+            return function(*arguments, **options)
+        except WorkerError:
+            raise
+        except RuntimeError as error:
+            if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+                raise
+            reason = str(error).splitlines()[0]
+            raise WorkerError(
+                "another worker has ended or cannot be reached, so this one ends too: see that "
+                f"one's own output, and start all of them again to go on ({reason})"
+            ) from error
+
+    return explained
