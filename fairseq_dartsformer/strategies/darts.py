@@ -9,9 +9,10 @@ import torch
 from fairseq.data import data_utils
 from fairseq.logging import metrics
 
+from ..agreement import compare_alpha
 from ..data import BilevelBatchIterator, BilevelDataset, Division
 from ..errors import InputError
-from ..levels import LEVELS, gradients_for
+from ..levels import ALPHA, LEVELS, gradients_for
 from ..search_space import entropy
 from .base import SearchStrategy, StepResult
 
@@ -121,6 +122,11 @@ class Darts(SearchStrategy):
         logging_output[f"sample_size_{level}"] = sample_size
         self.entropy = mean_entropy(model)
         return loss, sample_size, logging_output
+
+    def after_update(self, model, optimizer, update_num) -> None:
+        """Compare the workers' alpha when it has changed."""
+        if optimizer.optimizer.level == ALPHA:
+            compare_alpha(model, f"after update {update_num}")
 
     def reduce_metrics(self, logging_outputs) -> None:
         """In training each level's loss and alpha's mean entropy."""

@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from pathlib import Path
@@ -105,6 +106,7 @@ def start(
     folder: Path,
     record: bool = False,
     kill_after: int | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> Run:
     """Start ``fairseq-COMMAND ARGUMENTS...``.
 
@@ -114,17 +116,23 @@ def start(
         folder: for the output; made if need be.
         record: record every step of a training.
         kill_after: send SIGKILL to a training after so many updates.
+        prepare: called in the process before the command.
     """
     folder.mkdir(parents=True, exist_ok=True)
     process = multiprocessing.get_context("forkserver").Process(
-        target=_run, args=(command, arguments, folder, record, kill_after)
+        target=_run, args=(command, arguments, folder, record, kill_after, prepare)
     )
     process.start()
     return Run(folder, process)
 
 
 def _run(
-    command: str, arguments: list[str], folder: Path, record: bool, kill_after: int | None
+    command: str,
+    arguments: list[str],
+    folder: Path,
+    record: bool,
+    kill_after: int | None,
+    prepare: Callable[[], None] | None,
 ) -> None:
     """Be the command's process."""
     for stream in (sys.stdout, sys.stderr):
@@ -135,6 +143,8 @@ def _run(
     sys.argv = [f"fairseq-{command}", *arguments]
     steps: list[Step] = []
     watch(steps if record else None, kill_after)
+    if prepare is not None:
+        prepare()
     try:
         importlib.import_module(f"fairseq_cli.{command}").cli_main()
     except Exception:
@@ -157,23 +167,28 @@ def train(kind: list[str], data: Path, folder: Path, *options: str, **watching: 
     return run
 
 
-def train_workers(
-    kind: list[str], data: Path, folder: Path, *options: str, workers: int = 2, **watching: Any
+def start_workers(
+    arguments: list[str], output: Path, workers: int = 2, **watching: Any
 ) -> list[Run]:
-    """Train with several workers over gloo, each started as a user would on a CPU."""
+    """Start several workers over gloo, each as a user would on a CPU; output by rank."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     distributed = f"--distributed-world-size {workers} --distributed-no-spawn".split()
     distributed += f"--distributed-init-method tcp://127.0.0.1:{port}".split()
     distributed += "--distributed-backend gloo --distributed-rank".split()
-    arguments = training(kind, data, folder, *options, *distributed)
-    runs = [
-        start("train", [*arguments, str(rank)], folder / f"rank{rank}", **watching)
+    return [
+        start("train", [*arguments, *distributed, str(rank)], output / f"rank{rank}", **watching)
         for rank in range(workers)
     ]
-    for run in runs:
-        run.wait()
+
+
+def train_workers(
+    kind: list[str], data: Path, folder: Path, *options: str, workers: int = 2, **watching: Any
+) -> list[Run]:
+    """Train with several workers, and see them end well."""
+    arguments = training(kind, data, folder, *options)
+    runs = [run.wait() for run in start_workers(arguments, folder, workers, **watching)]
     assert [run.status for run in runs] == [0] * workers, "\n".join(run.stderr for run in runs)
     return runs
 
