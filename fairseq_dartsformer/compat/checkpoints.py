@@ -38,7 +38,9 @@ def apply() -> None:
     checkpoint_utils.load_checkpoint_to_cpu = _name_bad_file(
         checkpoint_utils.load_checkpoint_to_cpu
     )
-    checkpoint_utils.load_checkpoint = _resume_from_whole(checkpoint_utils.load_checkpoint)
+    checkpoint_utils.load_checkpoint = _resume_from_whole(
+        _end_epoch(checkpoint_utils.load_checkpoint)
+    )
 
 
 def load_checkpoint(path: str) -> dict[str, Any]:
@@ -158,6 +160,27 @@ def _resume_from_whole(load):
         if found is not None:
             cfg = OmegaConf.merge(cfg, {"restore_file": found, "finetune_from_model": None})
         return load(cfg, trainer, **arguments)
+
+    return load_checkpoint
+
+
+def _end_epoch(load):
+    """Tell the schedule of the epoch that a checkpoint was saved at the end of.
+
+    Symptom: resumed between epochs, a training has another learning rate, or another best loss in
+    its schedule's state, than one never stopped. Cause: fairseq saves before the schedule is told
+    the epoch's loss. Goes when it makes up for that.
+    """
+
+    @wraps(load)
+    def load_checkpoint(cfg, trainer, **arguments):
+        extra_state, iterator = load(cfg, trainer, **arguments)
+        restored = trainer.get_num_updates() > 0 and not cfg.reset_lr_scheduler
+        if restored and extra_state["train_iterator"]["iterations_in_epoch"] == 0:
+            epoch = extra_state["train_iterator"]["epoch"]
+            trainer.lr_step(epoch - 1, extra_state.get("val_loss"))
+            trainer.lr_step(epoch)  # as fairseq's loading ends
+        return extra_state, iterator
 
     return load_checkpoint
 

@@ -81,6 +81,16 @@ def test_killed_search_ends_with_the_same_bits(data, tmp_path, kind, options, ki
     check_same_end(tmp_path / "whole", folder)
 
 
+@pytest.mark.parametrize("schedule", ["", HALVING], ids=["by updates", "by loss"])
+def test_search_stopped_between_epochs(data, tmp_path, schedule):
+    """The end of an epoch is saved before the schedule has been told of it."""
+    arguments = f"--max-update {LAST} --update-freq 2 {schedule}".split()
+    train(SEARCH, data, tmp_path / "whole", *arguments)
+    train(SEARCH, data, tmp_path / "stopped", *arguments, "--max-epoch", "2")
+    train(SEARCH, data, tmp_path / "stopped", *arguments)
+    check_same_end(tmp_path / "whole", tmp_path / "stopped")
+
+
 def test_search_of_two_workers(data, tmp_path):
     arguments = f"--max-update {LAST} --save-interval-updates 5".split()
     train_workers(SEARCH, data, tmp_path / "whole", *arguments)

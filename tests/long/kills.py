@@ -47,7 +47,9 @@ def main() -> None:
                 f"{time.monotonic() - begin:8.0f} s",
                 flush=True,
             )
-            differing += bits
+            for place, bits in tally.differing.items():
+                print(f"{bits} bits differ in {place}")
+            differing += len(tally.differing)
     sys.exit(differing > 0)
 
 
