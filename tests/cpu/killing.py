@@ -23,7 +23,7 @@ from fairseq_dartsformer.compat import load_checkpoint
 OPTIONS = "--attention-dropout 0.1 --save-interval-updates 3 --update-freq 2".split()
 WRITE_SECONDS = 0.1  # what each file takes at least that a search writes before it is killed
 SAVES = 2  # it is killed in its first moments, or soon after so many checkpoints at most
-UPDATES = 10  # of a search for each kill: it gets no further from one to the next
+UPDATES = 8  # of a search for each kill: that is further than it gets from one to the next
 LOST = "WorkerError: another worker has ended or cannot be reached"
 
 
@@ -72,7 +72,7 @@ def kill_and_resume(
         AssertionError: a search ended otherwise than it should.
     """
     folders = whole, killed = folder / "whole", folder / "killed"
-    options = [*OPTIONS, *options, "--max-update", str(UPDATES * (kills + 1))]
+    options = [*OPTIONS, *options, "--max-update", str(UPDATES * (kills + 2))]
     commands = [training(SEARCH, data, f, *options) for f in folders]
     for run in launch(commands[0], whole, workers):
         assert run.wait().status == 0, run.stderr
