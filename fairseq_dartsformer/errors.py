@@ -25,6 +25,10 @@ class NotFiniteError(OneLineError, FloatingPointError):
     """A search has met a number that is not finite: says where, and from which state to go on."""
 
 
+class WorkerError(OneLineError, RuntimeError):
+    """The workers of a training are not what they must be: one is lost, or they disagree."""
+
+
 def find_one_line_error(error: BaseException | None) -> OneLineError | None:
     """The :class:`OneLineError` behind ``error``, which fairseq may have wrapped in its own."""
     while error is not None and not isinstance(error, OneLineError):

@@ -147,6 +147,17 @@ class SearchStrategy:
         """
         return step()
 
+    def after_update(self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int) -> None:
+        """Called on every worker when the optimizer has made its step.
+
+        Args:
+            model, optimizer: as for :meth:`train_step`.
+            update_num: of updates, this one included.
+
+        Raises:
+            WorkerError: the search cannot go on.
+        """
+
     def valid_step(
         self, step: Callable[[], StepResult], sample: Mapping[str, Any], model: nn.Module
     ) -> StepResult:

@@ -13,9 +13,10 @@ from fairseq.logging import metrics
 from fairseq.optim import FairseqOptimizer
 from torch import nn
 
+from ..agreement import compare_alpha
 from ..data import BilevelBatchIterator, BilevelDataset, Division
 from ..errors import InputError
-from ..levels import LEVELS, gradients_for
+from ..levels import ALPHA, LEVELS, gradients_for
 from ..search_space import mean_entropy
 from .base import SearchStrategy, StepResult
 
@@ -141,6 +142,11 @@ class Darts(SearchStrategy):
         with torch.no_grad():
             self.entropy = mean_entropy((model.encoder.alpha, model.decoder.alpha))
         return loss, sample_size, logging_output
+
+    def after_update(self, model, optimizer, update_num) -> None:
+        """Compare the workers' alpha when it has changed."""
+        if optimizer.optimizer.level == ALPHA:
+            compare_alpha(model, f"after update {update_num}")
 
     def reduce_metrics(self, logging_outputs: Iterable[Mapping[str, Any]]) -> None:
         """In training each level's loss and alpha's mean entropy."""

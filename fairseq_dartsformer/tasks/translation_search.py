@@ -144,6 +144,11 @@ class TranslationSearchTask(TranslationTask):
 
         return self.strategy.train_step(step, sample, model, optimizer, update_num, ignore_grad)
 
+    def optimizer_step(self, optimizer, model, update_num) -> None:
+        """The optimizer's step, and what the strategy does after it."""
+        super().optimizer_step(optimizer, model, update_num)
+        self.strategy.after_update(model, optimizer, update_num + 1)
+
     def valid_step(self, sample, model, criterion, **kwargs):
         """Forward pass, by the strategy."""
         fairseqs = super().valid_step

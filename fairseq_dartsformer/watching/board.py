@@ -58,9 +58,7 @@ class Board:
             # Indented: text is Markdown there.
             text = outlook.genotype.to_json().splitlines(keepends=True)
             writer.add_text("genotype", "".join(f"    {line}" for line in text), step)
-            figure = picture(outlook)
-            if figure is not None:
-                writer.add_figure("genotype", figure, step)
+            writer.add_figure("genotype", picture(outlook), step)
         writer.flush()
 
     def _to_wandb(self, outlook: Outlook, changed: int, new: bool) -> None:
@@ -69,9 +67,7 @@ class Board:
             values[stack] = self.wandb.Histogram(alpha.flatten().tolist())
         if new:
             values["genotype"] = outlook.genotype.to_json()
-            figure = picture(outlook)
-            if figure is not None:
-                values["picture"] = self.wandb.Image(figure)
+            values["picture"] = self.wandb.Image(picture(outlook))
         named = {f"{RUN}/{name}": value for name, value in values.items()}
         self.wandb.log(named, step=outlook.result.updates)
 
@@ -89,10 +85,8 @@ def scalars(outlook: Outlook, changed: int) -> dict[str, float]:
     return found
 
 
-def picture(outlook: Outlook) -> Figure | None:
-    """The genotype as a picture, where the package can draw one."""
-    try:
-        from ..plots import genotype_figure
-    except ImportError:
-        return None
+def picture(outlook: Outlook) -> Figure:
+    """The genotype as a picture."""
+    from ..plots import genotype_figure  # matplotlib is slow to load
+
     return genotype_figure(outlook.genotype)

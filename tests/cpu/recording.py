@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import signal
+import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from fairseq.trainer import Trainer
 from torch import Tensor
 
 from fairseq_dartsformer.levels import LEVELS, level_of
+
+PIECES = 20  # of a file that is written slowly
 
 
 @dataclass
@@ -76,3 +81,27 @@ def watch(steps: list[Step] | None, kill_after: int | None) -> None:
         return log
 
     Trainer.train_step = watched
+
+
+def write_slowly(seconds: float) -> None:
+    """Let the writing of a checkpoint, and each copy of it, take so long."""
+    save = torch.save
+
+    def save_slowly(content: Any, file: BinaryIO) -> None:
+        buffer = io.BytesIO()
+        save(content, buffer)
+        pour(buffer.getvalue(), file)
+
+    def copy_slowly(source: str, target: str) -> str:
+        with open(source, "rb") as content, open(target, "wb") as file:
+            pour(content.read(), file)
+        return target
+
+    def pour(content: bytes, file: BinaryIO) -> None:
+        step = len(content) // PIECES + 1
+        for begin in range(0, len(content), step):
+            file.write(content[begin : begin + step])
+            file.flush()
+            time.sleep(seconds / PIECES)
+
+    torch.save, shutil.copyfile = save_slowly, copy_slowly

@@ -119,7 +119,7 @@ def start(
     folder: Path,
     record: bool = False,
     kill_after: int | None = None,
-    meddle: Callable[[], None] | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> Run:
     """Start ``fairseq-COMMAND ARGUMENTS...``.
 
@@ -129,11 +129,11 @@ def start(
         folder: for the output; made if need be.
         record: record every step of a training.
         kill_after: send SIGKILL to a training after so many updates.
-        meddle: called in the process first; of a module's, so that it can be sent there.
+        prepare: called in the process before the command; it is pickled to get there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     process = multiprocessing.get_context("forkserver").Process(
-        target=_run, args=(command, arguments, folder, record, kill_after, meddle)
+        target=_run, args=(command, arguments, folder, record, kill_after, prepare)
     )
     process.start()
     return Run(folder, process)
@@ -145,7 +145,7 @@ def _run(
     folder: Path,
     record: bool,
     kill_after: int | None,
-    meddle: Callable[[], None] | None,
+    prepare: Callable[[], None] | None,
 ) -> None:
     """Be the command's process."""
     for stream in (sys.stdout, sys.stderr):
@@ -156,8 +156,8 @@ def _run(
     sys.argv = [f"fairseq-{command}", *arguments]
     steps: list[Step] = []
     watch(steps if record else None, kill_after)
-    if meddle is not None:
-        meddle()
+    if prepare is not None:
+        prepare()
     try:
         importlib.import_module(f"fairseq_cli.{command}").cli_main()
     except Exception:
@@ -181,22 +181,28 @@ def train(kind: list[str], data: Path, folder: Path, *options: str, **watching: 
     return run
 
 
-def run_workers(
-    kind: list[str], data: Path, folder: Path, *options: str, workers: int = 2, **watching: Any
+def start_workers(
+    arguments: list[str], output: Path, workers: int = 2, **watching: Any
 ) -> list[Run]:
-    """Train with several workers over gloo, each started as a user would on a CPU, to their end."""
+    """Start several workers over gloo, each as a user would on a CPU; output by rank."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     distributed = f"--distributed-world-size {workers} --distributed-no-spawn".split()
     distributed += f"--distributed-init-method tcp://127.0.0.1:{port}".split()
     distributed += "--distributed-backend gloo --distributed-rank".split()
-    arguments = training(kind, data, folder, *options, *distributed)
-    runs = [
-        start("train", [*arguments, str(rank)], folder / f"rank{rank}", **watching)
+    return [
+        start("train", [*arguments, *distributed, str(rank)], output / f"rank{rank}", **watching)
         for rank in range(workers)
     ]
-    return [run.wait() for run in runs]
+
+
+def run_workers(
+    kind: list[str], data: Path, folder: Path, *options: str, workers: int = 2, **watching: Any
+) -> list[Run]:
+    """Train with several workers, to their end."""
+    arguments = training(kind, data, folder, *options)
+    return [run.wait() for run in start_workers(arguments, folder, workers, **watching)]
 
 
 def train_workers(

@@ -115,6 +115,11 @@ CASES = [
     (SEARCH, "--adam-eps=-1", "--adam-eps is -1.0, it must not be negative"),
     (SEARCH, "--arch-weight-decay=-0.1", "--arch-weight-decay is -0.1, it must not be negative"),
     # -- checkpoints
+    (
+        SEARCH,
+        "--restore-file {data}/none.pt",
+        "--restore-file is .*/none.pt: there is no such file",
+    ),
     (DERIVED, "--restore-file {search}", "--restore-file.* holds a supernet: .*dartsformer-derive"),
     (DERIVED, "--finetune-from-model {search}", "--finetune-from-model.* holds a supernet"),
     (SEARCH, "--restore-file {derived}", "--restore-file.* holds no supernet"),
@@ -154,6 +159,7 @@ def files(folder: Path) -> dict[Path, bytes]:
 def check_line(text: str, pattern: str) -> None:
     """``text`` is one line, of an `InputError` with this pattern."""
     (line,) = text.splitlines()
+    line = re.sub(r"^\[rank\d+\]: ", "", line)  # torch says so of workers
     name, message = line.split(": ", 1)
     assert name == "fairseq_dartsformer.errors.InputError"
     assert re.search(pattern, message), message
@@ -193,6 +199,7 @@ def test_bad_checkpoint_is_not_written_over(data, checkpoints, tmp_path, keep):
     run = start("train", training(SEARCH, data, tmp_path), tmp_path).wait()
     assert run.status == 1
     check_line(run.stderr, f"checkpoint {last} is damaged, truncated, or not fairseq's: ")
+    assert "has no whole checkpoint to go on from" in run.stderr
     assert files(last.parent) == before
 
 

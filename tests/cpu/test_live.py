@@ -1,7 +1,6 @@
 """What a search shows of alpha while it runs: on the terminal, in TensorBoard, to W&B."""
 
 import re
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +12,7 @@ from running import DARTS, SAMPLING, SEARCH, train, train_workers
 from test_derive import search_state
 from test_log import lines, scalars, summaries
 
+from fairseq_dartsformer import plots
 from fairseq_dartsformer.genotype import Genotype
 from fairseq_dartsformer.search_result import (
     SearchResult,
@@ -148,11 +148,9 @@ class Wandb(SimpleNamespace):
         self.steps.setdefault(step, {}).update(values)
 
 
-@pytest.mark.parametrize("drawing", [True, False])
-def test_weights_and_biases_is_shown_the_same(monkeypatch, tmp_path, drawing):
+def test_weights_and_biases_is_shown_the_same(monkeypatch, tmp_path):
     wandb, figure = Wandb(), Figure()
-    plots = SimpleNamespace(genotype_figure=lambda genotype: figure) if drawing else None
-    monkeypatch.setitem(sys.modules, "fairseq_dartsformer.plots", plots)
+    monkeypatch.setattr(plots, "genotype_figure", lambda genotype: figure)
     monkeypatch.setattr(progress_bar, "wandb", wandb)
     common = {"tensorboard_logdir": str(tmp_path), "wandb_project": "searches"}
     monkeypatch.setattr(progress_bar, "_tensorboard_writers", {})
@@ -167,12 +165,12 @@ def test_weights_and_biases_is_shown_the_same(monkeypatch, tmp_path, drawing):
             assert torch.equal(torch.tensor(values.pop(f"alpha/{stack}")), alpha.flatten())
         if seed == 0:
             assert values.pop("alpha/genotype") == seen.genotype.to_json()
-            assert values.pop("alpha/picture", None) is (figure if drawing else None)
+            assert values.pop("alpha/picture") is figure
         assert values == {}
     progress_bar._close_writers()
     shown = list(summaries(tmp_path, "alpha"))
     images = [step for step, value in shown if value.WhichOneof("value") == "image"]
-    assert images == ([10_000] if drawing else [])
+    assert images == [10_000]
     assert {name: values[1] for name, values in scalars(tmp_path, "alpha").items()} == {
         name: pytest.approx(value, abs=1e-6) for name, value in of_outlook(seen, 1).items()
     }

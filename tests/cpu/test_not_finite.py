@@ -70,7 +70,7 @@ def last_line(run: Run) -> str:
 
 def stopped(kind, data, folder, *options: str, poison=None) -> Run:
     """A training that is stopped for a number that is not finite."""
-    run = start("train", training(kind, data, folder, *options), folder, meddle=poison).wait()
+    run = start("train", training(kind, data, folder, *options), folder, prepare=poison).wait()
     assert run.status == 1
     assert last_line(run).startswith("fairseq_dartsformer.errors.NotFinite")
     return run
@@ -140,7 +140,7 @@ def test_infinite_loss_of_finite_gradients(data, tmp_path):
 def test_all_workers_stop_for_one(data, tmp_path, backend):
     arguments = f"--max-update {LAST} --disable-validation --ddp-backend {backend}".split()
     poison = partial(meddle, poison_output, ENCODER, 6, rank=1)
-    runs = run_workers(SEARCH, data, tmp_path / "stopped", *arguments, meddle=poison)
+    runs = run_workers(SEARCH, data, tmp_path / "stopped", *arguments, prepare=poison)
     lines = [last_line(run) for run in runs]
     assert [run.status for run in runs] == [1, 1], lines
     assert all("update 7, of weights, stopped the search" in line for line in lines)

@@ -5,14 +5,12 @@ search by sampling has 19 batches, as have the trainings of derived models and b
 fairseq resumes in the same order within their first epoch.
 """
 
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fairseq.file_io import PathManager
 from running import (
     DARTS,
     DERIVED,
@@ -89,6 +87,16 @@ def test_killed_training_ends_with_the_same_bits(data, tmp_path, kind, options, 
     check_same_end(tmp_path / "whole", folder)
 
 
+@pytest.mark.parametrize("schedule", ["", HALVING], ids=["by updates", "by loss"])
+def test_search_stopped_between_epochs(data, tmp_path, schedule):
+    """The end of an epoch is saved before the schedule has been told of it."""
+    arguments = f"--max-update {LAST} --update-freq 2 {schedule}".split()
+    train(SEARCH, data, tmp_path / "whole", *arguments)
+    train(SEARCH, data, tmp_path / "stopped", *arguments, "--max-epoch", "2")
+    train(SEARCH, data, tmp_path / "stopped", *arguments)
+    check_same_end(tmp_path / "whole", tmp_path / "stopped")
+
+
 def test_search_of_two_workers(data, tmp_path):
     arguments = f"--max-update {LAST} --save-interval-updates 5".split()
     train_workers(SEARCH, data, tmp_path / "whole", *arguments)
@@ -143,21 +151,3 @@ def test_other_data_within_an_epoch_are_refused(data, tmp_path, options, message
     command = training(SEARCH, data, tmp_path, "--max-update", "6", *options.split())
     run = start("train", command, tmp_path / "again").wait()
     assert run.status == 1 and message in run.stderr
-
-
-def test_kill_while_copying_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
-    newest, last = tmp_path / "checkpoint_1_5.pt", tmp_path / "checkpoint_last.pt"
-    newest.write_bytes(b"newest")
-    last.write_bytes(b"last")
-
-    def cut_short(source, target, **options):
-        Path(target).write_bytes(b"new")
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copyfile", cut_short)
-        with pytest.raises(KeyboardInterrupt):
-            PathManager.copy(str(newest), str(last), overwrite=True)
-    assert last.read_bytes() == b"last"
-    assert PathManager.copy(str(newest), str(last), overwrite=True)
-    assert last.read_bytes() == b"newest"

@@ -1,7 +1,11 @@
-"""Several workers reach what one worker reaches that accumulates as many batches."""
+"""Several workers reach what one worker reaches that accumulates as many batches; or they stop."""
+
+import re
+import sys
 
 import pytest
 import torch
+from fairseq.trainer import Trainer
 from recording import Step
 from running import (
     DARTS,
@@ -11,8 +15,10 @@ from running import (
     SAMPLING,
     SAMPLING_DARTS,
     SEARCH,
+    start_workers,
     train,
     train_workers,
+    training,
 )
 
 from fairseq_dartsformer.levels import WEIGHTS
@@ -85,3 +91,38 @@ def test_chunked_criterion(alone, data, tmp_path, backend):
         one, two = (worker.steps[-1].state[level]["value"] for worker in workers)
         assert torch.equal(one, two)
         assert (one - steps[-1].state[level]["value"]).abs().max() < 1e-4
+
+
+def flip_alpha_of_last_worker() -> None:
+    """Flip a bit of one alpha on rank 2 after 7 updates, the last of them one of the weights."""
+    train_step = Trainer.train_step
+
+    def flipping(self: Trainer, *arguments, **options):
+        if sys.argv[-1] == "2" and self.get_num_updates() == 7:
+            alpha = self.get_model().decoder.alpha
+            alpha.data.view(torch.int32)[0, 0, 0] ^= 1 << 12
+        return train_step(self, *arguments, **options)
+
+    Trainer.train_step = flipping
+
+
+@pytest.mark.parametrize(
+    ("kind", "prepare", "stopped"),
+    [
+        (SEARCH, flip_alpha_of_last_worker, "rank 2 has another alpha than rank 0 after update 8:"),
+        (SAMPLING, flip_alpha_of_last_worker, None),  # no alpha to search
+        (SEARCH, None, None),
+    ],
+)
+def test_alpha_must_be_the_same(data, tmp_path, kind, prepare, stopped):
+    options = (
+        "--max-update 10 --save-interval-updates 2 --batch-size 8 --ddp-backend legacy_ddp".split()
+    )
+    arguments = training(kind, data, tmp_path, *options)
+    for run in start_workers(arguments, tmp_path, workers=3, prepare=prepare):
+        assert run.wait().status == (1 if stopped else 0), run.stderr
+        if stopped:
+            assert re.search(r"^(\[rank\d\]: )?\S+\.WorkerError: " + stopped, run.stderr, re.M)
+            assert "Traceback" not in run.stderr
+    saved = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert ("checkpoint_1_6.pt" in saved) and ("checkpoint_1_8.pt" in saved) == (not stopped)
