@@ -209,7 +209,7 @@ def test_translations_are_in_the_order_of_the_test_set(tmp_path):
         ("table1 --data {1}", "--reference: there is no file"),
         ("table1 --data {1} --reference {1}/no", "--reference: there is no file"),
         ("table1 --data {1} {1} --reference {2}", "1 files for 2 of --data"),
-        ("table1 --data {1} --reference {2} --rows no", "no row of table1"),
+        ("table1 --data {1} --reference {2} --rows Neither", "no row of table1"),
     ],
 )
 def test_bad_input(arguments, message, data, tmp_path, capsys):
