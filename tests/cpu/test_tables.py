@@ -189,7 +189,7 @@ def test_render():
     assert run.render(table, rows, results).splitlines() == [
         "| model | parameters | BLEU | BLEU, the paper's | gain | gain, the paper's |",
         "| --- | --- | --- | --- | --- | --- |",
-        "| a | 2.00M | 11.0 (10.0 to 12.0) | 20.0 |  |  |",
+        "| a | 2.00M | 11.0 (10.0 ± 0.7, 12.0 ± 0.7) | 20.0 |  |  |",
         "| b | 2.00M | 13.5 ± 0.7 |  | +2.5 | 1.3 |",
         "| c |  |  |  |  |  |",
     ]
