@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from commands import Step, StepError, write
 from runner import Data, Runner
 from scales import SCALES, arguments
-from steps import Step, StepError, write
 from tables import TABLES, Row, Table
 
 from fairseq_dartsformer.cli import quiet

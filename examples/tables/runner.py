@@ -12,11 +12,11 @@ from random import Random
 from typing import Any
 
 import torch
+from commands import Step, StepError, write
 from fairseq.data import Dictionary
 from matching import match, model_config
 from sacremoses import MosesDetokenizer
 from scales import ROOT, Options, Scale, arguments
-from steps import Step, StepError, write
 from tables import Row, Search
 
 from fairseq_dartsformer.genotype import Genotype
