@@ -24,13 +24,13 @@ from ..genotype import Genotype
 from ..history import History
 from ..scoring import ScoreConfig, Scorer
 from ..scoring_workers import Scores, scoring
-from . import check_output, number, positive_integer, quiet, replacing, run_command
+from . import CommandParser, check_output, number, positive_integer, quiet, replacing, run_command
 
 SCORES_A_LINE = 25  # in a log
 
 
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def get_parser() -> CommandParser:
+    parser = CommandParser(
         prog="dartsformer-evolve",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
