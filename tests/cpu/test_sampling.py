@@ -130,7 +130,8 @@ def test_a_strategy_has_its_own_options_alone(monkeypatch):
     for name, strategy in STRATEGIES.items():
         assert all(fields[option].default is None for option in strategy.options)
         for given in ("arch_fraction", "arch_subset"):
-            values = {"arch_fraction": None, "arch_subset": None, given: 0.5}
+            options = (option for s in STRATEGIES.values() for option in s.options)
+            values = dict.fromkeys(options) | {given: 0.5}
             halves = {"memory_efficient_fp16": False, "memory_efficient_bf16": False, "seed": 1}
             cfg = OmegaConf.create({"search_strategy": name, **halves, **values})
             if given in strategy.options:
