@@ -1,7 +1,5 @@
 """`repair`: from a damaged sentence to the sentence, and the search on it, `repair_search`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from fairseq.data import LanguagePairDataset
@@ -16,7 +14,11 @@ from fairseq_dartsformer.tasks.translation_search import TranslationSearchConfig
 
 @dataclass
 class Damage:
-    """What is done to the target sentences to make sources of them."""
+    """What is done to the target sentences to make sources of them.
+
+    fairseq makes its parser from these types, which ``from __future__ import annotations`` would
+    turn into strings.
+    """
 
     drop: float = field(default=0.1, metadata={"help": "probability that a word is missing"})
     shuffle: int = field(default=3, metadata={"help": "how far a word may have moved"})

@@ -1,4 +1,4 @@
-"""`single_level`: weights and alpha in one update (Hou et al. 2020, arXiv:2012.11091)."""
+"""`single_level`: weights and alpha in one update (Hou et al. 2021, arXiv:2108.08128)."""
 
 from __future__ import annotations
 

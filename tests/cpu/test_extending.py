@@ -10,7 +10,7 @@ import pytest
 import torch
 from fairseq import utils
 from models import build_derived, build_search, uniform_genotype
-from running import DERIVED, SEARCH, SUPERNET, start, train, training
+from running import DERIVED, SAMPLING, SEARCH, SUPERNET, start, train, training
 from test_log import lines
 from test_models import (  # noqa: F401  they run here upon this module's models
     test_beams_may_be_reordered,
@@ -113,6 +113,19 @@ def test_operation_from_search_to_translation(data, tmp_path):
     assert len(translations(data, tmp_path / "derived")) == 50
 
 
+def test_workers_of_the_evolution_know_the_operation(data, tmp_path):
+    candidates = [f"--{stack}-operations=average,ffn" for stack in CANDIDATES]
+    train(SAMPLING, data, tmp_path, *candidates, *TRIAL)
+    checkpoint = tmp_path / "checkpoints" / "checkpoint_last.pt"
+    command = [sys.executable, "-m", "fairseq_dartsformer.cli.evolve", str(checkpoint), str(data)]
+    command += ["-o", str(tmp_path / "genotype.json"), "--user-dir", PLUGIN, "--workers", "2"]
+    command += "--cpu --generations 1 --population 4 --mutations 1 --crossovers 1".split()
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    scored = (tmp_path / "genotype.jsonl").read_text().splitlines()[1:]
+    assert len(scored) == 4 and any("average" in line for line in scored)
+
+
 def test_names_are_taken_once():
     with pytest.raises(ValueError, match="'average' already"):
         operations.register_operation("average")
@@ -160,8 +173,8 @@ def test_task_refuses(data, tmp_path, option):
 
 def test_damaged_sentences(plugin, data):
     """They have no other words, end as the sentence does, and are the same each time."""
-    parser_options = {"data": str(data), "source_lang": "aa", "target_lang": "bb"}
-    cfg = plugin.repair.RepairConfig(**parser_options, drop=0.5)
+    languages = {"source_lang": "aa", "target_lang": "bb"}
+    cfg = plugin.repair.RepairConfig(data=str(data), drop=0.5, dataset_impl="mmap", **languages)
     task = plugin.repair.RepairTask.setup_task(cfg)
     task.load_dataset("train")
     pairs = task.dataset("train")
