@@ -24,7 +24,18 @@ setup(
         "subword-nmt>=0.3.8,<0.4",
         "tensorboardX>=2.6,<3",
     ],
-    extras_require={"dev": ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "ruff>=0.17,<0.18"]},
+    extras_require={
+        "dev": [
+            "furo>=2025.7",
+            "ipykernel>=6.29,<8",
+            "myst-nb>=1.3,<2",
+            "nbclient>=0.10,<0.12",
+            "pytest>=8.3,<10",
+            "pytest-xdist>=3.6,<4",
+            "ruff>=0.17,<0.18",
+            "sphinx>=8.1,<10",
+        ]
+    },
     entry_points={
         "console_scripts": [
             "dartsformer-average=fairseq_dartsformer.cli.average:cli_main",
