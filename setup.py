@@ -34,6 +34,7 @@ setup(
             "pytest-xdist>=3.6,<4",
             "ruff>=0.17,<0.18",
             "sphinx>=8.1,<10",
+            "wandb>=0.19,<1",
         ]
     },
     entry_points={

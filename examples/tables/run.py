@@ -92,9 +92,10 @@ def _measured(measure: str, row: Row, results: Sequence[Mapping[str, Any]], bleu
     if not values:
         return ""
     text = FORMATS[measure](mean(values))
-    if measure == "BLEU" and len(values) == 1:
-        return f"{text} ± {results[0]['confidence']:.1f}"
-    if len(values) > 1 and min(values) < max(values):
+    if measure == "BLEU":
+        scores = [f"{r['BLEU']:.1f} ± {r['confidence']:.1f}" for r in results if "BLEU" in r]
+        return scores[0] if len(scores) == 1 else f"{text} ({', '.join(scores)})"
+    if min(values) < max(values):
         text += f" ({FORMATS[measure](min(values))} to {FORMATS[measure](max(values))})"
     return text
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from fairseq.logging import progress_bar
 from omegaconf import DictConfig
 
 from ..search_space import entropy
 from .outlook import Outlook
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 RUN = "alpha"  # beside fairseq's `train`, `train_inner` and `valid`
 
@@ -58,7 +56,7 @@ class Board:
             # Indented: text is Markdown there.
             text = outlook.genotype.to_json().splitlines(keepends=True)
             writer.add_text("genotype", "".join(f"    {line}" for line in text), step)
-            writer.add_figure("genotype", picture(outlook), step)
+            writer.add_image("genotype", picture(outlook), step, dataformats="HWC")
         writer.flush()
 
     def _to_wandb(self, outlook: Outlook, changed: int, new: bool) -> None:
@@ -85,8 +83,12 @@ def scalars(outlook: Outlook, changed: int) -> dict[str, float]:
     return found
 
 
-def picture(outlook: Outlook) -> Figure:
-    """The genotype as a picture."""
-    from ..plots import genotype_figure  # matplotlib is slow to load
+def picture(outlook: Outlook) -> np.ndarray:
+    """The genotype as an image, H × W × 3 bytes: W&B takes figures of pyplot alone."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # matplotlib is slow to load
 
-    return genotype_figure(outlook.genotype)
+    from ..plots import genotype_figure
+
+    canvas = FigureCanvasAgg(genotype_figure(outlook.genotype))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]

@@ -1,18 +1,19 @@
 """What a search shows of alpha while it runs: on the terminal, in TensorBoard, to W&B."""
 
+import os
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 from fairseq.logging import progress_bar
-from matplotlib.figure import Figure
 from omegaconf import OmegaConf
-from running import DARTS, SAMPLING, SEARCH, train, train_workers
+from running import DARTS, SAMPLING, SEARCH, train, train_workers, training
 from test_derive import search_state
 from test_log import lines, scalars, summaries
 
-from fairseq_dartsformer import plots
 from fairseq_dartsformer.genotype import Genotype
 from fairseq_dartsformer.search_result import (
     SearchResult,
@@ -142,15 +143,14 @@ class Wandb(SimpleNamespace):
     """Keeps what it is given in place of sending it."""
 
     def __init__(self):
-        super().__init__(steps={}, Histogram=list, Image=lambda figure: figure)
+        super().__init__(steps={}, Histogram=list, Image=lambda image: image)
 
     def log(self, values, step):
         self.steps.setdefault(step, {}).update(values)
 
 
 def test_weights_and_biases_is_shown_the_same(monkeypatch, tmp_path):
-    wandb, figure = Wandb(), Figure()
-    monkeypatch.setattr(plots, "genotype_figure", lambda genotype: figure)
+    wandb = Wandb()
     monkeypatch.setattr(progress_bar, "wandb", wandb)
     common = {"tensorboard_logdir": str(tmp_path), "wandb_project": "searches"}
     monkeypatch.setattr(progress_bar, "_tensorboard_writers", {})
@@ -165,7 +165,7 @@ def test_weights_and_biases_is_shown_the_same(monkeypatch, tmp_path):
             assert torch.equal(torch.tensor(values.pop(f"alpha/{stack}")), alpha.flatten())
         if seed == 0:
             assert values.pop("alpha/genotype") == seen.genotype.to_json()
-            assert values.pop("alpha/picture") is figure
+            assert values.pop("alpha/picture").shape[2:] == (3,)
         assert values == {}
     progress_bar._close_writers()
     shown = list(summaries(tmp_path, "alpha"))
@@ -174,6 +174,26 @@ def test_weights_and_biases_is_shown_the_same(monkeypatch, tmp_path):
     assert {name: values[1] for name, values in scalars(tmp_path, "alpha").items()} == {
         name: pytest.approx(value, abs=1e-6) for name, value in of_outlook(seen, 1).items()
     }
+
+
+def test_weights_and_biases_offline(data, tmp_path):
+    """Its real package takes everything, pictures of new genotypes included."""
+    pytest.importorskip("wandb")
+    given = [*LOOKS, str(tmp_path / "tensorboard"), "--wandb-project", "searches"]
+    run = subprocess.run(
+        [sys.executable, "-m", "fairseq_cli.train", *training(SEARCH, data, tmp_path, *given)],
+        env={**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    (record,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    written = record.read_bytes()
+    for name in ("alpha/genotype/skips", "alpha/entropy/encoder_layer_1_split_2", "alpha/genotype"):
+        assert name.encode() in written
+    shown = [value.tag for _, value in summaries(tmp_path / "tensorboard", "alpha")]
+    pictures = list(record.parent.glob("files/media/images/alpha/picture_*.png"))
+    assert len(pictures) == shown.count("genotype") > 0
 
 
 def test_nothing_is_written_where_nothing_was_asked_for(monkeypatch):

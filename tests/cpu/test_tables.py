@@ -189,7 +189,7 @@ def test_render():
     assert run.render(table, rows, results).splitlines() == [
         "| model | parameters | BLEU | BLEU, the paper's | gain | gain, the paper's |",
         "| --- | --- | --- | --- | --- | --- |",
-        "| a | 2.00M | 11.0 (10.0 to 12.0) | 20.0 |  |  |",
+        "| a | 2.00M | 11.0 (10.0 ± 0.7, 12.0 ± 0.7) | 20.0 |  |  |",
         "| b | 2.00M | 13.5 ± 0.7 |  | +2.5 | 1.3 |",
         "| c |  |  |  |  |  |",
     ]
@@ -209,7 +209,7 @@ def test_translations_are_in_the_order_of_the_test_set(tmp_path):
         ("table1 --data {1}", "--reference: there is no file"),
         ("table1 --data {1} --reference {1}/no", "--reference: there is no file"),
         ("table1 --data {1} {1} --reference {2}", "1 files for 2 of --data"),
-        ("table1 --data {1} --reference {2} --rows no", "no row of table1"),
+        ("table1 --data {1} --reference {2} --rows Neither", "no row of table1"),
     ],
 )
 def test_bad_input(arguments, message, data, tmp_path, capsys):
