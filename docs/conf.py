@@ -14,6 +14,7 @@ project = "DARTSformer for fairseq"
 author = "The DARTSformer for fairseq authors"
 html_title = project
 html_theme = "furo"
+smartquotes = False  # it makes one dash of an option's two
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 extensions += ["option_lists"]
 exclude_patterns = ["README.md"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
@@ -71,12 +72,19 @@ class OptionList(SphinxDirective):
         term = nodes.term("", "", nodes.literal(text=f"{names} {values}".rstrip()))
         term["ids"] = [nodes.make_id(f"{self.env.docname}-{self.arguments[0]}-{action.dest}")]
         text = parser._get_formatter()._expand_help(action) if action.help else ""
-        if not action.required and action.default not in (None, False, argparse.SUPPRESS):
-            text = text.partition(" (default: ")[0] if str(action.default) in text else text
-            text += f" (default: {action.default})"
-        return nodes.definition_list_item(
-            "", term, nodes.definition("", nodes.paragraph(text=text.strip()))
-        )
+        text = text.replace(" (default: None)", "").replace(" (default: False)", "")
+        default = action.default if isinstance(action.default, bool) else str(action.default)
+        told = default in (False, "None", "", "[]", argparse.SUPPRESS) or "(default" in text
+        if not told:
+            text += f" (default: {default})"
+        paragraph = nodes.paragraph("", "", *self.marked_up(text.strip()))
+        return nodes.definition_list_item("", term, nodes.definition("", paragraph))
+
+    def marked_up(self, text: str) -> list[nodes.Node]:
+        """A help text, the options in it set as code."""
+        parts = re.split(r"(?<!\w)(--[a-z][\w-]*)", text)
+        kinds = (nodes.Text, lambda part: nodes.literal(text=part))
+        return [kinds[i % 2](part) for i, part in enumerate(parts)]
 
     def values(self, action: argparse.Action) -> str:
         """What may follow the option."""
