@@ -26,9 +26,14 @@ setup(
     ],
     extras_require={
         "dev": [
+            "furo>=2025.7",
+            "ipykernel>=6.29,<8",
+            "myst-nb>=1.3,<2",
+            "nbclient>=0.10,<0.12",
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.17,<0.18",
+            "sphinx>=8.1,<10",
             "wandb>=0.19,<1",
         ]
     },

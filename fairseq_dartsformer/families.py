@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
+from .operations import OPERATIONS_BY_STACK
 
 FIXED_OPERATION = "cross_attention"  # of one node of every decoder layer
-OPERATIONS = {"encoder": ENCODER_OPERATIONS, "decoder": DECODER_OPERATIONS}
+OPERATIONS = OPERATIONS_BY_STACK
 
 
 @dataclass(frozen=True)

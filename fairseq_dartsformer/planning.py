@@ -20,6 +20,8 @@ from .errors import InputError
 from .memory import StorageCounter, fake_tensors
 from .search_space import is_alpha
 from .strategies import STRATEGIES
+from .strategies.darts import Darts
+from .tasks import TranslationSearchTask
 
 DRAWS = 10  # updates to plan where they differ: enough to meet every operation somewhere
 
@@ -55,8 +57,9 @@ def training_config(arch: str, given: Sequence[str]) -> DictConfig:
 
 def _search_defaults(given: Sequence[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--search-strategy", choices=list(STRATEGIES), default="darts")
-    strategy = STRATEGIES[parser.parse_known_args(given)[0].search_strategy]
+    parser.add_argument("--search-strategy", default=Darts.name)
+    # One that does not exist is reported when the task is set up.
+    strategy = STRATEGIES.get(parser.parse_known_args(given)[0].search_strategy, Darts)
     return ["--task", "translation_search", "--optimizer", strategy.optimizer]
 
 
@@ -78,7 +81,7 @@ class Training:
             _convert(self.model, torch.float16 if cfg.common.fp16 else torch.bfloat16)
         # The level of each update to plan.
         self.levels: tuple[str | None, ...] = (None,)
-        if cfg.task._name == "translation_search":
+        if isinstance(self.task, TranslationSearchTask):
             strategy = self.task.strategy
             strategy.prepare(self.model)
             self.levels = strategy.levels * (DRAWS if strategy.draws else 1)

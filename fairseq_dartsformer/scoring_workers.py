@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +15,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.queues import SimpleQueue
 
 import torch
+from fairseq import utils
 
 from .errors import InputError
 from .evolution import Architecture
@@ -25,9 +27,11 @@ Scores = Callable[[Iterable[Architecture]], Iterable[float]]
 _scorer: Scorer  # of a worker's process
 
 
-def _start(cfg: ScoreConfig, devices: SimpleQueue) -> None:
-    """Become a worker, on one of the devices, that ends with its parent."""
+def _start(cfg: ScoreConfig, devices: SimpleQueue, plugins: Iterable[str]) -> None:
+    """Become a worker, on one of the devices, that ends with its parent and has its plugins."""
     global _scorer
+    for plugin in plugins:
+        utils.import_user_module(Namespace(user_dir=plugin))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     logging.getLogger("fairseq").setLevel(logging.WARNING)
     torch.set_num_threads(1)
@@ -62,7 +66,9 @@ def scoring(scorer: Scorer, devices: Sequence[str]) -> Iterator[Scores]:
         queue = context.SimpleQueue()
         for device in devices:
             queue.put(device)
-        with ProcessPoolExecutor(len(devices), context, _start, (scorer.cfg, queue)) as pool:
+        plugins = getattr(utils.import_user_module, "memo", ())  # those imported here
+        arguments = (scorer.cfg, queue, plugins)
+        with ProcessPoolExecutor(len(devices), context, _start, arguments) as pool:
             yield partial(pool.map, _score)
     except (BrokenProcessPool, torch.OutOfMemoryError) as error:
         raise InputError(

@@ -112,9 +112,8 @@ def search_result(state: Mapping[str, Any], path: str) -> SearchResult:
             "which alone holds alpha"
         )
     candidates, alpha = {}, {}
-    for stack, operations in OPERATIONS.items():
-        option = f"{stack}_operations"
-        candidates[stack] = parse_operations(cfg.get(option), option, operations)
+    for stack in OPERATIONS:
+        candidates[stack] = parse_operations(cfg.get(f"{stack}_operations"), stack)
         alpha[stack] = _alpha(model, cfg, stack, family, len(candidates[stack]), path)
     pooling = str(cfg.get("pooling")) if family.pooled else None
     result = SearchResult(path, updates, pooling, candidates, alpha, family, strategy)

@@ -3,15 +3,42 @@
 import logging
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fairseq import utils
+
 from ..errors import InputError
 
 FIGURE_FORMATS = ("pdf", "png", "svg")
+
+
+class CommandParser(ArgumentParser):
+    """A parser of a command's arguments, with the option that all of them have."""
+
+    def __init__(self, **arguments: Any):
+        super().__init__(**arguments)
+        self.add_argument(
+            "--user-dir",
+            type=_plugin,
+            metavar="FOLDER",
+            help="a plugin to import first, as fairseq-train takes it: it registers operations, "
+            "strategies and tasks that the input names",
+        )
+
+
+def _plugin(folder: str) -> str:
+    """A type for argparse: it imports the plugin."""
+    try:
+        utils.import_user_module(Namespace(user_dir=folder))
+    except ImportError as error:  # as when another module is called so
+        raise ArgumentTypeError(str(error)) from error
+    except FileNotFoundError:
+        raise ArgumentTypeError(f"is {folder!r}, but there is no such folder") from None
+    return folder
 
 
 def run_command(parser: ArgumentParser, main: Callable[..., None], others: bool = False) -> None:

@@ -1,6 +1,5 @@
 """``dartsformer-average``: the mean of several checkpoints' weights, of any fairseq model."""
 
-import argparse
 import re
 from argparse import Namespace
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from ..compat import load_checkpoint
 from ..errors import InputError
-from . import check_output, positive_integer, replacing, run_command
+from . import CommandParser, check_output, positive_integer, replacing, run_command
 
 
 def average(paths: list[str]) -> dict[str, Any]:
@@ -96,8 +95,8 @@ def last_checkpoints(folder: str, count: int) -> list[str]:
     return [str(Path(folder, name)) for _, name in sorted(found)[-count:]]
 
 
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dartsformer-average", description=__doc__)
+def get_parser() -> CommandParser:
+    parser = CommandParser(prog="dartsformer-average", description=__doc__)
     parser.add_argument(
         "checkpoints", nargs="+", metavar="CHECKPOINT", help="with --last: their folder"
     )

@@ -1,6 +1,5 @@
 """``dartsformer-derive``: from the alpha of search checkpoints to genotypes (Eq. 2)."""
 
-import argparse
 import math
 from argparse import Namespace
 from collections.abc import Collection
@@ -12,7 +11,7 @@ from ..families import FIXED_OPERATION
 from ..genotype import Genotype
 from ..search_result import SearchResult, check_one_space, derive, read_search_result
 from ..search_space import entropy
-from . import check_output, positive_integer, replacing, run_command
+from . import CommandParser, check_output, positive_integer, replacing, run_command
 
 
 def report(result: SearchResult, exclude: Collection[str] = (), top: int | None = None) -> str:
@@ -82,8 +81,8 @@ def output_paths(checkpoints: list[str], output: str) -> list[Path]:
     return list(paths)
 
 
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dartsformer-derive", description=__doc__)
+def get_parser() -> CommandParser:
+    parser = CommandParser(prog="dartsformer-derive", description=__doc__)
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT")
     parser.add_argument(
         "-o",

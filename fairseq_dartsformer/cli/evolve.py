@@ -24,13 +24,13 @@ from ..genotype import Genotype
 from ..history import History
 from ..scoring import ScoreConfig, Scorer
 from ..scoring_workers import Scores, scoring
-from . import check_output, number, positive_integer, quiet, replacing, run_command
+from . import CommandParser, check_output, number, positive_integer, quiet, replacing, run_command
 
 SCORES_A_LINE = 25  # in a log
 
 
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def get_parser() -> CommandParser:
+    parser = CommandParser(
         prog="dartsformer-evolve",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -45,7 +45,13 @@ def get_parser() -> argparse.ArgumentParser:
     cfg = ScoreConfig("", "")
     group("--score", choices=["loss", "bleu"], default=cfg.score, help="what decides")
     group("--valid-subset", default=cfg.valid_subset, metavar="NAME", help="split to score on")
-    group("--max-tokens", type=positive_integer, default=cfg.max_tokens, metavar="N")
+    group(
+        "--max-tokens",
+        type=positive_integer,
+        default=cfg.max_tokens,
+        metavar="N",
+        help="of a batch, padding included",
+    )
     group("--beam", type=positive_integer, default=cfg.beam, metavar="N", help="for bleu")
     group("--lenpen", type=float, default=cfg.lenpen, metavar="X", help="for bleu")
     group("--remove-bpe", nargs="?", const="@@ ", metavar="MARK", help="for bleu: join words")
@@ -61,22 +67,28 @@ def get_parser() -> argparse.ArgumentParser:
 
     group = parser.add_argument_group("evolution").add_argument
     defaults = Evolution()
-    group("--generations", type=positive_integer, default=30, metavar="N")
-    group("--population", type=positive_integer, default=defaults.population, metavar="N")
-    group("--parents", type=positive_integer, default=defaults.parents, metavar="N")
-    group("--mutations", type=_count, default=defaults.mutations, metavar="N")
-    group("--crossovers", type=_count, default=defaults.crossovers, metavar="N")
+    for name, kind, default, what in (
+        ("generations", positive_integer, 30, "how many there are"),
+        ("population", positive_integer, defaults.population, "genotypes of a generation"),
+        ("parents", positive_integer, defaults.parents, "the best so far, which have children"),
+        ("mutations", _count, defaults.mutations, "children of one parent"),
+        ("crossovers", _count, defaults.crossovers, "children of two; the others are random"),
+    ):
+        group(f"--{name}", type=kind, default=default, metavar="N", help=what)
     group(
         "--mutation-probability",
         type=_probability,
         default=defaults.mutation_probability,
         metavar="P",
-        help="of each node",
+        help="of each node, to be drawn anew",
     )
     group(
-        "--max-parameters", type=_size, metavar="N", help="of the derived model, as 65000000 or 65M"
+        "--max-parameters",
+        type=_size,
+        metavar="N",
+        help="of the derived model, embeddings included, as 65000000 or 65M",
     )
-    group("--seed", type=int, default=defaults.seed, metavar="N")
+    group("--seed", type=int, default=defaults.seed, metavar="N", help="of all draws")
     return parser
 
 

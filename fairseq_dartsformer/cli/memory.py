@@ -3,7 +3,6 @@
 Takes the options of ``fairseq-train`` but the data, and runs updates upon tensors without contents.
 """
 
-import argparse
 import math
 from argparse import Namespace
 from collections.abc import Callable
@@ -11,7 +10,15 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..planning import MemoryPlan, plan_memory, training_config
-from . import FIGURE_FORMATS, check_output, positive_integer, quiet, replacing, run_command
+from . import (
+    FIGURE_FORMATS,
+    CommandParser,
+    check_output,
+    positive_integer,
+    quiet,
+    replacing,
+    run_command,
+)
 
 # Memory of common GPUs in GiB, a little less than nominal where error correction takes its part.
 GPUS = {
@@ -32,8 +39,8 @@ RESERVE = 1 << 30
 HIDDEN_DIMS = (120, 240, 480, 720, 960)
 
 
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def get_parser() -> CommandParser:
+    parser = CommandParser(
         prog="dartsformer-memory",
         description=__doc__,
         epilog="All other options are fairseq-train's: --arch and the architecture's, --optimizer, "

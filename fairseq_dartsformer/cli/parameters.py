@@ -3,14 +3,13 @@
 Embeddings of both sides and the output are shared. Nothing is allocated.
 """
 
-import argparse
 from argparse import Namespace
 
 from ..families import FAMILIES
 from ..genotype import Genotype
 from ..models.architectures import SIZES
 from ..planning import count_parameters, training_config
-from . import positive_integer, quiet, run_command
+from . import CommandParser, positive_integer, quiet, run_command
 
 TRANSFORMERS = (
     "transformer_small",
@@ -41,8 +40,8 @@ TRANSFORMER = Genotype(
 )
 
 
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dartsformer-parameters", description=__doc__)
+def get_parser() -> CommandParser:
+    parser = CommandParser(prog="dartsformer-parameters", description=__doc__)
     parser.add_argument(
         "--vocabulary",
         type=positive_integer,

@@ -12,7 +12,7 @@ from ..alpha_history import AlphaHistory, find_checkpoints
 from ..errors import InputError
 from ..genotype import BUILTIN, Genotype
 from ..search_result import derive, read_search_result
-from . import FIGURE_FORMATS, check_output, quiet, replacing, run_command
+from . import FIGURE_FORMATS, CommandParser, check_output, quiet, replacing, run_command
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,8 +26,8 @@ KINDS = {
 }
 
 
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def get_parser() -> CommandParser:
+    parser = CommandParser(
         prog="dartsformer-plot",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

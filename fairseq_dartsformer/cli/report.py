@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from argparse import Namespace
 from pathlib import Path
 
 from ..report.run import read_retraining, read_search
-from . import check_output, quiet, replacing, run_command
+from . import CommandParser, check_output, quiet, replacing, run_command
 
 
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dartsformer-report", description=__doc__)
+def get_parser() -> CommandParser:
+    parser = CommandParser(prog="dartsformer-report", description=__doc__)
     parser.add_argument("folder", metavar="RUN-FOLDER", help="the search's --save-dir")
     parser.add_argument(
         "-o",
@@ -60,6 +59,7 @@ def main(args: Namespace) -> None:
 def command(args: Namespace) -> str:
     """The command line that these are the arguments of."""
     words = ["dartsformer-report", args.folder, "-o", args.output]
+    words += ["--user-dir", args.user_dir] if args.user_dir else []
     words += ["--log", args.log] if args.log else []
     words += ["--retrained", *args.retrained] if args.retrained else []
     return shlex.join(words)

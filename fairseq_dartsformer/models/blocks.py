@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 
 from ..errors import InputError
-from ..families import FIXED_OPERATION, OPERATIONS, Family
+from ..families import FIXED_OPERATION, Family
 from ..genotype import BUILTIN, Genotype
 from ..operations import OperationConfig, build_operation
 from ..search_space import new_alpha
@@ -27,8 +27,7 @@ def searched_block(cfg: CandidatesConfig, family: Family, stack: str, nodes: int
         InputError: s or the candidates are wrong.
     """
     check_at_least(cfg, "search_layers", 1)
-    option = f"{stack}_operations"
-    candidates = parse_operations(getattr(cfg, option), option, OPERATIONS[stack])
+    candidates = parse_operations(getattr(cfg, f"{stack}_operations"), stack)
     layer = family.with_fixed(stack, [candidates] * nodes, (FIXED_OPERATION,))
     return [layer] * cfg.search_layers
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fairseq.data import Dictionary
 
 from ..errors import InputError
+from ..families import OPERATIONS
+from ..operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
 from .config import NetworkConfig, SizeConfig
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ SIZES = (
     "encoder_layers",
     "decoder_layers",
 )
+PAPER_OPERATIONS = {"encoder": ENCODER_OPERATIONS, "decoder": DECODER_OPERATIONS}
 RATES = ("dropout", "attention_dropout", "activation_dropout", "weight_dropout")
 
 
@@ -74,10 +76,11 @@ def check_at_least(cfg: NetworkConfig, name: str, least: int) -> None:
         raise InputError(f"{flag(name)} is {getattr(cfg, name)}, it must be at least {least}")
 
 
-def parse_operations(text: str | None, name: str, allowed: Sequence[str]) -> tuple[str, ...]:
-    """The candidates that a comma-separated option names; all for ``None``."""
+def parse_operations(text: str | None, stack: str) -> tuple[str, ...]:
+    """The candidates that a stack's comma-separated option names; the paper's for ``None``."""
     if text is None:
-        return tuple(allowed)
+        return PAPER_OPERATIONS[stack]
+    name, allowed = f"{stack}_operations", OPERATIONS[stack]
     names = tuple(part.strip() for part in text.split(","))
     for candidate in names:
         if candidate not in allowed:

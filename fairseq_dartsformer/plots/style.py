@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from ..operations import DECODER_OPERATIONS
 
 FONT = 8  # points
 GREY = "#767676"
@@ -38,9 +39,20 @@ def _family(marker: str, **colors: str) -> dict[str, Look]:
     }
 
 
+class _Looks(dict[str, Look]):
+    """What is not the paper's gets a look when it is first drawn, yellow to olive in turn."""
+
+    SPARE = ("#f0e442", "#8f8600", "#c9bd1f", "#4d4800")
+
+    def __missing__(self, operation: str) -> Look:
+        turn, member = divmod(len(self) - len(DECODER_OPERATIONS), len(self.SPARE))
+        look = Look(self.SPARE[member], "Pp*"[turn % 3], "-")
+        return self.setdefault(operation, look)
+
+
 # Blue, orange, green, reddish purple and grey are told apart by the colour-blind, too (after Okabe
 # and Ito's palette).
-LOOKS: Mapping[str, Look] = {
+LOOKS = _Looks(
     **_family("o", conv_3="#b7dbf5", conv_5="#56a4db", conv_7="#1e61b5", conv_11="#0a3569"),
     **_family(
         "s",
@@ -52,7 +64,7 @@ LOOKS: Mapping[str, Look] = {
     **_family("^", cross_attention="#71d3a5", self_attention="#057647"),
     **_family("D", glu="#e6a5c8", ffn="#b8378a"),
     **_family("X", zero="#979797", identity="#5c5c5c"),
-}
+)
 
 
 def in_words(operation: str) -> str:

@@ -4,23 +4,20 @@ from dataclasses import dataclass, field
 from typing import Any, List, Optional
 
 from fairseq.data import FairseqDataset
-from fairseq.dataclass import ChoiceEnum
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import II
 
 from ..errors import InputError
-from ..strategies import STRATEGIES, SearchStrategy, build_strategy
+from ..strategies import SearchStrategy, build_strategy
 from ..watching import SearchWatch
-
-STRATEGY_CHOICES = ChoiceEnum(list(STRATEGIES))
 
 
 @dataclass
 class TranslationSearchConfig(TranslationConfig):
     """Options besides those of fairseq's `translation`."""
 
-    search_strategy: STRATEGY_CHOICES = field(
+    search_strategy: str = field(
         default="darts",
         metadata={
             "help": "how the supernet is trained: darts updates weights and alpha in turn; "

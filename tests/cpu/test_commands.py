@@ -1,4 +1,4 @@
-"""From data to translations by the README's commands."""
+"""From data to translations by the tutorial's commands."""
 
 import re
 

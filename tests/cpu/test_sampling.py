@@ -18,7 +18,6 @@ from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.levels import ALPHA, WEIGHTS
 from fairseq_dartsformer.search_space import chosen, draw
 from fairseq_dartsformer.strategies import STRATEGIES, SearchStrategy, build_strategy
-from fairseq_dartsformer.strategies.darts import Darts
 from fairseq_dartsformer.strategies.uniform_sampling import UniformSampling
 from fairseq_dartsformer.tasks.translation_search import TranslationSearchConfig
 
@@ -131,7 +130,8 @@ def test_a_strategy_has_its_own_options_alone(monkeypatch):
     for name, strategy in STRATEGIES.items():
         assert all(fields[option].default is None for option in strategy.options)
         for given in ("arch_fraction", "arch_subset"):
-            values = dict.fromkeys(Darts.options) | {given: 0.5}
+            options = (option for s in STRATEGIES.values() for option in s.options)
+            values = dict.fromkeys(options) | {given: 0.5}
             halves = {"memory_efficient_fp16": False, "memory_efficient_bf16": False, "seed": 1}
             cfg = OmegaConf.create({"search_strategy": name, **halves, **values})
             if given in strategy.options:

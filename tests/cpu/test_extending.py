@@ -1,0 +1,190 @@
+"""The extensions in docs/extending, from the search to the trained model; and what must hold of
+their operation, as of every one."""
+
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq import utils
+from models import build_derived, build_search, uniform_genotype
+from running import DERIVED, SAMPLING, SEARCH, SUPERNET, start, train, training
+from test_log import lines
+from test_models import (  # noqa: F401  they run here upon this module's models
+    test_beams_may_be_reordered,
+    test_decoder_is_causal,
+    test_indifferent_to_batch_and_padding,
+    test_step_by_step_equals_the_whole,
+)
+from test_reversible import assert_same_gradients, gradients
+
+from fairseq_dartsformer import operations, strategies
+from fairseq_dartsformer.cli import derive, plot
+from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.levels import LEVELS
+from fairseq_dartsformer.plots.style import LOOKS
+
+PLUGIN = str(Path(__file__).parents[2] / "docs" / "extending")
+CANDIDATES = {stack: "average,conv_3,zero" for stack in ("encoder", "decoder")}
+TRIAL = ["--user-dir", PLUGIN, *"--max-update 6 --disable-validation".split()]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plugin():
+    """The extensions are registered in this module's tests, and in no others."""
+    names = operations.OPERATIONS_BY_STACK
+    tables = (operations.OPERATIONS, strategies.STRATEGIES, LOOKS)
+    before = [dict(table) for table in tables], {stack: list(names[stack]) for stack in names}
+    utils.import_user_module(Namespace(user_dir=PLUGIN))
+    yield sys.modules["extending"]
+    for table, entries in zip(tables, before[0], strict=True):
+        for name in table.keys() - entries.keys():
+            del table[name]
+    names.update(before[1])
+
+
+@pytest.fixture(params=["supernet", "derived 2 max", "derived 3 avg"])
+def model(request):
+    torch.manual_seed(1)
+    if request.param == "supernet":
+        candidates = {f"{stack}_operations": names for stack, names in CANDIDATES.items()}
+        built = build_search(encoder_splits=3, hidden_dim=120, **candidates)
+        for stack in (built.encoder, built.decoder):
+            torch.nn.init.normal_(stack.alpha)
+    else:
+        _, splits, pooling = request.param.split()
+        built = build_derived(uniform_genotype("average", int(splits), pooling), hidden_dim=24)
+    return built.double().eval()
+
+
+@pytest.mark.parametrize("pooling", ["max", "avg"])
+@pytest.mark.parametrize("splits", [2, 3])
+def test_gradients_equal_ordinary_autograd(splits, pooling):
+    torch.manual_seed(splits)
+    candidates = {f"{stack}_operations": names for stack, names in CANDIDATES.items()}
+    model = build_search(encoder_splits=splits, pooling=pooling, hidden_dim=120, **candidates)
+    model = model.double()
+    assert_same_gradients(gradients(model, "store"), gradients(model, "reconstruct"))
+
+
+def derived(folder: Path) -> Path:
+    """The genotype of the search in a folder, as a file."""
+    path = folder / "genotype.json"
+    checkpoint = str(folder / "checkpoints" / "checkpoint_last.pt")
+    derive.main(derive.get_parser().parse_args([checkpoint, "-o", str(path)]))
+    return path
+
+
+def translations(data, folder: Path, *options: str) -> list[str]:
+    """What the model trained in a folder makes of the test set."""
+    checkpoint = str(folder / "checkpoints" / "checkpoint_last.pt")
+    options = [*options, *"--cpu --batch-size 10 --beam 2 --gen-subset test".split()]
+    options += "--required-batch-size-multiple 1".split()
+    arguments = [str(data), "--user-dir", PLUGIN, "--path", checkpoint, *options]
+    run = start("generate", arguments, folder / "generate").wait()
+    assert run.status == 0, run.stderr
+    return [line for line in run.stdout.splitlines() if line.startswith("H-")]
+
+
+def test_operation_from_search_to_translation(data, tmp_path):
+    candidates = [f"--{stack}-operations={names}" for stack, names in CANDIDATES.items()]
+    train(SEARCH, data, tmp_path / "search", *candidates, *TRIAL)
+    checkpoint = tmp_path / "search" / "checkpoints" / "checkpoint_last.pt"
+    command = [sys.executable, "-m", "fairseq_dartsformer.cli.derive", str(checkpoint)]
+    command += ["--exclude", "conv_3,zero", "-o", str(tmp_path / "genotype.json")]
+    without = subprocess.run(command, capture_output=True, text=True)
+    assert without.returncode == 1
+    assert "--encoder-operations names 'average'; it may name conv_3, " in without.stderr
+    subprocess.run([*command, "--user-dir", PLUGIN], check=True, capture_output=True)
+    genotype = Genotype.load(tmp_path / "genotype.json")
+    assert genotype == Genotype(
+        [["average"] * 2] * 2, [["average", "average", "cross_attention"]] * 2
+    )
+
+    figure = tmp_path / "figure.svg"
+    plot.main(plot.get_parser().parse_args([str(checkpoint.parent), "-o", str(figure)]))
+    assert LOOKS["average"].color in figure.read_text()
+
+    options = ["--genotype", str(tmp_path / "genotype.json"), *TRIAL]
+    train(DERIVED, data, tmp_path / "derived", *options)
+    (tmp_path / "genotype.json").unlink()
+    assert len(translations(data, tmp_path / "derived")) == 50
+
+
+def test_workers_of_the_evolution_know_the_operation(data, tmp_path):
+    candidates = [f"--{stack}-operations=average,ffn" for stack in CANDIDATES]
+    train(SAMPLING, data, tmp_path, *candidates, *TRIAL)
+    checkpoint = tmp_path / "checkpoints" / "checkpoint_last.pt"
+    command = [sys.executable, "-m", "fairseq_dartsformer.cli.evolve", str(checkpoint), str(data)]
+    command += ["-o", str(tmp_path / "genotype.json"), "--user-dir", PLUGIN, "--workers", "2"]
+    command += "--cpu --generations 1 --population 4 --mutations 1 --crossovers 1".split()
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    scored = (tmp_path / "genotype.jsonl").read_text().splitlines()[1:]
+    assert len(scored) == 4 and any("average" in line for line in scored)
+
+
+def test_names_are_taken_once():
+    with pytest.raises(ValueError, match="'average' already"):
+        operations.register_operation("average")
+    with pytest.raises(ValueError, match="'a,b'"):
+        operations.register_operation("a,b")
+    with pytest.raises(ValueError, match="'darts' already"):
+        strategies.register_strategy(strategies.STRATEGIES["darts"])
+
+
+def test_decoders_operation_is_none_of_the_encoders(monkeypatch):
+    names = {stack: list(of) for stack, of in operations.OPERATIONS_BY_STACK.items()}
+    monkeypatch.setattr(operations, "OPERATIONS_BY_STACK", names)
+    monkeypatch.setattr(operations, "OPERATIONS", dict(operations.OPERATIONS))
+    operations.register_operation("mine", decoder_only=True)(torch.nn.Module)
+    assert "mine" in names["decoder"] and "mine" not in names["encoder"]
+
+
+def test_strategy_moves_both_levels_in_every_update(data, tmp_path):
+    kind = [*SUPERNET, *"--search-strategy single_level --optimizer adam".split()]
+    options = [*TRIAL, *"--log-interval 2 --log-format json --stop-entropy 0.01".split()]
+    run = train(kind, data, tmp_path, *options, record=True)
+    for before, after in zip(run.steps, run.steps[1:], strict=False):
+        for level in LEVELS:
+            assert not torch.equal(before.state[level]["value"], after.state[level]["value"])
+    assert all("alpha_entropy" in line for line in lines(run.stdout)) and lines(run.stdout)
+    assert "genotype after 6 updates" in run.stdout
+    assert Genotype.load(derived(tmp_path)).encoder_block == 2
+
+
+def test_task_from_search_to_translation(data, tmp_path):
+    train([*SEARCH, "--task", "repair_search"], data, tmp_path / "search", *TRIAL)
+    genotype = str(derived(tmp_path / "search"))
+    kind = [*DERIVED, *"--task repair --shuffle 4 --drop 0.2".split()]
+    train(kind, data, tmp_path / "derived", "--genotype", genotype, *TRIAL)
+    found = translations(data, tmp_path / "derived", *"--task repair --drop 0.2".split())
+    assert len(found) == 50
+
+
+@pytest.mark.parametrize("option", ["--drop 1", "--shuffle 1"])
+def test_task_refuses(data, tmp_path, option):
+    options = ["--task", "repair_search", *TRIAL, *option.split()]
+    run = start("train", training(SEARCH, data, tmp_path, *options), tmp_path).wait()
+    assert run.status == 1 and f"{option.replace(' ', ' is ')}" in run.stderr.splitlines()[-1]
+
+
+def test_damaged_sentences(plugin, data):
+    """They have no other words, end as the sentence does, and are the same each time."""
+    languages = {"source_lang": "aa", "target_lang": "bb"}
+    cfg = plugin.repair.RepairConfig(data=str(data), drop=0.5, dataset_impl="mmap", **languages)
+    task = plugin.repair.RepairTask.setup_task(cfg)
+    task.load_dataset("train")
+    pairs = task.dataset("train")
+    lost = moved = 0
+    for i in range(len(pairs)):
+        source, target = pairs[i]["source"].tolist(), pairs[i]["target"].tolist()
+        assert source == pairs[i]["source"].tolist()
+        assert source[-1] == target[-1] == task.target_dictionary.eos()
+        assert not set(source) - set(target)
+        lost += len(target) - len(source)
+        moved += len(source) == len(target) and source != target
+    words = sum(len(pairs[i]["target"]) - 1 for i in range(len(pairs)))
+    assert 0.3 < lost / words < 0.6 and moved > 0
