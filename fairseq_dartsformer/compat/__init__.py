@@ -10,6 +10,7 @@ from fairseq import checkpoint_utils
 from . import (
     checkpoints,
     iterators,
+    moments,
     precision,
     resuming,
     workers,
@@ -22,7 +23,7 @@ from .precision import undo_tpu
 __all__ = ["apply", "load_checkpoint", "naming", "undo_tpu"]
 
 MODULES = (
-    *(checkpoints, iterators),
+    *(checkpoints, iterators, moments),
     *(precision, resuming, workers, writing),
 )
 
