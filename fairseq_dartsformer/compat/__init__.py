@@ -9,6 +9,7 @@ from fairseq import checkpoint_utils
 
 from . import (
     checkpoints,
+    data,
     iterators,
     moments,
     precision,
@@ -23,7 +24,7 @@ from .precision import undo_tpu
 __all__ = ["apply", "load_checkpoint", "naming", "undo_tpu"]
 
 MODULES = (
-    *(checkpoints, iterators, moments),
+    *(checkpoints, data, iterators, moments),
     *(precision, resuming, workers, writing),
 )
 
