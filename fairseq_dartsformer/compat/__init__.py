@@ -10,6 +10,7 @@ from fairseq import checkpoint_utils
 from . import (
     checkpoints,
     data,
+    evaluation,
     iterators,
     moments,
     precision,
@@ -24,7 +25,7 @@ from .precision import undo_tpu
 __all__ = ["apply", "load_checkpoint", "naming", "undo_tpu"]
 
 MODULES = (
-    *(checkpoints, data, iterators, moments),
+    *(checkpoints, data, evaluation, iterators, moments),
     *(precision, resuming, workers, writing),
 )
 
