@@ -15,6 +15,7 @@ from . import (
     moments,
     precision,
     resuming,
+    training,
     workers,
     writing,
 )
@@ -26,7 +27,7 @@ __all__ = ["apply", "load_checkpoint", "naming", "undo_tpu"]
 
 MODULES = (
     *(checkpoints, data, evaluation, iterators, moments),
-    *(precision, resuming, workers, writing),
+    *(precision, resuming, training, workers, writing),
 )
 
 
