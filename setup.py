@@ -24,7 +24,14 @@ setup(
         "subword-nmt>=0.3.8,<0.4",
         "tensorboardX>=2.6,<3",
     ],
-    extras_require={"dev": ["pytest>=8.3,<10", "pytest-xdist>=3.6,<4", "ruff>=0.17,<0.18"]},
+    extras_require={
+        "dev": [
+            "hypothesis>=6.100,<7",
+            "pytest>=8.3,<10",
+            "pytest-xdist>=3.6,<4",
+            "ruff>=0.17,<0.18",
+        ]
+    },
     entry_points={
         "console_scripts": [
             "dartsformer-average=fairseq_dartsformer.cli.average:cli_main",
