@@ -153,7 +153,7 @@ def test_errors_of_the_command(tmp_path, monkeypatch, capsys):
     content = Path(second).read_bytes()
     output = tmp_path / "average.pt"
     for arguments, message in [
-        ((first, second, "-o", second), "would overwrite a checkpoint"),
+        ((first, second, "-o", second), "would overwrite a file that is read"),
         ((first, second, "-o", tmp_path), "is not a file"),
         ((first, second, "-o", tmp_path / "no" / "x.pt"), "there is no folder"),
         ((first, tmp_path / "no.pt", "-o", output), "no.pt"),
