@@ -44,8 +44,9 @@ def main() -> None:
         for kind in args.kinds or BAD:
             begin = time.monotonic()
             tally = explore(BAD[kind], place, args.examples, report)
-            with in_processes():
-                tally += explore(BAD[kind], place, args.processes, report)
+            if args.processes > 0:
+                with in_processes():
+                    tally += explore(BAD[kind], place, args.processes, report)
             row(kind, tally, time.monotonic() - begin)
             totals += tally
         if not args.kinds:
