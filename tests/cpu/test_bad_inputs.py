@@ -16,17 +16,17 @@ from fairseq_dartsformer.errors import LONGEST, InputError
 
 EXAMPLES = {
     "genotypes, read": 100,
-    "genotypes, used": 16,
+    "genotypes, used": 10,
     "paths": 40,
-    "data and dictionaries": 16,
-    "tables, logs, events, histories": 16,
-    "checkpoints, damaged": 24,
-    "checkpoints, altered": 20,
-    "checkpoints, foreign": 20,
-    "checkpoints, of another model": 8,
-    "options of trainings": 20,
-    "options of commands": 16,
-    "options of plans": 4,
+    "data and dictionaries": 12,
+    "tables, logs, events, histories": 10,
+    "checkpoints, damaged": 20,
+    "checkpoints, altered": 14,
+    "checkpoints, foreign": 14,
+    "checkpoints, of another model": 6,
+    "options of trainings": 14,
+    "options of commands": 10,
+    "options of plans": 3,
 }
 
 
