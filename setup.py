@@ -27,6 +27,7 @@ setup(
     extras_require={
         "dev": [
             "furo>=2025.7",
+            "hypothesis>=6.100,<7",
             "ipykernel>=6.29,<8",
             "myst-nb>=1.3,<2",
             "nbclient>=0.10,<0.12",

@@ -138,6 +138,8 @@ class AlphaHistory:
             try:
                 update, stack, layer, place, operation, weight = row
                 key = (stack, int(layer) - 1, int(place) - 1)
+                if min(int(update), *key[1:]) < 0 or not 0 <= float(weight) <= 1:
+                    raise ValueError
                 if not updates or updates[-1] != int(update):
                     updates.append(int(update))
                 in_order = {name: [] for name in OPERATIONS[stack]}

@@ -5,13 +5,24 @@ import traceback
 
 from hydra.errors import CompactHydraException
 
+LONGEST = 2000  # characters of a line; a list of all candidates with its place has 400
+
 
 class OneLineError(CompactHydraException):
     """Says all there is to say: on the terminal it is one line, and a non-zero exit status.
 
     The traceback is left out, since it would point into fairseq, where nothing is wrong. Hydra
     treats it so by its base class, everyone else by the hook below.
+
+    What it quotes may come from a stranger's file: line ends and control characters are escaped,
+    and the middle of what would fill the terminal is left out.
     """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) > LONGEST:
+            text = f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class InputError(OneLineError, ValueError):

@@ -12,6 +12,7 @@ from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, OPERATIONS, Family
 from .reversible import POOLINGS
 
 VERSION = 1
+LONGEST = 1 << 20  # characters of a file; one of a hundred layers has five thousand
 
 Block = tuple[tuple[str, ...], ...]
 
@@ -111,7 +112,8 @@ class Genotype:
         if spec in BUILTIN:
             return BUILTIN[spec]
         try:
-            text = Path(spec).read_text(encoding="utf-8")
+            with Path(spec).open(encoding="utf-8") as file:
+                text = file.read(LONGEST + 1)
         except FileNotFoundError:
             names = ", ".join(BUILTIN)
             raise InputError(
@@ -121,7 +123,9 @@ class Genotype:
             raise InputError(f"genotype {spec}: not UTF-8 at byte {error.start}") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             reason = getattr(error, "strerror", None) or error
-            raise InputError(f"genotype {shown(spec)}: cannot be read: {reason}") from None
+            raise InputError(f"genotype {spec}: cannot be read: {reason}") from None
+        if len(text) > LONGEST:
+            raise InputError(f"genotype {spec}: is no genotype: it has over {LONGEST} characters")
         return cls.from_json(text, spec)
 
 

@@ -15,7 +15,7 @@ from fairseq import checkpoint_utils, tasks, utils
 from fairseq.logging import metrics
 from omegaconf import DictConfig, open_dict
 
-from .compat import load_checkpoint
+from .compat import load_checkpoint, naming
 from .errors import InputError
 from .evolution import Architecture
 from .search_result import SearchResult, search_result
@@ -65,12 +65,13 @@ class Scorer:
         state = load_checkpoint(cfg.checkpoint)
         self.result: SearchResult = search_result(state, cfg.checkpoint)
         self.nodes = list(self.result.nodes())
-        self.task = self._task(state["cfg"])
-        (model,), saved = checkpoint_utils.load_model_ensemble(
-            [cfg.checkpoint], task=self.task, state=state
-        )
+        with naming(f"checkpoint {cfg.checkpoint}"):
+            self.task = self._task(state["cfg"])
+            (model,), saved = checkpoint_utils.load_model_ensemble(
+                [cfg.checkpoint], task=self.task, state=state
+            )
+            self.criterion = self.task.build_criterion(saved.criterion, from_checkpoint=True)
         self.model = (model.half() if cfg.fp16 else model).to(self.device).eval()
-        self.criterion = self.task.build_criterion(saved.criterion, from_checkpoint=True)
         self.criterion.to(self.device).eval()
         self.batches = self._batches()
 

@@ -56,6 +56,9 @@ def run_command(parser: ArgumentParser, main: Callable[..., None], others: bool 
     except BrokenPipeError:  # as of `| head`: the rest is not wanted, and flushing must not fail
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # of a path at which nothing can be, as one that is too long
+        reason = InputError(f"{error.filename}: {error.strerror}" if error.filename else error)
+        parser.exit(1, f"{parser.prog}: error: {reason}\n")
 
 
 def quiet() -> None:
@@ -108,7 +111,7 @@ def check_output(output: Path, inputs: list[str], option: str = "-o") -> None:
     if output.exists() and not output.is_file():
         raise InputError(f"{option} {output}: exists and is not a file")
     for path in inputs:
-        if Path(path).resolve() == output.resolve():
+        if os.path.realpath(path) == os.path.realpath(output):
             raise InputError(f"{option} {output}: would overwrite a file that is read")
 
 
@@ -123,7 +126,7 @@ def replacing(output: Path, option: str = "-o") -> Iterator[Path]:
     Raises:
         InputError: it cannot be written.
     """
-    output = output.resolve()  # a link stays a link
+    output = Path(os.path.realpath(output))  # a link stays a link
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         yield temporary

@@ -108,6 +108,11 @@ def _refuse_empty_spawn(call_main):
     return checked_call_main
 
 
+def is_of_workers(error: Exception) -> bool:
+    """Whether an error is of what workers tell each other."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+
+
 def _lost_worker(function):
     """Say that a worker is lost.
 
@@ -122,7 +127,7 @@ def _lost_worker(function):
         except WorkerError:
             raise
         except RuntimeError as error:
-            if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+            if not is_of_workers(error):
                 raise
             reason = str(error).splitlines()[0]
             raise WorkerError(

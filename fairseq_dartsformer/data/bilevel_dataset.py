@@ -92,13 +92,10 @@ class BilevelDataset(FairseqDataset):
         Raises:
             InputError: they make no batch.
         """
-        batches = self.datasets[level].batch_by_size(
-            indices, required_batch_size_multiple=required_batch_size_multiple, **limits
-        )
-        if len(batches) == 0:
-            raise InputError(
-                f"the {len(indices)} sentences to update {level} on make no batch: fairseq leaves "
-                "out a last one that --required-batch-size-multiple "
-                f"{required_batch_size_multiple} does not divide"
+        try:
+            batches = self.datasets[level].batch_by_size(
+                indices, required_batch_size_multiple=required_batch_size_multiple, **limits
             )
+        except InputError as error:
+            raise InputError(f"the data to update {level} on: {error}") from None
         return [[int(i) + self.offsets[level] for i in batch] for batch in batches]

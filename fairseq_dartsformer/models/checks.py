@@ -23,6 +23,8 @@ SIZES = (
     "encoder_layers",
     "decoder_layers",
 )
+LARGEST = 1 << 16  # of any size: more would fill the memory, or take hours, before it failed
+POSITIONS = ("max_source_positions", "max_target_positions")
 PAPER_OPERATIONS = {"encoder": ENCODER_OPERATIONS, "decoder": DECODER_OPERATIONS}
 RATES = ("dropout", "attention_dropout", "activation_dropout", "weight_dropout")
 
@@ -35,6 +37,8 @@ def check_sizes(cfg: NetworkConfig, source: Dictionary, target: Dictionary) -> N
     """
     for name in (name for name in SIZES if name in cfg):
         check_at_least(cfg, name, 1)
+    for name in POSITIONS:
+        check_at_least(cfg, name, 1, 1 << 20)
     for name in (name for name in RATES if name in cfg):
         rate = getattr(cfg, name)
         if not 0 <= rate < 1:
@@ -70,10 +74,13 @@ def check_block(cfg: SizeConfig, block: Block, stack: str, splits: int = 1) -> N
         )
 
 
-def check_at_least(cfg: NetworkConfig, name: str, least: int) -> None:
-    """Check that the integer option ``name`` is ``least`` or more."""
-    if getattr(cfg, name) < least:
-        raise InputError(f"{flag(name)} is {getattr(cfg, name)}, it must be at least {least}")
+def check_at_least(cfg: NetworkConfig, name: str, least: int, most: int | None = LARGEST) -> None:
+    """Check that the integer option ``name`` is ``least`` or more, and no more than ``most``."""
+    value = getattr(cfg, name)
+    if value < least:
+        raise InputError(f"{flag(name)} is {value}, it must be at least {least}")
+    if most is not None and value > most:
+        raise InputError(f"{flag(name)} is {value}, it must be at most {most}")
 
 
 def parse_operations(text: str | None, stack: str) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class ReversibleTranslationModel(TranslationModel):
         """
         fill_sizes(cfg, cls.NAME)
         check_sizes(cfg, task.source_dictionary, task.target_dictionary)
-        check_at_least(cfg, "check_reconstruction", 0)
+        check_at_least(cfg, "check_reconstruction", 0, None)
         if cfg.check_reconstruction and str(cfg.backprop) == "store":
             raise InputError(
                 f"--check-reconstruction is {cfg.check_reconstruction}, but nothing is "

@@ -79,7 +79,7 @@ class BilevelAdam(FairseqOptimizer):
         return {
             WEIGHTS: {
                 "lr": lr,
-                "betas": _betas(cfg.adam_betas, "--adam-betas"),
+                "betas": read_betas(cfg.adam_betas, "--adam-betas"),
                 "eps": cfg.adam_eps,
                 "weight_decay": cfg.weight_decay,
                 "decoupled_weight_decay": True,
@@ -87,7 +87,7 @@ class BilevelAdam(FairseqOptimizer):
             ALPHA: {
                 "lr": cfg.arch_lr,
                 "fixed_lr": cfg.arch_lr,
-                "betas": _betas(cfg.arch_adam_betas, "--arch-adam-betas"),
+                "betas": read_betas(cfg.arch_adam_betas, "--arch-adam-betas"),
                 "eps": cfg.adam_eps,
                 "weight_decay": cfg.arch_weight_decay,
                 "decoupled_weight_decay": False,
@@ -144,7 +144,7 @@ class LevelAdam(torch.optim.Adam):
             self.param_groups = groups
 
 
-def _betas(betas: Any, name: str) -> tuple[float, float]:
+def read_betas(betas: Any, name: str) -> tuple[float, float]:
     """Read betas from an option: a pair, or its text."""
     try:
         pair = ast.literal_eval(betas) if isinstance(betas, str) else betas

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..alpha_history import AlphaHistory, NodeHistory
-from .style import FONT, GREY, INK, LOOKS, in_words, legend, plain
+from .style import FONT, GREY, INK, LOOKS, check_size, in_words, legend, plain
 
 LAYER_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#5c5c5c", "#e69f00")
 SPLIT_STYLES = ("o-", "s--", "^:", "D-.", "v-", "X--")
@@ -90,6 +90,7 @@ def heat_figure(history: AlphaHistory) -> Figure:
 
 def certainty_figure(history: AlphaHistory) -> Figure:
     """Entropy of the mixing weights and margin of the first over the second, a line a node."""
+    check_size(len(history.nodes))
     stacks = list(dict.fromkeys(node.stack for node in history.nodes))
     figure = Figure(figsize=(3.6 * len(stacks) + 0.4, 4.6), layout="constrained")
     rows = figure.subplots(2, len(stacks), squeeze=False, sharex=True, sharey="row").T
@@ -140,6 +141,7 @@ def _panels(
         if node.place not in of_stack:
             of_stack.append(node.place)
         layers[node.stack] = max(node.layer + 1, layers.get(node.stack, 0))
+    check_size(sum(layers[stack] * len(places[stack]) for stack in places))
     beside = sum(map(len, places.values())) <= 4
     corners, row, column = {}, 0, 0
     for stack in places:

@@ -7,13 +7,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import StrMethodFormatter
 
 from ..alpha_history import AlphaHistory
-from .style import FONT, GREY, INK, LOOKS, in_words, legend, text_color
+from .style import FONT, GREY, INK, LOOKS, check_size, in_words, legend, text_color
 
 
 def choices_figure(history: AlphaHistory) -> Figure:
     """What would have been derived, a row a node and a bar from one change of mind to the next; the
     number beside it is the update at which the last choice was first seen."""
     nodes, updates = history.nodes, history.updates
+    check_size(len(nodes))
     figure = Figure(figsize=(7, 0.8 + 0.27 * len(nodes) + 0.5), layout="constrained")
     axes = figure.subplots()
     # A choice counts from its checkpoint to the next; the last one as long as the one before.

@@ -11,7 +11,7 @@ from matplotlib.patches import Circle, FancyBboxPatch
 
 from ..families import FAMILIES, Family
 from ..genotype import Block, Genotype
-from .style import GREY, INK, LOOKS, in_words, text_color
+from .style import GREY, INK, LOOKS, check_size, in_words, text_color
 
 # All lengths are in units of the drawing; all fonts in points.
 UNIT = 0.45  # inches
@@ -202,7 +202,12 @@ def genotype_figure(genotype: Genotype) -> Figure:
 
     Args:
         genotype: what to draw, of either family.
+
+    Raises:
+        InputError: it is too large to be drawn.
     """
+    sizes = [len(layer) for layer in genotype.encoder + genotype.decoder]
+    check_size(sum(sizes), sum(size * size for size in sizes))
     family = FAMILIES[genotype.family]
     encoder, decoder = (
         _Stack(stack, getattr(genotype, stack), family, genotype.pooling)

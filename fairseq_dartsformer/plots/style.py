@@ -14,11 +14,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from ..errors import InputError
 from ..operations import DECODER_OPERATIONS
 
 FONT = 8  # points
 GREY = "#767676"
 INK = "#1a1a1a"
+MOST_NODES = 200  # the paper's searches have up to 18 in their blocks
+MOST_LINES = 2000
 
 
 class Look(NamedTuple):
@@ -88,6 +91,17 @@ def plain(*all_axes: Axes) -> None:
         axes.tick_params(labelsize=FONT - 1)
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def check_size(nodes: int, lines: int = 0) -> None:
+    """Refuse what would be drawn for hours, and could not be read.
+
+    Raises:
+        InputError: there are too many nodes, or lines between them.
+    """
+    for count, most, what in ((nodes, MOST_NODES, "nodes"), (lines, MOST_LINES, "lines")):
+        if count > most:
+            raise InputError(f"a figure of {count} {what} cannot be drawn: at most {most}")
 
 
 def legend(figure: Figure, handles: dict[str, Line2D | Patch]) -> None:

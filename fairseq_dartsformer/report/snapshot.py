@@ -44,6 +44,7 @@ class Snapshot:
         """
         try:
             updates = int(state["optimizer_history"][-1]["num_updates"])
+            dict(state["model"]), dict(state["cfg"])
             extra = dict(state.get("extra_state") or {})
             meters = {}
             for _, name, _, meter in dict(extra.get("metrics") or {}).get("train", []):

@@ -83,7 +83,11 @@ CASES = [
         for f in ("0", "1", "nan", "-0.5", "inf")
     ],
     (SEARCH, "--arch-fraction 0.001", "--arch-fraction 0.001 of 300 .* 0 to alpha"),
-    (SEARCH, "--arch-fraction 0.02", "6 sentences to update alpha .* --required-batch-size-mult"),
+    (
+        SEARCH,
+        "--arch-fraction 0.02",
+        "update alpha on: 6 sentences make no batch.* --required-batch-size-mult",
+    ),
     (SEARCH, "--max-target-positions 2", "--max-target-positions"),
     (SEARCH, "--update-freq 0", "--update-freq is 0"),
     (SAMPLING, "--max-target-positions 2", "no sentence is left .*--max-target-positions"),
