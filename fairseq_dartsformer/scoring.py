@@ -70,7 +70,7 @@ class Scorer:
             [cfg.checkpoint], task=self.task, state=state
         )
         self.model = (model.half() if cfg.fp16 else model).to(self.device).eval()
-        self.criterion = self.task.build_criterion(saved.criterion, from_checkpoint=True)
+        self.criterion = self.task.build_criterion(saved.criterion)
         self.criterion.to(self.device).eval()
         self.batches = self._batches()
 

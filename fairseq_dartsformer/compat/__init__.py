@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fairseq import checkpoint_utils
 
-from . import checkpoints, iterators, precision, workers, writing
+from . import checkpoints, iterators, options, precision, workers, writing
 from .checkpoints import load_checkpoint
 from .precision import undo_tpu
 
@@ -18,5 +18,5 @@ def apply() -> None:
     """Put every workaround in place. Idempotent: fairseq may import the plugin twice."""
     if getattr(checkpoint_utils.load_checkpoint_to_cpu, "patched_by_dartsformer", False):
         return
-    for module in (checkpoints, iterators, precision, workers, writing):
+    for module in (checkpoints, iterators, options, precision, workers, writing):
         module.apply()
