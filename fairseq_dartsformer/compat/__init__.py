@@ -1,4 +1,4 @@
-"""Workarounds for fairseq 0.12.3 and torch 2.6 and later.
+"""Workarounds for fairseq 0.12.2 and 0.12.3, and torch 2.6 and later.
 
 Each says what was seen, why, and when it can go. :func:`apply` is called once, at import.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fairseq import checkpoint_utils
 
-from . import checkpoints, iterators, options, precision, workers, writing
+from . import checkpoints, iterators, official, precision, workers, writing
 from .checkpoints import load_checkpoint
 from .precision import undo_tpu
 
@@ -18,5 +18,5 @@ def apply() -> None:
     """Put every workaround in place. Idempotent: fairseq may import the plugin twice."""
     if getattr(checkpoint_utils.load_checkpoint_to_cpu, "patched_by_dartsformer", False):
         return
-    for module in (checkpoints, iterators, options, precision, workers, writing):
+    for module in (checkpoints, iterators, official, precision, workers, writing):
         module.apply()

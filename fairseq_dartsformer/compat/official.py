@@ -1,10 +1,11 @@
-"""Options as omegaconf 2.0 reads them, which official fairseq 0.12.2 asks for."""
+"""Official fairseq 0.12.2, and the omegaconf 2.0 it asks for. All of it goes with that release."""
 
 from __future__ import annotations
 
 from functools import wraps
 
 import yaml
+from fairseq.modules import SinusoidalPositionalEmbedding
 from omegaconf import AnyNode, OmegaConf
 from omegaconf.base import Container
 
@@ -12,18 +13,16 @@ SELECT = "oc.select:"
 
 
 def apply() -> None:
-    """Put this workaround in place, where it is needed."""
+    """Put these workarounds in place, where they are needed."""
     if not hasattr(OmegaConf, "register_new_resolver"):  # omegaconf 2.1 has it
-        Container._resolve_simple_interpolation = _with_select(
-            Container._resolve_simple_interpolation
-        )
+        Container._resolve_simple_interpolation = _select(Container._resolve_simple_interpolation)
+    SinusoidalPositionalEmbedding.__init__ = _zero_buffer(SinusoidalPositionalEmbedding.__init__)
 
 
-def _with_select(resolve):
+def _select(resolve):
     """``${oc.select:KEY,DEFAULT}``, an option that some commands have.
 
     Symptom: ``interpolation key 'oc.select:…' not found``. Cause: omegaconf 2.0 takes it for a key.
-    Goes with fairseq 0.12.2.
     """
 
     @wraps(resolve)
@@ -35,3 +34,19 @@ def _with_select(resolve):
         return AnyNode(yaml.safe_load(default) if found is None else found)
 
     return resolve_simple_interpolation
+
+
+def _zero_buffer(init):
+    """Positions with nothing in them that was never written.
+
+    Symptom: checkpoints of one and the same training differ. Cause: fairseq saves a buffer that
+    stands for a dtype, `_float_tensor`, as it found it in memory.
+    """
+
+    @wraps(init)
+    def __init__(self, *arguments, **options):
+        init(self, *arguments, **options)
+        if "_float_tensor" in self._buffers:
+            self._float_tensor.zero_()
+
+    return __init__
