@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from fairseq import checkpoint_utils, tasks, utils
 from fairseq.logging import metrics
-from omegaconf import DictConfig, open_dict
+from fairseq.tasks.translation import TranslationConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .compat import load_checkpoint
 from .errors import InputError
@@ -85,8 +86,9 @@ class Scorer:
             )
             saved.task.eval_bleu_detok = cfg.detok
             saved.task.eval_bleu_remove_bpe = cfg.remove_bpe
+        known = [name for name in saved.task if name in TranslationConfig.__dataclass_fields__]
         try:
-            return tasks.setup_task(saved.task, from_checkpoint=True)
+            return tasks.setup_task(OmegaConf.masked_copy(saved.task, known))
         except OSError as error:
             raise InputError(
                 f"{cfg.data}: holds no data of the search: {error.strerror or error}"
