@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import wraps
 
+import fairseq
 import yaml
 from fairseq.modules import SinusoidalPositionalEmbedding
+from fairseq.modules.transformer_layer import TransformerEncoderLayerBase
 from omegaconf import AnyNode, OmegaConf
 from omegaconf.base import Container
 
@@ -16,7 +18,10 @@ def apply() -> None:
     """Put these workarounds in place, where they are needed."""
     if not hasattr(OmegaConf, "register_new_resolver"):  # omegaconf 2.1 has it
         Container._resolve_simple_interpolation = _select(Container._resolve_simple_interpolation)
-    SinusoidalPositionalEmbedding.__init__ = _zero_buffer(SinusoidalPositionalEmbedding.__init__)
+    if fairseq.__version__ == "0.12.2":
+        positions = SinusoidalPositionalEmbedding
+        positions.__init__ = _zero_buffer(positions.__init__)
+        TransformerEncoderLayerBase.can_use_fastpath = _never()
 
 
 def _select(resolve):
@@ -46,7 +51,15 @@ def _zero_buffer(init):
     @wraps(init)
     def __init__(self, *arguments, **options):
         init(self, *arguments, **options)
-        if "_float_tensor" in self._buffers:
-            self._float_tensor.zero_()
+        self._float_tensor.zero_()
 
     return __init__
+
+
+def _never() -> property:
+    """No short cut through torch in the encoder of fairseq's Transformer.
+
+    Symptom: `fairseq-generate` ends with ``Mask Type should be defined``. Cause: it calls an inner
+    function of torch, which has changed since.
+    """
+    return property(lambda layer: False, lambda layer, value: None)
