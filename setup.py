@@ -10,12 +10,15 @@ setup(
     author="The DARTSformer for fairseq authors",
     license="MIT",
     license_files=["LICENSE"],
-    python_requires=">=3.11",
+    python_requires=">=3.10",
     packages=find_packages(include=["fairseq_dartsformer*"]),
     package_data={"fairseq_dartsformer.report": ["page.html", "page.css"]},
     install_requires=[
         "torch>=2.11,<2.14",
-        "fairseq-fixed==0.12.3.1",
+        'fairseq-fixed==0.12.3.1; python_version >= "3.11"',
+        # The official release, which no later Python imports; it asks for numpy.int.
+        'fairseq==0.12.2; python_version < "3.11"',
+        'numpy<1.24; python_version < "3.11"',
         "jinja2>=3.1,<4",
         "matplotlib>=3.9,<4",
         "mock>=5,<6",  # subword-nmt imports it and does not ask for it
@@ -51,6 +54,7 @@ setup(
     },
     classifiers=[
         "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",

@@ -3,11 +3,13 @@
 # usage: bash examples/install.sh VENV_DIR [EXTRAS]        (EXTRAS: dev, for the tests)
 #
 # A second call finds the work done and returns at once. Environment:
-#   PYTHON  the interpreter to build on, 3.11 or later     (default: python3.11, else python3)
+#   PYTHON  the interpreter to build on, 3.10 or later     (default: python3.11, else a later one);
+#           3.10 gets the official fairseq, which no later one imports
 #   TORCH   the torch to install, such as torch==2.11.0    (default: torch==2.13.0)
 #
-# The order matters: fairseq is compiled on the spot and asks its build for torch, so torch comes
-# first and the build is not isolated; an isolated one would fetch a second torch of several GB.
+# The order matters: fairseq-fixed is compiled on the spot and asks its build for torch, so torch
+# comes first and the build is not isolated; an isolated one would fetch a second torch of several
+# GB. Official fairseq is built in isolation: where it sees torch it misses files of its own.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -21,7 +23,6 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 venv=$1
 extras=${2:+[$2]}
 torch=${TORCH:-torch==2.13.0}
-fairseq=fairseq-fixed==0.12.3.1
 
 key=$(cat "$root/setup.py" "$root/examples/install.sh" - <<<"$torch $extras $root" | sha256sum)
 stamp=$venv/.installed${2:+-$2}
@@ -29,10 +30,10 @@ stamp=$venv/.installed${2:+-$2}
 
 find_python() {
   local python
-  for python in ${PYTHON:-python3.11 python3 python3.12 python3.13}; do
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$python" && return
+  for python in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$python" && return
   done
-  die "Python 3.11 or later is needed: name one with PYTHON=/path/to/python3.11"
+  die "Python 3.10 or later is needed: name one with PYTHON=/path/to/python3.11"
 }
 
 check_compiler() {
@@ -53,6 +54,8 @@ python=$(find_python)
 "$python" -c 'import ensurepip, venv' 2>/dev/null ||
   die "$python cannot make virtual environments (Debian: python3-venv)"
 check_compiler "$python"
+fairseq=(--no-build-isolation fairseq-fixed==0.12.3.1)
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fairseq=(fairseq==0.12.2)
 "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv "$venv"
 
 log=$venv/install.log
@@ -61,7 +64,7 @@ constraints=$venv/constraints.txt
 step 1 "$torch" pip "$torch"
 "$venv/bin/python" -m pip freeze | grep '^torch==' >"$constraints" # no later step may fetch another torch
 step 2 "build tools" pip "setuptools<81" wheel cython numpy
-step 3 "$fairseq (compiled here: two to four minutes)" pip --no-build-isolation "$fairseq"
+step 3 "${fairseq[-1]} (compiled here: one to four minutes)" pip "${fairseq[@]}"
 step 4 "fairseq-dartsformer$extras" pip --no-build-isolation --editable "$root$extras"
 echo "$key" >"$stamp"
 echo "[install, $(clock)] done: $venv"

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from fairseq import checkpoint_utils, tasks, utils
 from fairseq.logging import metrics
-from omegaconf import DictConfig, open_dict
+from fairseq.tasks.translation import TranslationConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from .compat import load_checkpoint, naming
 from .errors import InputError
@@ -70,7 +71,7 @@ class Scorer:
             (model,), saved = checkpoint_utils.load_model_ensemble(
                 [cfg.checkpoint], task=self.task, state=state
             )
-            self.criterion = self.task.build_criterion(saved.criterion, from_checkpoint=True)
+            self.criterion = self.task.build_criterion(saved.criterion)
         self.model = (model.half() if cfg.fp16 else model).to(self.device).eval()
         self.criterion.to(self.device).eval()
         self.batches = self._batches()
@@ -86,8 +87,9 @@ class Scorer:
             )
             saved.task.eval_bleu_detok = cfg.detok
             saved.task.eval_bleu_remove_bpe = cfg.remove_bpe
+        known = [name for name in saved.task if name in TranslationConfig.__dataclass_fields__]
         try:
-            return tasks.setup_task(saved.task, from_checkpoint=True)
+            return tasks.setup_task(OmegaConf.masked_copy(saved.task, known))
         except OSError as error:
             raise InputError(
                 f"{cfg.data}: holds no data of the search: {error.strerror or error}"

@@ -162,8 +162,7 @@ def main(args: Namespace) -> None:
 
 def _settings(cfg: ScoreConfig, evolution: Evolution, limit: int | None) -> dict[str, Any]:
     """What a history depends on; the number of generations may grow."""
-    with open(cfg.checkpoint, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256(Path(cfg.checkpoint).read_bytes()).hexdigest()
     data = str(Path(cfg.data).resolve())
     return {
         **asdict(cfg),

@@ -1,4 +1,4 @@
-"""Workarounds for fairseq 0.12.3 and torch 2.6 and later.
+"""Workarounds for fairseq 0.12.2 and 0.12.3, and torch 2.6 and later.
 
 Each says what was seen, why, and when it can go. :func:`apply` is called once, at import.
 """
@@ -13,6 +13,7 @@ from . import (
     evaluation,
     iterators,
     moments,
+    official,
     precision,
     resuming,
     training,
@@ -27,7 +28,7 @@ __all__ = ["apply", "load_checkpoint", "naming", "undo_tpu"]
 
 MODULES = (
     *(checkpoints, data, evaluation, iterators, moments),
-    *(precision, resuming, training, workers, writing),
+    *(official, precision, resuming, training, workers, writing),
 )
 
 

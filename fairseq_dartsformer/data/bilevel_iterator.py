@@ -91,7 +91,7 @@ class BilevelBatchIterator(EpochBatchIterator):
     def _get_iterator_for_epoch(self, epoch: int, shuffle: bool, **arguments: Any):
         """fairseq's, in which a reused loader would stick to the first epoch's ``shuffle``."""
         if self.dataloader is not None:
-            self.epoch_batch_sampler.shuffle = shuffle
+            self.dataloader.batch_sampler.shuffle = shuffle
         return super()._get_iterator_for_epoch(epoch, shuffle, **arguments)
 
     def ordered_batches(self, epoch: int, fix_batches_to_gpus: bool, shuffle: bool) -> list[Batch]:

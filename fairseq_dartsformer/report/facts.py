@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from statistics import median
 
 from .run import Run, Search
@@ -25,7 +25,7 @@ def duration(seconds: float | None) -> str:
 
 
 def summary(search: Search) -> str:
-    written = datetime.fromtimestamp(search.last.written, UTC)
+    written = datetime.fromtimestamp(search.last.written, timezone.utc)
     state = "finished" if search.finished else "not finished"
     return (
         f"A search by {search.result.strategy}, {state}; its last checkpoint is of "

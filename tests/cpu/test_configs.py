@@ -12,6 +12,8 @@ from running import DARTS_GENOTYPE, checkpoint, start
 from fairseq_dartsformer.genotype import BUILTIN
 from fairseq_dartsformer.models.architectures import FFN_RATIOS, SIZES
 
+pytest.importorskip("hydra", "1.2", "the files set hydra.job.chdir")
+
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
 GENOTYPES = {
     "dartsformer": BUILTIN["paper_fig4_approx"],
