@@ -88,12 +88,7 @@ class Scorer:
             saved.task.eval_bleu_detok = cfg.detok
             saved.task.eval_bleu_remove_bpe = cfg.remove_bpe
         known = [name for name in saved.task if name in TranslationConfig.__dataclass_fields__]
-        try:
-            return tasks.setup_task(OmegaConf.masked_copy(saved.task, known))
-        except OSError as error:
-            raise InputError(
-                f"{cfg.data}: holds no data of the search: {error.strerror or error}"
-            ) from None
+        return tasks.setup_task(OmegaConf.masked_copy(saved.task, known))
 
     def _batches(self) -> list[dict]:
         """The validation set, on the device; bar sentences too long for the model or a batch."""

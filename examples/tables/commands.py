@@ -44,7 +44,8 @@ class Step:
 
         Returns:
             ``command``, ``seconds`` and ``cpu_seconds`` (of all attempts), ``peak_bytes`` (the
-            largest resident set of its processes) and ``status``.
+            largest resident set of its processes, or this one's own when it started them, as
+            Linux counts) and ``status``.
 
         Raises:
             StepError: it failed, or was run here with other arguments.

@@ -16,6 +16,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from ..errors import InputError
 from .checkpoints import compare_checksums
@@ -178,7 +179,9 @@ def _check_progress(extra_state: Mapping[str, Any]) -> None:
     """Raise a :class:`ValueError` if what the next checkpoint's values follow from is no number."""
     for name in ("previous_training_time", "best", "val_loss"):
         value = extra_state.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        one = isinstance(value, Tensor) and value.numel() == 1  # the time, of several workers
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (value is None or one or number):
             raise ValueError(f"extra_state's {name} is {shown(value)}, not a number")
     place = extra_state["train_iterator"]
     for name, least in (("epoch", 1), ("iterations_in_epoch", 0)):

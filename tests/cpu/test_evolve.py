@@ -331,7 +331,7 @@ def one_search(data, tmp_path_factory) -> tuple[Path, Path]:
     [
         ("{data}/dict.aa.txt {data} -o g.json", "dict.aa.txt is damaged, truncated, or not"),
         ("no_such.pt {data} -o g.json", "checkpoint no_such.pt cannot be read"),
-        ("{search} no_such -o g.json", "no_such: holds no data of the search"),
+        ("{search} no_such -o g.json", "dictionary no_such/dict.aa.txt cannot be read"),
         ("{search} {data} -o g.json --valid-subset x", "--valid-subset is 'x', .* no such binar"),
         ("{search} {data} -o g.json --valid-subset test1", "--valid-subset is 'test1', .*"),
         ("{search} {data} -o g.json --max-tokens 1", "--max-tokens is 1, which every sentence"),
