@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,6 +66,8 @@ def quiet() -> None:
     """Keep other libraries' notes off the terminal: importing fairseq turns on everybody's."""
     for name in ("", "fairseq", "hydra"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # fairseq calls hydra in ways that hydra has renamed since, which no user can change.
+    warnings.filterwarnings("ignore", r"(?is).*(hydra|version_base)", UserWarning)
 
 
 def number(

@@ -8,7 +8,11 @@ from matplotlib.figure import Figure
 
 from .style import FONT, legend, plain
 
-LINES = {"weights": ("#0072b2", "-"), "alpha": ("#d55e00", "--"), "validation": ("#1a1a1a", "o:")}
+LINES = {  # colour, dashes, marker
+    "weights": ("#0072b2", "-", None),
+    "alpha": ("#d55e00", "--", None),
+    "validation": ("#1a1a1a", ":", "o"),
+}
 
 
 def losses_figure(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
@@ -21,14 +25,12 @@ def losses_figure(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     handles = {}
-    for name, (color, form) in LINES.items():
+    for name, (color, dashes, marker) in LINES.items():
         if losses.get(name):
             updates, values = zip(*losses[name], strict=True)
-            marker = "." if len(updates) < 3 else None  # a single point has no line
-            style = {"color": color, "linewidth": 1.3, "markersize": 4, "marker": marker}
-            if marker is None and "o" in form:
-                del style["marker"]
-            (handles[name],) = axes.plot(updates, values, form, **style)
+            marker = "." if len(updates) < 3 else marker  # a single point has no line
+            style = {"color": color, "linestyle": dashes, "linewidth": 1.3, "markersize": 4}
+            (handles[name],) = axes.plot(updates, values, marker=marker, **style)
     plain(axes)
     axes.set_xlabel("updates", fontsize=FONT)
     axes.set_ylabel("loss (bits)", fontsize=FONT)

@@ -31,6 +31,15 @@ def plan(*options: str, sentences: int = SENTENCES) -> MemoryPlan:
     return plan_memory(config(*options), VOCABULARY, sentences, LENGTH)
 
 
+@pytest.mark.filterwarnings("error")
+def test_nothing_but_the_answer(capsys):
+    """hydra warns of how fairseq calls it, and no user could change that."""
+    arguments = ["--arch", "dartsformer_search", *SMALL, "--max-tokens", "100"]
+    command.main(*command.get_parser().parse_known_args(arguments))
+    printed = capsys.readouterr()
+    assert printed.err == "" and "M parameters, 100 tokens a batch" in printed.out
+
+
 @pytest.fixture(scope="module")
 def search() -> MemoryPlan:
     return plan("dartsformer_search", *SMALL)

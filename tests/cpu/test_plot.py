@@ -162,10 +162,12 @@ def test_recorded_history(figure):
     check_layout(figure(AlphaHistory.load(str(RECORDED))))
 
 
+@pytest.mark.filterwarnings("error")
 def test_losses():
     curve = [(1000 * i, 9 - math.log(i)) for i in range(1, 9)]
     for losses in (
         {"weights": curve, "alpha": curve[2:], "validation": curve[-1:]},
+        {"alpha": curve[:2], "validation": curve},
         {"alpha": curve},
     ):
         drawn = plots.losses_figure(losses)
