@@ -18,21 +18,23 @@ def report(result: SearchResult, exclude: Collection[str] = (), top: int | None 
     """Every node: choice, margin over the runner-up, entropy in nats, operations by weight.
 
     The margin is a difference of mixing weights among the operations not excluded. ``top`` shows
-    that many operations a node.
+    that many operations a node, and the chosen one.
     """
     pooling = f", {result.pooling} pooling" if result.family.pooled else ""
     lines = [f"{result.path}: {result.updates} updates{pooling}"]
     for node in result.nodes():
         ranked = result.ranked(node)
         allowed = [(name, weight) for name, weight in ranked if name not in exclude]
+        chosen = allowed[0][0]
         margin = f"{allowed[0][1] - allowed[1][1]:.6f}" if len(allowed) > 1 else "none"
         nats = entropy(result.alpha_of(node)).item()
         lines.append(
-            f"{result.name(node)}: {allowed[0][0]}, margin {margin}, "
+            f"{result.name(node)}: {chosen}, margin {margin}, "
             f"entropy {nats:.3f} of at most {math.log(len(ranked)):.3f}"
         )
-        for name, weight in ranked[:top]:
-            lines.append(f"  {weight:.6f} {name}{' (excluded)' if name in exclude else ''}")
+        for place, (name, weight) in enumerate(ranked):
+            if top is None or place < top or name == chosen:
+                lines.append(f"  {weight:.6f} {name}{' (excluded)' if name in exclude else ''}")
         after = node._replace(place=node.place + 1)
         if result.family.is_fixed(node.stack, after.place, result.alpha[node.stack].size(1) + 1):
             lines.append(f"{result.name(after)}: {FIXED_OPERATION}, fixed")
@@ -97,7 +99,10 @@ def get_parser() -> CommandParser:
         help="operations never chosen, comma-separated, e.g. zero,identity",
     )
     parser.add_argument(
-        "--top", type=positive_integer, metavar="N", help="show N operations a node (default: all)"
+        "--top",
+        type=positive_integer,
+        metavar="N",
+        help="show N operations a node, and the chosen one (default: all)",
     )
     return parser
 

@@ -173,6 +173,9 @@ def test_report_has_weights_margin_and_entropy():
     assert lines[1].startswith("encoder layer 1 split 1: zero, margin 0.100000, ")
     assert lines[2:4] == ["  0.500000 ffn (excluded)", "  0.300000 zero"]
     assert lines[4].startswith("encoder layer 1 split 2")
+    lines = command.report(result, exclude=["ffn", "zero"], top=1).splitlines()
+    assert lines[2:4] == ["  0.500000 ffn (excluded)", "  0.200000 glu"]  # the chosen one, always
+    assert lines[4].startswith("encoder layer 1 split 2")
     assert "margin none" in command.report(result, exclude=["ffn", "zero"])
 
 
