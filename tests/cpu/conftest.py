@@ -3,11 +3,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from plugins import EXTENDING
 from running import prepare_data, start_server
 
 warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 torch.set_num_threads(1)  # the tensors are small
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("DARTSformer", "the operation that test_operation.py is about")
+    group.addoption("--user-dir", default=EXTENDING, metavar="FOLDER", help="its plugin")
+    group.addoption("--operation", default="average", metavar="NAME", help="its name")
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,11 @@ from fairseq_dartsformer.models.config import (
     GenotypeConfig,
     SearchConfig,
 )
-from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
+from fairseq_dartsformer.operations import (
+    DECODER_OPERATIONS,
+    ENCODER_OPERATIONS,
+    OPERATIONS_BY_STACK,
+)
 from fairseq_dartsformer.search_result import SearchResult
 
 SIZES = {
@@ -125,7 +129,7 @@ def build_evolved(task: Task | None = None, **options: Any) -> EvolvedTransforme
 
 def uniform_genotype(operation: str, splits: int, pooling: str) -> Genotype:
     """Every node is ``operation``, but where the encoder cannot have it, or the decoder's last."""
-    in_encoder = operation if operation in ENCODER_OPERATIONS else "ffn"
+    in_encoder = operation if operation in OPERATIONS_BY_STACK["encoder"] else "ffn"
     return Genotype(
         encoder=((in_encoder,) * splits,),
         decoder=((operation,) * (splits - 1) + ("cross_attention",),),

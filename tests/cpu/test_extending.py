@@ -1,24 +1,14 @@
-"""The extensions in docs/extending, from the search to the trained model; and what must hold of
-their operation, as of every one."""
+"""The extensions in docs/extending, from the search to the trained model."""
 
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
-from fairseq import utils
-from models import build_derived, build_search, uniform_genotype
+from plugins import EXTENDING, registered
 from running import DERIVED, SAMPLING, SEARCH, SUPERNET, start, train, training
 from test_log import lines
-from test_models import (  # noqa: F401  they run here upon this module's models
-    test_beams_may_be_reordered,
-    test_decoder_is_causal,
-    test_indifferent_to_batch_and_padding,
-    test_step_by_step_equals_the_whole,
-)
-from test_reversible import assert_same_gradients, gradients
 
 from fairseq_dartsformer import operations, strategies
 from fairseq_dartsformer.cli import derive, plot
@@ -26,47 +16,14 @@ from fairseq_dartsformer.genotype import Genotype
 from fairseq_dartsformer.levels import LEVELS
 from fairseq_dartsformer.plots.style import LOOKS
 
-PLUGIN = str(Path(__file__).parents[2] / "docs" / "extending")
 CANDIDATES = {stack: "average,conv_3,zero" for stack in ("encoder", "decoder")}
-TRIAL = ["--user-dir", PLUGIN, *"--max-update 6 --disable-validation".split()]
+TRIAL = ["--user-dir", EXTENDING, *"--max-update 6 --disable-validation".split()]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def plugin():
-    """The extensions are registered in this module's tests, and in no others."""
-    names = operations.OPERATIONS_BY_STACK
-    tables = (operations.OPERATIONS, strategies.STRATEGIES, LOOKS)
-    before = [dict(table) for table in tables], {stack: list(names[stack]) for stack in names}
-    utils.import_user_module(Namespace(user_dir=PLUGIN))
-    yield sys.modules["extending"]
-    for table, entries in zip(tables, before[0], strict=True):
-        for name in table.keys() - entries.keys():
-            del table[name]
-    names.update(before[1])
-
-
-@pytest.fixture(params=["supernet", "derived 2 max", "derived 3 avg"])
-def model(request):
-    torch.manual_seed(1)
-    if request.param == "supernet":
-        candidates = {f"{stack}_operations": names for stack, names in CANDIDATES.items()}
-        built = build_search(encoder_splits=3, hidden_dim=120, **candidates)
-        for stack in (built.encoder, built.decoder):
-            torch.nn.init.normal_(stack.alpha)
-    else:
-        _, splits, pooling = request.param.split()
-        built = build_derived(uniform_genotype("average", int(splits), pooling), hidden_dim=24)
-    return built.double().eval()
-
-
-@pytest.mark.parametrize("pooling", ["max", "avg"])
-@pytest.mark.parametrize("splits", [2, 3])
-def test_gradients_equal_ordinary_autograd(splits, pooling):
-    torch.manual_seed(splits)
-    candidates = {f"{stack}_operations": names for stack, names in CANDIDATES.items()}
-    model = build_search(encoder_splits=splits, pooling=pooling, hidden_dim=120, **candidates)
-    model = model.double()
-    assert_same_gradients(gradients(model, "store"), gradients(model, "reconstruct"))
+    with registered(EXTENDING) as module:
+        yield module
 
 
 def derived(folder: Path) -> Path:
@@ -82,7 +39,7 @@ def translations(data, folder: Path, *options: str) -> list[str]:
     checkpoint = str(folder / "checkpoints" / "checkpoint_last.pt")
     options = [*options, *"--cpu --batch-size 10 --beam 2 --gen-subset test".split()]
     options += "--required-batch-size-multiple 1".split()
-    arguments = [str(data), "--user-dir", PLUGIN, "--path", checkpoint, *options]
+    arguments = [str(data), "--user-dir", EXTENDING, "--path", checkpoint, *options]
     run = start("generate", arguments, folder / "generate").wait()
     assert run.status == 0, run.stderr
     return [line for line in run.stdout.splitlines() if line.startswith("H-")]
@@ -97,7 +54,8 @@ def test_operation_from_search_to_translation(data, tmp_path):
     without = subprocess.run(command, capture_output=True, text=True)
     assert without.returncode == 1
     assert "--encoder-operations names 'average'; it may name conv_3, " in without.stderr
-    subprocess.run([*command, "--user-dir", PLUGIN], check=True, capture_output=True)
+    assert without.stderr.endswith(", or what a plugin registers (--user-dir)\n")
+    subprocess.run([*command, "--user-dir", EXTENDING], check=True, capture_output=True)
     genotype = Genotype.load(tmp_path / "genotype.json")
     assert genotype == Genotype(
         [["average"] * 2] * 2, [["average", "average", "cross_attention"]] * 2
@@ -118,7 +76,7 @@ def test_workers_of_the_evolution_know_the_operation(data, tmp_path):
     train(SAMPLING, data, tmp_path, *candidates, *TRIAL)
     checkpoint = tmp_path / "checkpoints" / "checkpoint_last.pt"
     command = [sys.executable, "-m", "fairseq_dartsformer.cli.evolve", str(checkpoint), str(data)]
-    command += ["-o", str(tmp_path / "genotype.json"), "--user-dir", PLUGIN, "--workers", "2"]
+    command += ["-o", str(tmp_path / "genotype.json"), "--user-dir", EXTENDING, "--workers", "2"]
     command += "--cpu --generations 1 --population 4 --mutations 1 --crossovers 1".split()
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
@@ -129,6 +87,12 @@ def test_workers_of_the_evolution_know_the_operation(data, tmp_path):
 def test_names_are_taken_once():
     with pytest.raises(ValueError, match="'average' already"):
         operations.register_operation("average")
+    with pytest.raises(TypeError, match=r"write @register_operation\(\"NAME\"\)"):
+
+        @operations.register_operation
+        class Unnamed(torch.nn.Module):
+            pass
+
     with pytest.raises(ValueError, match="'a,b'"):
         operations.register_operation("a,b")
     with pytest.raises(ValueError, match="'darts' already"):

@@ -1,0 +1,146 @@
+"""The tests of an operation find what they are there to find, and by the options of pytest."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import test_operation
+import torch
+from plugins import EXTENDING, registered
+from test_operation import NETWORKS, build
+
+from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.operations import Context, register_operation
+
+with registered(EXTENDING) as extending:
+    Average = extending.average.Average
+
+
+class Unmasked(Average):
+    def forward(self, x, context, incremental_state=None):
+        return super().forward(x, Context(), incremental_state)
+
+
+class Foreseeing(Average):
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.causal = False
+
+
+class Forgetful(Average):
+    def keep(self, incremental_state, **tensors):
+        pass
+
+
+class Unmoved(Average):
+    def reorder_incremental_state(self, incremental_state, new_order):
+        pass
+
+
+class Unsteady(Average):
+    calls = 0
+
+    def forward(self, x, context, incremental_state=None):
+        self.calls += 1
+        return super().forward(x, context, incremental_state) * (1 + 1e-3 * self.calls)
+
+
+class Single(Average):
+    def forward(self, x, context, incremental_state=None):
+        return super().forward(x, context, incremental_state).float()
+
+
+class Looking(Average):
+    def forward(self, x, context, incremental_state=None):
+        if not x.detach().cpu().numpy().any():
+            return torch.zeros_like(x)
+        return super().forward(x, context, incremental_state)
+
+
+class Narrow(Average):
+    def forward(self, x, context, incremental_state=None):
+        return super().forward(x, context, incremental_state).mean(-1, keepdim=True)
+
+
+class Transposed(Average):
+    def forward(self, x, context, incremental_state=None):
+        return super().forward(x, context, incremental_state).transpose(0, 1)
+
+
+class Paired(Average):
+    def forward(self, x, context, incremental_state=None):
+        return super().forward(x, context, incremental_state), None
+
+
+@pytest.fixture(autouse=True)
+def registry():
+    with registered(EXTENDING):
+        yield
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    ("fault", "test", "arguments"),
+    [
+        (Unmasked, test_operation.test_indifferent_to_batch_and_padding, {"left": True}),
+        (Unmasked, test_operation.test_indifferent_to_batch_and_padding, {"left": False}),
+        (Foreseeing, test_operation.test_decoder_is_causal, {}),
+        (Forgetful, test_operation.test_step_by_step_equals_the_whole, {"length": 5}),
+        (Unmoved, test_operation.test_beams_may_be_reordered, {}),
+    ],
+)
+def test_found_in_every_network(fault, test, arguments, network):
+    test(build(network, "average"), **arguments)
+    register_operation("faulty")(fault)
+    with pytest.raises((AssertionError, RuntimeError)):
+        test(build(network, "faulty"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("fault", "test", "arguments"),
+    [
+        (Unsteady, test_operation.test_gradients_equal_ordinary_autograd, (2, "max")),
+        (Unsteady, test_operation.test_same_result_when_run_again, ("cpu",)),
+        (Single, test_operation.test_every_precision, (torch.bfloat16,)),
+        (Looking, test_operation.test_memory_is_planned, ()),
+    ],
+)
+def test_found_by_itself(fault, test, arguments):
+    register_operation("faulty")(fault)
+    with pytest.raises((AssertionError, RuntimeError)):
+        test("faulty", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [(Narrow, "(7, 3, 1)"), (Transposed, "(3, 7, 40)"), (Paired, "tuple")],
+)
+def test_another_shape_is_refused(fault, found):
+    register_operation("faulty")(fault)
+    built, x, context = test_operation.alone("faulty")
+    with pytest.raises(InputError) as error:
+        built(x, context)
+    assert str(error.value).startswith(f"operation faulty returned {found}, it must be a tensor")
+    assert str(error.value).endswith("width: (7, 3, 40)")
+
+
+def test_operation_of_another_plugin(tmp_path):
+    """By its folder's path from here."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text(
+        "from fairseq_dartsformer.operations import register_operation\n"
+        "from torch import nn\n"
+        "@register_operation('lengthwise')\n"
+        "class Lengthwise(nn.Module):\n"
+        "    def __init__(self, cfg):\n"
+        "        super().__init__()\n"
+        "        self.causal = cfg.causal\n"
+        "    def forward(self, x, context, incremental_state=None):\n"
+        "        return x.cumsum(0) if self.causal else x.sum(0, keepdim=True).expand_as(x)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command += [str(Path(test_operation.__file__)), "--user-dir", "mine", "-k"]
+    command += ["causal or padding", "--operation", "lengthwise"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert found.returncode == 1 and "6 failed, 3 passed" in found.stdout, found.stdout
