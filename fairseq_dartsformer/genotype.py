@@ -9,6 +9,7 @@ from typing import Any
 
 from .errors import InputError
 from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, OPERATIONS, Family
+from .operations import describe_operations
 from .reversible import POOLINGS
 
 VERSION = 1
@@ -186,7 +187,7 @@ def _block(layers: Any, stack: str, family: Family) -> Block:
             if not isinstance(name, str) or name not in OPERATIONS[stack]:
                 raise InputError(
                     f"{stack}[{i}][{k}] is {shown(name)}: expected one of "
-                    f"{', '.join(OPERATIONS[stack])}"
+                    f"{describe_operations(stack)}"
                 )
             if family.is_fixed(stack, k, len(layer)) and name != FIXED_OPERATION:
                 which = {-1: "last", 1: "second"}[family.fixed]

@@ -12,6 +12,7 @@ from .errors import InputError
 from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, OPERATIONS, Family
 from .genotype import Genotype
 from .models.checks import parse_operations
+from .operations import describe_operations
 from .search_space import Choice, mixing_weights
 from .strategies import STRATEGIES
 
@@ -197,7 +198,7 @@ def derive(result: SearchResult, exclude: Collection[str] = ()) -> Genotype:
     for name in exclude:
         if name not in OPERATIONS["decoder"]:
             raise InputError(
-                f"--exclude: {name!r} is no operation: expected {', '.join(OPERATIONS['decoder'])}"
+                f"--exclude: {name!r} is no operation: expected {describe_operations('decoder')}"
             )
     for stack, names in result.candidates.items():
         if set(names) <= set(exclude):

@@ -8,7 +8,7 @@ from fairseq.data import Dictionary
 
 from ..errors import InputError
 from ..families import OPERATIONS
-from ..operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
+from ..operations import DECODER_OPERATIONS, ENCODER_OPERATIONS, describe_operations
 from .config import NetworkConfig, SizeConfig
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ def parse_operations(text: str | None, stack: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(","))
     for candidate in names:
         if candidate not in allowed:
-            raise InputError(f"{flag(name)} names {candidate!r}; it may name {', '.join(allowed)}")
+            raise InputError(
+                f"{flag(name)} names {candidate!r}; it may name {describe_operations(stack)}"
+            )
         if names.count(candidate) > 1:
             raise InputError(f"{flag(name)} names {candidate!r} more than once")
     return names

@@ -25,6 +25,7 @@ __all__ = [
     "Context",
     "OperationConfig",
     "build_operation",
+    "describe_operations",
     "register_operation",
 ]
 
@@ -68,8 +69,11 @@ def register_operation(name: str, decoder_only: bool = False) -> Callable[[Build
         decoder_only: whether the encoder cannot have it.
 
     Raises:
+        TypeError: the decorator was not given a name.
         ValueError: the name is taken, or cannot stand in a comma-separated list.
     """
+    if not isinstance(name, str):
+        raise TypeError('register_operation takes the name: write @register_operation("NAME")')
     if name in OPERATIONS:
         raise ValueError(f"there is an operation {name!r} already")
     if not name.isidentifier():
@@ -85,6 +89,11 @@ def register_operation(name: str, decoder_only: bool = False) -> Callable[[Build
     return register
 
 
+def describe_operations(stack: str) -> str:
+    """What a stack's operations may be, for an error's text."""
+    return f"{', '.join(OPERATIONS_BY_STACK[stack])}, or what a plugin registers (--user-dir)"
+
+
 def build_operation(name: str, cfg: OperationConfig) -> nn.Module:
     """The operation called ``name``: `LayerNorm(x + dropout(o(x)))`, or zero or identity bare.
 
@@ -94,4 +103,4 @@ def build_operation(name: str, cfg: OperationConfig) -> nn.Module:
     operation = OPERATIONS[name](cfg)
     if isinstance(operation, (Zero, Identity)):
         return operation
-    return PostNorm(operation, cfg)
+    return PostNorm(operation, cfg, name)

@@ -10,6 +10,8 @@ from fairseq.incremental_decoding_utils import with_incremental_state
 from fairseq.modules import FairseqDropout
 from torch import Tensor, nn
 
+from ..errors import InputError
+
 
 @dataclass(frozen=True)
 class OperationConfig:
@@ -44,7 +46,8 @@ class Context(NamedTuple):
     Attributes:
         encoder_out: `S × B × d`; in the decoder.
         encoder_padding_mask: bool `B × S`, true at padding; ``None`` where there is none.
-        padding_mask: bool `B × T` of the operation's own input, likewise.
+        padding_mask: bool `B × T` of the operation's own input, likewise. While decoding step by
+            step that is `B × 1`, of the last step; of those before it none is padding.
     """
 
     encoder_out: Tensor | None = None
@@ -80,10 +83,15 @@ class PostNorm(nn.Module):
     """`LayerNorm(x + dropout(o(x)))`: the residual and norm of every operation (Section 2.5).
 
     They stand within the operation because the reversible stream can carry neither.
+
+    Raises:
+        InputError: the operation, which errors call ``name``, returned another shape than its
+            input's; broadcasting would hide some of these.
     """
 
-    def __init__(self, operation: nn.Module, cfg: OperationConfig):
+    def __init__(self, operation: nn.Module, cfg: OperationConfig, name: str):
         super().__init__()
+        self.name = name
         self.operation = operation
         self.dropout = Dropout(cfg.dropout, module_name=type(self).__name__)
         self.layer_norm = nn.LayerNorm(cfg.channels)
@@ -92,6 +100,12 @@ class PostNorm(nn.Module):
         """`T × B × C` to the same shape, in the dtype of the weights."""
         x = x.to(self.layer_norm.weight.dtype)
         out = self.operation(x, context, incremental_state)
+        if not isinstance(out, Tensor) or out.shape != x.shape:
+            found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise InputError(
+                f"operation {self.name} returned {found}, it must be a tensor shaped as its input, "
+                f"length × batch × width: {tuple(x.shape)}"
+            )
         return self.layer_norm(x + self.dropout(out))
 
 
