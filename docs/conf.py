@@ -40,10 +40,16 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!fairseq_dartsformer).*"), (r"py:.*", r".
 
 
 def name_files(app, docname: str, source: list[str]) -> None:
-    """Name the repository's files outside of this folder, in place of links that lead nowhere."""
+    """Name the repository's files outside of this folder, in place of links that lead nowhere.
+
+    A link from a name in the code to its file becomes one to the API.
+    """
 
     def named(link: re.Match) -> str:
         text, path = link.groups()
+        name, module = text.strip("`"), path.removesuffix(".py").replace("/", ".")
+        if name.isidentifier() and text != name and module.startswith("fairseq_dartsformer"):
+            return f"{{py:obj}}`{name} <{module}.{name}>`"
         return text if text.startswith("`") else f"{text} (`{path}`)"
 
     source[0] = re.sub(r"\[([^][]*)\]\(\.\./([^)]*)\)", named, source[0])

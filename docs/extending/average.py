@@ -40,6 +40,7 @@ class Average(Incremental):
         visible = x.new_ones(batch, steps, len(seen))
         if self.causal:
             visible = visible.tril(len(seen) - steps)
+        # Step by step the mask is the last one's alone, and of those kept none is padding.
         if context.padding_mask is not None and len(seen) == steps:
             visible = visible * ~context.padding_mask[:, None, :]
         return visible / visible.sum(-1, keepdim=True).clamp(min=1)
