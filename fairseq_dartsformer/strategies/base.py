@@ -212,6 +212,18 @@ class SearchStrategy:
     def reduce_metrics(self, logging_outputs: Iterable[Mapping[str, Any]]) -> None:
         """Log more than fairseq does, from what the batches of an update have logged."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed search has to know besides ``update_num``: tensors and plain types.
+
+        The first worker's is saved, and all go on with it. A search that stops at a number that is
+        not finite saves it after :meth:`train_step` of the update that failed: change it in
+        :meth:`after_update`.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with what :meth:`state_dict` returned; not called where it was empty."""
+
     @classmethod
     def learns_alpha(cls) -> bool:
         """Whether a genotype can be derived from alpha."""
