@@ -34,7 +34,7 @@ def compare_alpha(model: nn.Module, occasion: str) -> None:
         name = f"rank {ranks[0]} has" if len(ranks) == 1 else f"ranks {_join(ranks)} have"
         raise WorkerError(
             f"{name} another alpha than rank 0 {occasion}: look for options in which the workers "
-            "differ, or a fault of their machines"
+            "differ, a strategy that does not do the same on all, or a fault of their machines"
         )
 
 

@@ -9,8 +9,11 @@ from torch import nn
 
 from .search_space import is_alpha
 
+#: The level of theta: all parameters but alpha.
 WEIGHTS = "weights"
+#: The level of the architecture.
 ALPHA = "alpha"
+#: Both.
 LEVELS = (WEIGHTS, ALPHA)
 
 

@@ -67,6 +67,7 @@ def _check(cfg: DictConfig) -> None:
                     raise InputError(f"{flag} is {value}, it must be at least {least}")
                 if value is not None and most is not None and value > most:
                     raise InputError(f"{flag} is {value}, it must be at most {most}")
-    betas = cfg.optimizer.get("adam_betas") if cfg.optimizer else None
+    # Older optimizers' options, such as those of sgd, are no DictConfig.
+    betas = getattr(cfg.optimizer, "adam_betas", None)
     if betas is not None:
         read_betas(betas, "--adam-betas")

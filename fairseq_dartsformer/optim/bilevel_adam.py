@@ -36,9 +36,9 @@ class BilevelAdamConfig(FairseqDataclass):
 class BilevelAdam(FairseqOptimizer):
     """Two Adams, of which an update steps one.
 
-    The task says which, through ``optimizer.level``, before each step. The other level's
-    parameters and moments stay as they are, whatever stands in its gradients. The schedule drives
-    the weights' learning rate alone.
+    The search strategy says which (:meth:`..strategies.base.SearchStrategy.updating`). The other
+    level's parameters and moments stay as they are, whatever stands in its gradients. The schedule
+    drives the weights' learning rate alone.
 
     Args:
         cfg: options.
@@ -132,7 +132,11 @@ class LevelAdam(torch.optim.Adam):
             InputError: nobody has set the level.
         """
         if self.level not in LEVELS:
-            raise InputError("--optimizer bilevel_adam needs --task translation_search")
+            raise InputError(
+                "--optimizer bilevel_adam needs --task translation_search, or one of a plugin's "
+                "that derives from it, and a --search-strategy that names the level of each update "
+                "(SearchStrategy.updating): nobody has named this one's"
+            )
         groups = self.param_groups
         for group in groups:
             # Schedules of torch's own drive every group.

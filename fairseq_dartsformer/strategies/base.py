@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,13 +13,14 @@ from fairseq.optim import FairseqOptimizer
 from torch import nn
 
 from ..errors import InputError
-from ..levels import ALPHA, WEIGHTS, level_of
+from ..levels import ALPHA, WEIGHTS, gradients_for, level_of
 
 if TYPE_CHECKING:
     from ..tasks.translation_search import TranslationSearchConfig, TranslationSearchTask
 
 # What fairseq's `train_step` and `valid_step` return: loss, sample size, logging output.
 StepResult = tuple[Any, Any, dict[str, Any]]
+BILEVEL = "bilevel_adam"
 
 
 class SearchStrategy:
@@ -26,14 +28,18 @@ class SearchStrategy:
 
     Attributes:
         name: its name in ``--search-strategy``.
-        levels: the levels that its updates have, in turn.
-        optimizer: the ``--optimizer`` to recommend.
+        levels: the levels that its updates move, in any order: what else there is takes no
+            gradients, and a genotype is derived from alpha if it is among them.
+        optimizer: the ``--optimizer`` to recommend. With ``bilevel_adam`` each update is one of a
+            level, which :meth:`train_step` names by :meth:`updating`, and no other will do; with
+            another that one is refused.
         draws: whether its updates differ in what they compute, so that a plan must try several.
-        options: its own options, which strategies that do not name them refuse: fields of
-            ``TranslationSearchConfig`` that are ``None`` where the user says nothing.
+        options: its own options, which strategies that do not name them refuse: fields of the
+            task's dataclass that are ``None`` where the user says nothing.
+        cfg: the task's options.
 
     Args:
-        cfg: the task's options.
+        cfg: the same.
 
     Raises:
         InputError: options that the strategy cannot go by.
@@ -62,11 +68,29 @@ class SearchStrategy:
         Raises:
             InputError: it cannot.
         """
-        if self.cfg.optimizer_name == "bilevel_adam":
+        given = self.cfg.optimizer_name
+        if given is None:
+            return
+        if self.optimizer == BILEVEL:
+            self._check_bilevel(given)
+        elif given == BILEVEL:
             raise InputError(
-                f"--optimizer is bilevel_adam, but --search-strategy {self.name} does not update "
-                f"alpha: take another, such as {self.optimizer}"
+                f"--optimizer is {BILEVEL}, which updates weights and alpha in turn, as "
+                f"--search-strategy {self.name} does not: take another, such as {self.optimizer}"
             )
+
+    def _check_bilevel(self, given: str) -> None:
+        """Only ``bilevel_adam`` knows the levels, and it needs float32 copies."""
+        if given != BILEVEL:
+            raise InputError(
+                f"--optimizer is {given}, --search-strategy {self.name} needs {BILEVEL}"
+            )
+        for half in ("fp16", "bf16"):
+            if self.cfg[f"memory_efficient_{half}"]:
+                raise InputError(
+                    f"--memory-efficient-{half} keeps no float32 copies, which {BILEVEL} needs: "
+                    f"use --{half}"
+                )
 
     def prepare(self, model: nn.Module) -> None:
         """Make a new supernet ready: what no update is for takes no gradient.
@@ -147,6 +171,27 @@ class SearchStrategy:
         """
         return step()
 
+    @contextmanager
+    def updating(self, level: str, model: nn.Module, optimizer: FairseqOptimizer) -> Iterator[None]:
+        """Have this update move one level alone, for a forward and backward pass.
+
+        All batches and workers of an update must name the same level, also for a dummy batch.
+
+        Args:
+            level: one of :attr:`levels`.
+            model, optimizer: as for :meth:`train_step`; the optimizer is ``bilevel_adam``.
+
+        Raises:
+            ValueError: the strategy has no such level.
+        """
+        if level not in self.levels:
+            raise ValueError(
+                f"{type(self).__name__} updates {level!r}, but its `levels` are {self.levels}"
+            )
+        optimizer.optimizer.level = level  # torch's own, whatever fairseq has wrapped it in
+        with gradients_for(model, level):
+            yield
+
     def after_update(self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int) -> None:
         """Called on every worker when the optimizer has made its step.
 
@@ -166,6 +211,18 @@ class SearchStrategy:
 
     def reduce_metrics(self, logging_outputs: Iterable[Mapping[str, Any]]) -> None:
         """Log more than fairseq does, from what the batches of an update have logged."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed search has to know besides ``update_num``: tensors and plain types.
+
+        The first worker's is saved, and all go on with it. A search that stops at a number that is
+        not finite saves it after :meth:`train_step` of the update that failed: change it in
+        :meth:`after_update`.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with what :meth:`state_dict` returned; not called where it was empty."""
 
     @classmethod
     def learns_alpha(cls) -> bool:

@@ -16,7 +16,7 @@ from torch import nn
 from ..agreement import compare_alpha
 from ..data import BilevelBatchIterator, BilevelDataset, Division
 from ..errors import InputError
-from ..levels import ALPHA, LEVELS, gradients_for
+from ..levels import ALPHA, LEVELS
 from ..search_space import mean_entropy
 from .base import SearchStrategy, StepResult
 
@@ -37,20 +37,6 @@ class Darts(SearchStrategy):
         """Refuse options that contradict the strategy or each other."""
         self.division = Division.of(self.cfg)
         self.entropy: torch.Tensor | None = None
-        for half in ("fp16", "bf16"):
-            if self.cfg[f"memory_efficient_{half}"]:
-                raise InputError(
-                    f"--memory-efficient-{half} keeps no float32 copies, which {self.optimizer} "
-                    f"needs: use --{half}"
-                )
-
-    def check_optimizer(self) -> None:
-        """Only one knows the levels."""
-        if self.cfg.optimizer_name not in (None, self.optimizer):
-            raise InputError(
-                f"--optimizer is {self.cfg.optimizer_name}, --search-strategy {self.name} needs "
-                f"{self.optimizer}"
-            )
 
     def training_data(
         self, task: TranslationSearchTask, train: LanguagePairDataset, epoch: int
@@ -133,8 +119,8 @@ class Darts(SearchStrategy):
         """
         if ignore_grad:
             raise RuntimeError("a worker was left without a batch of the search")
-        level = optimizer.optimizer.level = sample["level"]
-        with gradients_for(model, level):
+        level = sample["level"]
+        with self.updating(level, model, optimizer):
             loss, sample_size, logging_output = step()
         # Summed over workers like the rest; reduce_metrics tells the levels apart by them.
         logging_output[f"loss_{level}"] = logging_output["loss"]

@@ -159,12 +159,18 @@ class TranslationSearchTask(TranslationTask):
         self.strategy.reduce_metrics(logging_outputs)
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps for the watch, under the name that fairseq looks for.
+        """What a checkpoint keeps for watch and strategy, under the name that fairseq looks for.
 
-        Official fairseq does not ask: there a resumed search counts from its beginning.
+        Official fairseq does not ask: there both begin anew when a search is resumed.
         """
-        return {type(self).__name__: self.watch.state_dict()}
+        state = self.watch.state_dict()
+        if strategys := self.strategy.state_dict():
+            state["strategy"] = strategys
+        return {type(self).__name__: state}
 
     def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
-        """Restore it."""
-        self.watch.load_state_dict(state)
+        """Restore it, as far as there was any."""
+        if "strategy" in state:
+            self.strategy.load_state_dict(state["strategy"])
+        if state.keys() - {"strategy"}:
+            self.watch.load_state_dict(state)

@@ -102,7 +102,7 @@ CASES = [
     (
         SAMPLING[:-2],
         "--optimizer bilevel_adam",
-        "--optimizer is bilevel_adam, .*uniform_sampling does not update alpha",
+        "--optimizer is bilevel_adam, .*uniform_sampling does not: take another, such as adam",
     ),
     (SAMPLING, "--arch-fraction 0.4", "--arch-fraction is 0.4, which .* uniform_sampling does not"),
     (SAMPLING, "--arch-subset test", "--arch-subset is test, which .* uniform_sampling does not"),

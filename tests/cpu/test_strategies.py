@@ -1,0 +1,226 @@
+"""Strategies of a plugin's: their options, levels and state, and the mistakes that are named."""
+
+from functools import partial
+from itertools import pairwise
+from signal import SIGKILL
+
+import pytest
+import torch
+from models import build_search
+from running import (
+    SAMPLING,
+    SEARCH,
+    SUPERNET,
+    checkpoint,
+    run_workers,
+    start,
+    train,
+    train_workers,
+    training,
+)
+from test_extending import TRIAL, derived, plugin  # noqa: F401  registered here, too
+
+from fairseq_dartsformer import strategies
+from fairseq_dartsformer.agreement import compare_alpha
+from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.levels import ALPHA, LEVELS, WEIGHTS
+from fairseq_dartsformer.planning import Training, training_config
+from fairseq_dartsformer.strategies import SearchStrategy
+from fairseq_dartsformer.strategies.darts import Darts
+from fairseq_dartsformer.strategies.uniform_sampling import UniformSampling
+
+
+@pytest.mark.parametrize("precision", [[], ["--fp16"]])
+def test_strategy_moves_the_level_that_it_names(data, tmp_path, precision):
+    options = "--alpha-every 3 --search-strategy every_kth --task every_kth_search".split()
+    run = train(SEARCH, data, tmp_path, *options, *precision, *TRIAL, record=True)
+    assert [step.level for step in run.steps[1:]] == [WEIGHTS, WEIGHTS, ALPHA] * 2
+    for before, after in pairwise(run.steps):
+        for level in LEVELS:
+            unmoved = torch.equal(before.state[level]["master"], after.state[level]["master"])
+            assert unmoved == (level != after.level)
+    assert Genotype.load(derived(tmp_path)).encoder_block == 2
+
+
+def planned(options: str) -> Training:
+    """The training that ``dartsformer-memory`` plans for the options."""
+    arch = "dartsformer_search_tiny"
+    small = "--encoder-layers 2 --decoder-layers 2 --cpu --max-tokens 100".split()
+    return Training(training_config(arch, [*small, *options.split()]), 50)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "--search-strategy uniform_sampling",
+        "--search-strategy single_level",
+        "--search-strategy every_kth --task every_kth_search",
+        "--task every_kth_search",
+    ],
+)
+def test_strategies_options_leave_the_others_alone(options):
+    assert planned(options).task.strategy.name in options or "strategy" not in options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            "--search-strategy every_kth",
+            "every_kth has the option --alpha-every, which --task translation_search does not",
+        ),
+        (
+            "--task every_kth_search --alpha-every 3",
+            "--alpha-every is 3, which --search-strategy every_kth knows and darts does not",
+        ),
+        (
+            "--task every_kth_search --search-strategy every_kth --alpha-every 0",
+            "--alpha-every is 0, it must be at least 1",
+        ),
+        (
+            "--task every_kth_search --search-strategy every_kth --optimizer adam",
+            "--optimizer is adam, --search-strategy every_kth needs bilevel_adam",
+        ),
+        (
+            "--search-strategy single_level --optimizer bilevel_adam",
+            "--optimizer is bilevel_adam, .*single_level does not: take another, such as adam",
+        ),
+        (
+            "--search-strategy every_nth",
+            r"every_nth: expected one of .*, or a plugin's \(--user-dir\), whose __init__.py",
+        ),
+    ],
+)
+def test_strategy_refuses(options, message):
+    with pytest.raises(InputError, match=message):
+        planned(options)
+
+
+class Unnamed(SearchStrategy):
+    """No name."""
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "message"),
+    [
+        ("policy", TypeError, "without an argument .* it was given 'policy'"),
+        (torch.nn.Module, TypeError, "above a subclass of SearchStrategy"),
+        (Unnamed, TypeError, "Unnamed needs a `name`"),
+        ({"levels": "alpha"}, TypeError, "Mine.levels is 'alpha': expected a tuple of strings"),
+        ({"levels": ("theta",)}, ValueError, r"Mine.levels is \('theta',\): expected one or more"),
+        ({"levels": ()}, ValueError, r"Mine.levels is \(\): expected one or more"),
+        ({"options": ("x")}, TypeError, "Mine.options is 'x': expected a tuple of strings"),
+    ],
+)
+def test_strategies_are_checked_when_they_are_registered(monkeypatch, what, error, message):
+    monkeypatch.setattr(strategies, "STRATEGIES", dict(strategies.STRATEGIES))
+    mine = type("Mine", (SearchStrategy,), {"name": "mine", **what}) if type(what) is dict else what
+    with pytest.raises(error, match=message):
+        strategies.register_strategy(mine)
+    assert "mine" not in strategies.STRATEGIES
+
+
+def test_strategy_updates_its_own_levels_alone():
+    class Mine(SearchStrategy):
+        name = "mine"
+        optimizer = "bilevel_adam"
+
+        def __init__(self):
+            pass
+
+    with (
+        pytest.raises(ValueError, match=r"Mine updates 'alpha', but its `levels` are \('weights',"),
+        Mine().updating(ALPHA, build_search(), None),
+    ):
+        pass
+
+
+class Pushing(SearchStrategy):
+    """Adds the update's loss to alpha's gradients, summed over the workers."""
+
+    name = "pushing"
+    levels = LEVELS
+    summed = True
+
+    def train_step(self, step, sample, model, optimizer, update_num, ignore_grad):
+        result = step()
+        loss = result[0].detach().clone()
+        if self.summed:
+            torch.distributed.all_reduce(loss)
+        for alpha in (model.encoder.alpha, model.decoder.alpha):
+            alpha.grad[..., 0] += loss
+        return result
+
+    def after_update(self, model, optimizer, update_num):
+        compare_alpha(model, f"after update {update_num}")
+
+
+def push(summed: bool) -> None:
+    """Register it."""
+    Pushing.summed = summed
+    strategies.register_strategy(Pushing)
+
+
+def test_added_gradients_are_to_be_summed_over_the_workers(data, tmp_path):
+    """Then they are the same with either backend; else the workers' alphas differ with one."""
+    found = []
+    for backend in ("legacy_ddp", "pytorch_ddp"):
+        kind = [
+            *SUPERNET,
+            *"--optimizer sgd --search-strategy pushing --ddp-backend".split(),
+            backend,
+        ]
+        folder, last = tmp_path / backend, ["--max-update", "4"]
+        train_workers(kind, data, folder, *last, prepare=partial(push, True))
+        found.append(checkpoint(folder)["model"]["encoder.alpha"])
+    assert torch.allclose(*found, rtol=1e-4, atol=1e-6)
+    assert (found[0][..., 0] < found[0][..., 1:].amin(-1) - 0.01).all()
+    runs = run_workers(kind, data, tmp_path / "own", *last, prepare=partial(push, False))
+    assert all("a strategy that does not do the same on all" in run.stderr for run in runs)
+
+
+class Remembering:
+    """Keeps the sum of the losses of all updates, beside what a strategy does."""
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        self.total = self.loss = torch.zeros(())
+
+    def train_step(self, *arguments):
+        result = super().train_step(*arguments)
+        self.loss = result[0].detach()
+        return result
+
+    def after_update(self, *arguments):
+        super().after_update(*arguments)
+        self.total = self.total + self.loss
+
+    def state_dict(self):
+        return {"total": self.total}
+
+    def load_state_dict(self, state):
+        self.total = state["total"]
+
+
+def remember() -> None:
+    """Register strategies that have a state, with and without one of the watch's beside it."""
+    for base in (Darts, UniformSampling):
+        attributes = {"name": f"remembering_{base.name}"}
+        strategies.register_strategy(type("Mine", (Remembering, base), attributes))
+
+
+@pytest.mark.parametrize(("kind", "base"), [(SEARCH, Darts), (SAMPLING, UniformSampling)])
+def test_strategys_state_survives_a_kill(data, tmp_path, kind, base):
+    kind = [*kind, "--search-strategy", f"remembering_{base.name}"]
+    options = "--max-update 12 --save-interval-updates 5 --log-interval 2 --disable-validation"
+    arguments = training(kind, data, tmp_path / "killed", *options.split())
+    run = start("train", arguments, tmp_path / "killed", kill_after=8, prepare=remember).wait()
+    assert run.status == -SIGKILL
+    found = []
+    for folder in (tmp_path / "killed", tmp_path / "whole"):
+        train(kind, data, folder, *options.split(), prepare=remember)
+        found.append(checkpoint(folder)["extra_state"]["TranslationSearchTask"])
+    assert found[0] == found[1] and found[0]["strategy"]["total"] > 0
+    assert ("best" in found[0]) == (base is Darts)
