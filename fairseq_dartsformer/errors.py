@@ -40,6 +40,11 @@ class WorkerError(OneLineError, RuntimeError):
     """The workers of a training are not what they must be: one is lost, or they disagree."""
 
 
+def flag(name: str) -> str:
+    """The option of a field."""
+    return "--" + name.replace("_", "-")
+
+
 def find_one_line_error(error: BaseException | None) -> OneLineError | None:
     """The :class:`OneLineError` behind ``error``, which fairseq may have wrapped in its own."""
     while error is not None and not isinstance(error, OneLineError):

@@ -8,7 +8,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.trainer import Trainer
 from omegaconf import DictConfig
 
-from ..errors import InputError
+from ..errors import InputError, flag
 from ..optim.bilevel_adam import read_betas
 
 MANY = 1 << 16
@@ -61,12 +61,11 @@ def _check(cfg: DictConfig) -> None:
     for group, options in BOUNDS.items():
         for name, (least, most) in options.items():
             given = cfg[group].get(name)
-            flag = f"--{name.replace('_', '-')}"
             for value in given if name == "update_freq" else [given]:
                 if value is not None and value < least:
-                    raise InputError(f"{flag} is {value}, it must be at least {least}")
+                    raise InputError(f"{flag(name)} is {value}, it must be at least {least}")
                 if value is not None and most is not None and value > most:
-                    raise InputError(f"{flag} is {value}, it must be at most {most}")
+                    raise InputError(f"{flag(name)} is {value}, it must be at most {most}")
     # Older optimizers' options, such as those of sgd, are no DictConfig.
     betas = getattr(cfg.optimizer, "adam_betas", None)
     if betas is not None:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, flag
 from ..families import FIXED_OPERATION, Family
 from ..genotype import BUILTIN, Genotype
 from ..operations import OperationConfig, build_operation
 from ..search_space import new_alpha
 from .architectures import remember
-from .checks import check_at_least, flag, parse_operations
+from .checks import check_at_least, parse_operations
 from .config import CandidatesConfig, GenotypeConfig, SizeConfig
 
 # For each layer, for each node, the names of the node's operations: the candidates of a search

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fairseq.data import Dictionary
 
-from ..errors import InputError
+from ..errors import InputError, flag
 from ..families import OPERATIONS
 from ..operations import DECODER_OPERATIONS, ENCODER_OPERATIONS, describe_operations
 from .config import NetworkConfig, SizeConfig
@@ -97,8 +97,3 @@ def parse_operations(text: str | None, stack: str) -> tuple[str, ...]:
         if names.count(candidate) > 1:
             raise InputError(f"{flag(name)} names {candidate!r} more than once")
     return names
-
-
-def flag(name: str) -> str:
-    """The option of a field."""
-    return "--" + name.replace("_", "-")

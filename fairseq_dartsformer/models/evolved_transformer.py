@@ -21,11 +21,11 @@ from fairseq.models.transformer import (
 from fairseq.tasks import FairseqTask
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, flag
 from ..operations import OperationConfig
 from .architectures import fill_sizes, register_sizes, remember
 from .checked import CheckedModel
-from .checks import check_sizes, flag
+from .checks import check_sizes
 from .config import EvolvedConfig
 from .embedding import load_pretrained
 from .evolved_cells import DecoderCell, EncoderCell, doubled_heads, layer_norm

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, flag
 from ..levels import LEVELS
 from .base import SearchStrategy
 from .darts import Darts
@@ -81,7 +81,7 @@ def build_strategy(cfg: TranslationSearchConfig) -> SearchStrategy:
     for option in strategy.options:
         if option not in cfg:
             raise InputError(
-                f"--search-strategy {strategy.name} has the option {_flag(option)}, which --task "
+                f"--search-strategy {strategy.name} has the option {flag(option)}, which --task "
                 f"{cfg._name} does not have: take a task whose dataclass has that field"
             )
     for other in STRATEGIES.values():
@@ -89,11 +89,7 @@ def build_strategy(cfg: TranslationSearchConfig) -> SearchStrategy:
             # A plugin's strategy may have options of a task of its own.
             if option in cfg and option not in strategy.options and cfg[option] is not None:
                 raise InputError(
-                    f"{_flag(option)} is {cfg[option]}, which --search-strategy {other.name} knows "
+                    f"{flag(option)} is {cfg[option]}, which --search-strategy {other.name} knows "
                     f"and {strategy.name} does not: leave it out"
                 )
     return strategy(cfg)
-
-
-def _flag(option: str) -> str:
-    return f"--{option.replace('_', '-')}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, flag
 from ..search_space import mean_entropy
 from .outlook import SKIPS, Outlook
 
@@ -34,8 +34,7 @@ def check_options(cfg: TranslationSearchConfig) -> None:
         raise InputError(f"--stop-entropy is {cfg.stop_entropy}, it must be above 0")
     for option in ("stop_skips", "stop_unchanged"):
         if cfg[option] is not None and cfg[option] < 1:
-            flag = option.replace("_", "-")
-            raise InputError(f"--{flag} is {cfg[option]}, it must be at least 1")
+            raise InputError(f"{flag(option)} is {cfg[option]}, it must be at least 1")
 
 
 def warning_of_skips(cfg: TranslationSearchConfig, outlook: Outlook) -> str | None:
