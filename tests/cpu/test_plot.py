@@ -298,6 +298,8 @@ def test_recorded_table_is_as_it_would_be_written():
         (lambda text: text.replace("weight", "height", 1), "expected lines under the names"),
         (lambda text: text.replace("ffn", "fnn", 1), r"line \d+: expected updates, .* fnn"),
         (lambda text: text.replace("0.1", "O.1", 1), r"line \d+: expected updates"),
+        (lambda text: text.replace("ffn", "n" * 200_000, 1), r"line \d+: expected updates"),
+        (lambda text: text.replace("ffn", '"ffn', 1), r'line \d+: expected updates, .* "ffn'),
         (lambda text: text[:-20], r"line \d+: |expected every operation of every node"),
         (lambda text: text + text.splitlines()[1], "expected every operation of every node"),
     ],
