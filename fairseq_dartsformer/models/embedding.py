@@ -106,6 +106,8 @@ def load_pretrained(tokens: nn.Embedding, path: str, dictionary: Dictionary, opt
     """
     try:
         vectors = utils.parse_embedding(path)
+    except StopIteration:  # how fairseq's function ends that finds no first line
+        raise InputError(f"cannot read pre-trained embeddings from {path}: it is empty") from None
     except (OSError, ValueError, IndexError) as error:
         raise InputError(f"cannot read pre-trained embeddings from {path}: {error}") from error
     widths = {vector.numel() for vector in vectors.values()}

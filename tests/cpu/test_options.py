@@ -76,6 +76,9 @@ def test_pretrained_embeddings(tmp_path):
         build_derived(GENOTYPE, task, encoder_embed_path=str(path), embed_dim=16)
     with pytest.raises(InputError, match="absent"):
         build_derived(GENOTYPE, task, encoder_embed_path="absent")
+    path.write_text("")
+    with pytest.raises(InputError, match=f"{path}: it is empty"):
+        build_derived(GENOTYPE, task, encoder_embed_path=str(path))
 
 
 @torch.no_grad()
