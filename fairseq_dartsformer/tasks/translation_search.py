@@ -89,6 +89,8 @@ class TranslationSearchTask(TranslationTask):
         super().__init__(cfg, src_dict, tgt_dict)
         self.strategy: SearchStrategy = build_strategy(cfg)
         self.watch = SearchWatch(cfg, self.strategy.learns_alpha())
+        # The training split as fairseq loads it, and what the strategy makes of it.
+        self._training_split: FairseqDataset | None = None
         self._training_data: FairseqDataset | None = None
 
     def build_model(self, cfg, from_checkpoint: bool = False):
@@ -106,29 +108,32 @@ class TranslationSearchTask(TranslationTask):
         self.strategy.prepare(model)
         return model
 
-    def load_dataset(
-        self, split: str, epoch: int = 1, combine: bool | None = None, **kwargs
-    ) -> None:
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
         """Load a split; for training, what the strategy makes of it.
 
-        Validation, also on the training split, says that it does not ``combine``.
+        Only fairseq's trainer says ``combine``; to validate and to translate the training split too
+        is to go through it in order.
 
         Raises:
             InputError: data that the strategy needs do not exist or are empty.
         """
-        super().load_dataset(split, epoch=epoch, combine=bool(combine), **kwargs)
-        if split == self.cfg.train_subset and combine is not False:
-            train = self.datasets[split]
-            self._training_data = self.strategy.training_data(self, train, epoch)
+        super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
+        if split == self.cfg.train_subset and combine:
+            self._training_split = self.datasets[split]
+            self._training_data = self.strategy.training_data(self, self._training_split, epoch)
             self.datasets[split] = self._training_data
 
     def get_batch_iterator(self, dataset, **kwargs):
         """fairseq's iterator; for training, the strategy's."""
         make = super().get_batch_iterator
-        if dataset is self._training_data:
-            self.watch.data = self.strategy.batches(self, dataset, make, **kwargs)
-            return self.watch.data
-        return make(dataset, **kwargs)
+        if dataset is not self._training_data:
+            return make(dataset, **kwargs)
+        # Validation of the training split asks with the same dataset, while the search goes through
+        # it; how batches are shuffled in groups fairseq says of training alone.
+        if "grouped_shuffling" not in kwargs:
+            return make(self._training_split, **{**kwargs, "disable_iterator_cache": True})
+        self.watch.data = self.strategy.batches(self, dataset, make, **kwargs)
+        return self.watch.data
 
     def train_step(
         self, sample, model, criterion, optimizer, update_num, ignore_grad: bool = False, **kwargs

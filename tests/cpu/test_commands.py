@@ -81,8 +81,11 @@ def test_every_model_translates(data, tmp_path, kind, task):
         tmp_path / "validate",
     )
     assert re.search(r"valid on 'train' subset .* bsz 300\b", validated.stderr + validated.stdout)
-    generated = run("generate", [*common, "--gen-subset", "valid"], tmp_path / "generate").stdout
-    assert "Generate valid with beam=5: BLEU4" in generated
+    for split, sentences in {"valid": 20, "train": 300}.items():
+        arguments = f"--gen-subset {split} --required-batch-size-multiple 1 --max-len-b 9".split()
+        generated = run("generate", [*common, *arguments], tmp_path / f"generate_{split}").stdout
+        assert f"Generate {split} with beam=5: BLEU4" in generated
+        assert hypotheses(generated).keys() == set(range(sentences))
 
 
 def hypotheses(output: str) -> dict[int, str]:
