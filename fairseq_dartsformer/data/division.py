@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,8 @@ class Division:
             raise InputError("--arch-subset and --arch-fraction exclude each other: give one")
         if fraction is not None and not 0 < fraction < 1:
             raise InputError(f"--arch-fraction is {fraction}, it must lie between 0 and 1")
+        if subset is not None:
+            _check_disjoint(subset, cfg.train_subset)
         return cls(fraction or DEFAULT_ARCH_FRACTION, cfg.seed, subset)
 
     def __str__(self) -> str:
@@ -83,11 +86,6 @@ class Division:
         return {ALPHA: np.sort(order[:count]), WEIGHTS: np.sort(order[count:])}
 
     def _load_subset(self, task: TranslationSearchTask, epoch: int) -> LanguagePairDataset:
-        if self.subset == task.cfg.train_subset:
-            raise InputError(
-                f"--arch-subset is {self.subset!r}, the weights' own data; to divide them use "
-                "--arch-fraction"
-            )
         folder = utils.split_paths(task.cfg.data)[0]
         # fairseq cannot open an empty one.
         if any(path.stat().st_size == 0 for path in Path(folder).glob(f"{self.subset}.*.bin")):
@@ -100,3 +98,17 @@ class Division:
                 f"{folder}"
             ) from None
         return task.datasets[self.subset]
+
+
+def _check_disjoint(subset: str, train: str) -> None:
+    """Refuse a split of alpha's that the weights are updated on, too."""
+    if subset == train:
+        raise InputError(
+            f"--arch-subset is {subset!r}, the weights' own data; to divide them use "
+            "--arch-fraction"
+        )
+    if re.fullmatch(re.escape(train) + r"\d+", subset):
+        raise InputError(
+            f"--arch-subset is {subset!r}, which fairseq reads as a part of {train!r}, the "
+            "weights' own data: give the split a name without a number"
+        )

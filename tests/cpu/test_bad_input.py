@@ -77,6 +77,7 @@ CASES = [
     (SEARCH, "--arch-subset no_such", "--arch-subset is 'no_such', .* no such binarised split"),
     (SEARCH, "--arch-subset test1", "--arch-subset is 'test1', which is empty"),
     (SEARCH, "--arch-subset train", "--arch-subset is 'train', the weights' own data"),
+    (SEARCH, "--arch-subset train1", "--arch-subset is 'train1', .* reads as a part of 'train'"),
     (SEARCH, "--arch-subset test --arch-fraction 0.4", "--arch-subset and --arch-fraction exclude"),
     *[
         (SEARCH, f"--arch-fraction={f}", rf"--arch-fraction is {f}\S*, it must lie between 0 and 1")
