@@ -36,7 +36,8 @@ def check_sizes(cfg: NetworkConfig, source: Dictionary, target: Dictionary) -> N
         InputError: the first thing found wrong.
     """
     for name in (name for name in SIZES if name in cfg):
-        check_at_least(cfg, name, 1)
+        # fairseq's sinusoids divide by d/2 - 1.
+        check_at_least(cfg, name, 4 if name == "hidden_dim" else 1)
     for name in POSITIONS:
         check_at_least(cfg, name, 1, 1 << 20)
     for name in (name for name in RATES if name in cfg):

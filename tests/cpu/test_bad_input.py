@@ -28,6 +28,7 @@ SUPERNET = ["--arch", "dartsformer_search"]
 CASES = [
     # -- sizes
     (SEARCH, "--hidden-dim 25", "--hidden-dim is 25, .* encoder's 2 splits"),
+    (SEARCH, "--hidden-dim 2 --decoder-splits 2", "--hidden-dim is 2, it must be at least 4"),
     (SEARCH, "--hidden-dim 26 --attention-heads 1", "--hidden-dim is 26, .* decoder's 3 splits"),
     (SEARCH, "--attention-heads 5", "--attention-heads is 5, .* encoder's .* 24/2 = 12"),
     (SEARCH, "--attention-heads 3", "--attention-heads is 3, .* decoder's .* 24/3 = 8"),
