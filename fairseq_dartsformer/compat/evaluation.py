@@ -47,7 +47,9 @@ def evaluate(text: Any) -> Any:
         tree = ast.parse(text.strip(), mode="eval")
         if all(isinstance(node, HARMLESS) for node in ast.walk(tree)):
             return eval(compile(tree, "<option>", "eval"), {"__builtins__": {}})
-    except (SyntaxError, ValueError, TypeError, ArithmeticError, AttributeError, MemoryError):
+    except (SyntaxError, ValueError, TypeError, ArithmeticError, AttributeError):
+        pass
+    except (MemoryError, RecursionError):  # nested too deeply
         pass
     raise InputError(
         f"an option is {shown(text)}: expected Python's numbers, text or lists of them, such as "

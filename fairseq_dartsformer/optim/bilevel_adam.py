@@ -149,12 +149,16 @@ class LevelAdam(torch.optim.Adam):
 
 
 def read_betas(betas: Any, name: str) -> tuple[float, float]:
-    """Read betas from an option: a pair, or its text."""
+    """Read betas from an option: a pair, or its text.
+
+    Raises:
+        InputError: it is no pair of numbers in [0, 1); ``name`` is the option's.
+    """
     try:
         pair = ast.literal_eval(betas) if isinstance(betas, str) else betas
         first, second = map(float, pair)
-    except (ValueError, SyntaxError, TypeError) as error:
-        raise InputError(f"{name} is {betas!r}, it must be a pair such as (0.9, 0.98)") from error
+    except (ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError) as bad:
+        raise InputError(f"{name} is {betas!r}, it must be a pair such as (0.9, 0.98)") from bad
     if not (0 <= first < 1 and 0 <= second < 1):
         raise InputError(f"{name} is {betas!r}, both must lie in [0, 1)")
     return first, second

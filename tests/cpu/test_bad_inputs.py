@@ -13,6 +13,7 @@ from trying import Outcome, Place, Unclear, attempt, check, contents, explore
 
 from fairseq_dartsformer.compat.evaluation import evaluate
 from fairseq_dartsformer.errors import LONGEST, InputError
+from fairseq_dartsformer.optim.bilevel_adam import read_betas
 
 EXAMPLES = {
     "genotypes, read": 100,
@@ -76,6 +77,19 @@ def test_code_is_not(text):
     with pytest.raises(InputError, match="an option is"):
         evaluate(text)
     assert evaluate(" [(2, 3)] * 2") == [(2, 3), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-" * 100_000 + "1", "[0]*" * 3000 + "1", f"({10**400}, 0.9)"],
+    ids=["signs", "products", "large"],
+)
+def test_what_python_gives_up_on(text):
+    with pytest.raises(InputError, match=r"--adam-betas is .*, it must be a pair"):
+        read_betas(text, "--adam-betas")
+    if "," not in text:
+        with pytest.raises(InputError, match="an option is"):
+            evaluate(text)
 
 
 # -- that the tests above can fail
