@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import InputError
-from .families import FAMILIES, OPERATIONS, Family
+from .families import FAMILIES, Family
+from .operations import OPERATIONS_BY_STACK
 from .search_result import SearchResult, check_one_space, derive
 
 COLUMNS = ("updates", "stack", "layer", "split", "operation", "weight")
@@ -141,7 +142,7 @@ class AlphaHistory:
                     raise ValueError
                 if not updates or updates[-1] != int(update):
                     updates.append(int(update))
-                in_order = {name: [] for name in OPERATIONS[stack]}
+                in_order = {name: [] for name in OPERATIONS_BY_STACK[stack]}
                 node = nodes.setdefault(key, NodeHistory(*key, in_order, []))
                 node.weights[operation].append(float(weight))
                 if len(node.chosen) < len(updates):

@@ -6,10 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .operations import OPERATIONS_BY_STACK
-
 FIXED_OPERATION = "cross_attention"  # of one node of every decoder layer
-OPERATIONS = OPERATIONS_BY_STACK
 
 
 @dataclass(frozen=True)

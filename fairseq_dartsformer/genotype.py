@@ -8,8 +8,8 @@ from reprlib import repr as shown
 from typing import Any
 
 from .errors import InputError
-from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, OPERATIONS, Family
-from .operations import describe_operations
+from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, Family
+from .operations import OPERATIONS_BY_STACK, describe_operations
 from .reversible import POOLINGS
 
 VERSION = 1
@@ -50,7 +50,7 @@ class Genotype:
             raise InputError(
                 f"pooling is {shown(self.pooling)}: expected none, as {self.family} has no splits"
             )
-        for stack in OPERATIONS:
+        for stack in OPERATIONS_BY_STACK:
             object.__setattr__(self, stack, _block(getattr(self, stack), stack, family))
 
     @property
@@ -184,7 +184,7 @@ def _block(layers: Any, stack: str, family: Family) -> Block:
             f"as {stack}[0] has; every layer of a stack has the same {family.node}s",
         )
         for k, name in enumerate(layer):
-            if not isinstance(name, str) or name not in OPERATIONS[stack]:
+            if not isinstance(name, str) or name not in OPERATIONS_BY_STACK[stack]:
                 raise InputError(
                     f"{stack}[{i}][{k}] is {shown(name)}: expected one of "
                     f"{describe_operations(stack)}"

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from .compat import load_checkpoint
 from .errors import InputError
-from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, OPERATIONS, Family
+from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, Family
 from .genotype import Genotype
 from .models.checks import parse_operations
-from .operations import describe_operations
+from .operations import OPERATIONS_BY_STACK, describe_operations
 from .search_space import Choice, mixing_weights
 from .strategies import STRATEGIES
 
@@ -70,7 +70,7 @@ class SearchResult:
                 )
                 for layer in choice[stack]
             ]
-            for stack in OPERATIONS
+            for stack in OPERATIONS_BY_STACK
         )
         try:
             return Genotype(*blocks, self.pooling, self.family.name)
@@ -113,7 +113,7 @@ def search_result(state: Mapping[str, Any], path: str) -> SearchResult:
             "which alone holds alpha"
         )
     candidates, alpha = {}, {}
-    for stack in OPERATIONS:
+    for stack in OPERATIONS_BY_STACK:
         candidates[stack] = parse_operations(cfg.get(f"{stack}_operations"), stack)
         alpha[stack] = _alpha(model, cfg, stack, family, len(candidates[stack]), path)
     pooling = str(cfg.get("pooling")) if family.pooled else None
@@ -196,7 +196,7 @@ def derive(result: SearchResult, exclude: Collection[str] = ()) -> Genotype:
             "search its architectures with dartsformer-evolve"
         )
     for name in exclude:
-        if name not in OPERATIONS["decoder"]:
+        if name not in OPERATIONS_BY_STACK["decoder"]:
             raise InputError(
                 f"--exclude: {name!r} is no operation: expected {describe_operations('decoder')}"
             )

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 from fairseq.data import Dictionary
 
 from ..errors import InputError, flag
-from ..families import OPERATIONS
-from ..operations import DECODER_OPERATIONS, ENCODER_OPERATIONS, describe_operations
+from ..operations import (
+    DECODER_OPERATIONS,
+    ENCODER_OPERATIONS,
+    OPERATIONS_BY_STACK,
+    describe_operations,
+)
 from .config import NetworkConfig, SizeConfig
 
 if TYPE_CHECKING:
@@ -88,7 +92,7 @@ def parse_operations(text: str | None, stack: str) -> tuple[str, ...]:
     """The candidates that a stack's comma-separated option names; the paper's for ``None``."""
     if text is None:
         return PAPER_OPERATIONS[stack]
-    name, allowed = f"{stack}_operations", OPERATIONS[stack]
+    name, allowed = f"{stack}_operations", OPERATIONS_BY_STACK[stack]
     names = tuple(part.strip() for part in text.split(","))
     for candidate in names:
         if candidate not in allowed:

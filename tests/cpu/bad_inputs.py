@@ -12,10 +12,11 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from fairseq_dartsformer.families import FAMILIES, FIXED_OPERATION, OPERATIONS
+from fairseq_dartsformer.families import FAMILIES, FIXED_OPERATION
 from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.operations import OPERATIONS_BY_STACK
 
-NAMES = (*OPERATIONS["decoder"], "conv_4", "FFN", "max", "avg", "dartsformer", "version", "")
+NAMES = (*OPERATIONS_BY_STACK["decoder"], *"conv_4 FFN max avg dartsformer version".split(), "")
 
 # What may stand where something else should: any plain type, odd numbers, odd text.
 SCALARS = (
@@ -142,7 +143,7 @@ def genotypes(draw) -> Genotype:
     """Any genotype."""
     family = draw(st.sampled_from(list(FAMILIES.values())))
     blocks = []
-    for stack, names in OPERATIONS.items():
+    for stack, names in OPERATIONS_BY_STACK.items():
         nodes = family.nodes[stack] or draw(st.integers(2, 4))
         nodes -= stack == "decoder"
         layer = st.lists(st.sampled_from(names), min_size=nodes, max_size=nodes)

@@ -25,7 +25,8 @@ from running import (
 from test_resume import check_same_end
 from torch import nn
 
-from fairseq_dartsformer.families import FAMILIES, OPERATIONS
+from fairseq_dartsformer.families import FAMILIES
+from fairseq_dartsformer.operations import OPERATIONS_BY_STACK
 from fairseq_dartsformer.search_result import SearchResult
 from fairseq_dartsformer.watching.finite import Places, in_passes
 
@@ -191,11 +192,11 @@ def test_overflow_without_end_is_one(data, tmp_path):
 def places(family: str, **options) -> Places:
     """Of a small supernet with few candidates."""
     names = ("conv_3", "self_attention", "ffn", "zero")
-    operations = {f"{stack}_operations": ",".join(names) for stack in OPERATIONS}
+    operations = {f"{stack}_operations": ",".join(names) for stack in OPERATIONS_BY_STACK}
     model = BUILD[family](**operations, **options)
-    alpha = {stack: getattr(model, stack).alpha for stack in OPERATIONS}
+    alpha = {stack: getattr(model, stack).alpha for stack in OPERATIONS_BY_STACK}
     space = SearchResult(
-        "", 0, None, dict.fromkeys(OPERATIONS, names), alpha, family=FAMILIES[family]
+        "", 0, None, dict.fromkeys(OPERATIONS_BY_STACK, names), alpha, family=FAMILIES[family]
     )
     return Places(model, space)
 
