@@ -34,7 +34,7 @@ class Darts(SearchStrategy):
     options += ("warn_skip_share", "stop_skips", "stop_entropy", "stop_unchanged")
 
     def check(self) -> None:
-        """Refuse options that contradict the strategy or each other."""
+        """Refuse options that contradict each other or are out of range."""
         self.division = Division.of(self.cfg)
         self.entropy: torch.Tensor | None = None
 
@@ -129,7 +129,7 @@ class Darts(SearchStrategy):
             self.entropy = mean_entropy((model.encoder.alpha, model.decoder.alpha))
         return loss, sample_size, logging_output
 
-    def after_update(self, model, optimizer, update_num) -> None:
+    def after_update(self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int) -> None:
         """Compare the workers' alpha when it has changed."""
         if optimizer.optimizer.level == ALPHA:
             compare_alpha(model, f"after update {update_num}")
