@@ -137,8 +137,8 @@ def test_fairseqs_commands_are_taken_by_fairseq():
 
 @pytest.mark.parametrize("page", [*PAGES, *READMES], ids=relative)
 def test_links_lead_somewhere(page):
-    """Those to files, and to headings of other pages; Sphinx sees none in README files."""
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+    """Those to files, pictures and headings of other pages; Sphinx sees none in README files."""
+    for target in re.findall(r'(?:\]\(|<img src=")([^)"\s]+)', page.read_text()):
         if re.match(r"\w+:", target):
             continue
         path, _, heading = target.partition("#")
