@@ -19,7 +19,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ex
 extensions += ["option_lists"]
 exclude_patterns = ["README.md"]
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+# html_image: `<img ...>` is what GitHub shows, too, and has a width.
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "html_image"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # a reader's own search is what the notebook opens
 
