@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +136,19 @@ def environment() -> dict[str, str]:
     if not torch.cuda.is_available():
         changed["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
     return {**os.environ, **changed}
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Work in a folder while nobody else does: wait until another process has left it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"   waiting for another command that works in {folder}", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write(path: Path, text: str) -> None:

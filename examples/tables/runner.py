@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 import torch
-from commands import Step, StepError, write
+from commands import Step, StepError, alone, write
 from fairseq.data import Dictionary
 from matching import match, model_config
 from sacremoses import MosesDetokenizer
@@ -106,11 +106,15 @@ class Runner:
             return result
         records, genotype = {}, None
         if row.search is not None:
-            records, genotype = self._search(row.search, seed)
+            folder = self._folder("search", row.search.name, self.search_data, seed)
+            with alone(folder):
+                records, genotype = self._search(row.search, seed, folder)
         if row.random is not None:
             genotype = random_genotype(row.random).to_json()
         if row.arch is not None:
-            result |= self._train(row, seed, genotype, records)
+            folder = self._folder("train", row.name, self.data[row.pair], seed)
+            with alone(folder):
+                result |= self._train(row, seed, folder, genotype, records)
         if "search" in records:
             result["updates"] = self._updates(self.scale.search, self.search_updates)
             steps = [records[name] for name in ("search", "derive", "evolve") if name in records]
@@ -125,9 +129,8 @@ class Runner:
     def _folder(self, kind: str, name: str, data: Data, seed: int) -> Path:
         return (self.out / kind / f"{name}.{data.name}.seed{seed}").resolve()
 
-    def _search(self, search: Search, seed: int) -> tuple[dict[str, Any], str]:
+    def _search(self, search: Search, seed: int, folder: Path) -> tuple[dict[str, Any], str]:
         """What its steps took, and the genotype."""
-        folder = self._folder("search", search.name, self.search_data, seed)
         checkpoint, genotype = folder / "checkpoint_last.pt", folder / "genotype.json"
         records = {
             "search": Step(folder, "search", *self.search_command(search, seed, folder)).run()
@@ -205,10 +208,14 @@ class Runner:
         return sizes, count_parameters(model_config(row.arch, sizes, genotype), vocabulary)
 
     def _train(
-        self, row: Row, seed: int, genotype: str | None, records: dict[str, Any]
+        self,
+        row: Row,
+        seed: int,
+        folder: Path,
+        genotype: str | None,
+        records: dict[str, Any],
     ) -> dict[str, Any]:
         """Train and score; adds to ``records`` what the steps took."""
-        folder = self._folder("train", row.name, self.data[row.pair], seed)
         sizes, parameters = self._known_sizes(folder, row, genotype)
         path = None
         if genotype is not None:

@@ -3,6 +3,8 @@
 import json
 import re
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from fairseq_dartsformer.planning import count_parameters
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "tables"))
 import run
-from commands import Step, StepError
+from commands import Step, StepError, alone
 from matching import TOLERANCE, match, model_config
 from runner import Data, Runner, random_genotype, translations
 from scales import SCALES
@@ -171,6 +173,26 @@ def test_a_step_that_failed_is_run_again(tmp_path, monkeypatch):
     record = step.run()
     assert record["status"] == 0 and record["seconds"] > before["seconds"]
     assert step.log.read_text() == "so far so good\ndone\n"
+
+
+def test_what_is_shared_is_done_by_one(tmp_path, capsys):
+    """A folder is one command's; another says that it waits, and enters when the first has left."""
+    events = []
+
+    def enter(name: str) -> None:
+        with alone(tmp_path / "search"):
+            events.append(f"{name} in")
+            time.sleep(0.05)
+            events.append(f"{name} out")
+
+    with ThreadPoolExecutor() as pool, alone(tmp_path / "search"):
+        futures = [pool.submit(enter, name) for name in "ab"]
+        time.sleep(0.2)
+        assert not events and capsys.readouterr().out.count("waiting for another command") == 2
+        with alone(tmp_path / "train"):  # another folder is free
+            events.append("first out")
+    [future.result() for future in futures]
+    assert [event.split()[1] for event in events] == ["out", "in", "out", "in", "out"]
 
 
 def test_render():
