@@ -21,7 +21,7 @@ from runner import Data, Runner
 from scales import SCALES, arguments
 from tables import TABLES, Row, Table
 
-from fairseq_dartsformer.cli import quiet
+from fairseq_dartsformer.cli import positive_integer, quiet
 from fairseq_dartsformer.errors import InputError
 
 FORMATS = {
@@ -53,8 +53,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("tables"), metavar="FOLDER", help="(default: tables)")
     add("--seeds", type=int, nargs="+", default=[1], metavar="N", help="(default: 1)")
     add("--rows", nargs="+", metavar="TEXT", help="only rows that contain one of these texts")
-    add("--search-updates", type=int, metavar="N", help="in place of the scale's")
-    add("--train-updates", type=int, metavar="N", help="in place of the scale's")
+    for option in ("--search-updates", "--train-updates"):
+        add(option, type=positive_integer, metavar="N", help="in place of the scale's")
     return parser
 
 
@@ -158,9 +158,10 @@ def _has(row: Row, results: Mapping[tuple[tuple[str, ...], int], Any]) -> bool:
 def run_figure1(args: argparse.Namespace) -> str:
     """Plan Figure 1's memory, draw figure1.svg, write figure1.md and return the latter."""
     out = args.out / args.scale
-    dims = map(str, SCALES[args.scale].hidden_dims)
+    dims = [str(dim) for dim in SCALES[args.scale].hidden_dims]
     options = {k: SCALES[args.scale].search[k] for k in ("max_tokens", "fp16")}
     given = ["--figure", str(out / "figure1.svg"), "--hidden-dims", *dims, *arguments(options)]
+    print(f"planning two searches at each hidden size: {', '.join(dims)}", flush=True)
     step = Step(out, "figure1", "fairseq_dartsformer.cli.memory", given)
     step.run()
     lines = [line for line in step.log.read_text().splitlines() if line.startswith("|")]
@@ -179,6 +180,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     quiet()
     if args.table != "figure1" and not args.data:
         parser.error("--data is needed: a folder that examples/prepare.sh has binarised")
+    if args.table == "figure1" and (args.data or args.rows):
+        parser.error("figure1 is planned, without data: it takes neither --data nor --rows")
     try:
         print(run_figure1(args) if args.table == "figure1" else run_table(args))
     except (StepError, InputError) as error:

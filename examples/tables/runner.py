@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -58,11 +59,15 @@ class Data:
         if not self.reference.is_file():
             raise StepError(f"--reference: there is no file {self.reference}")
 
-    @property
+    @cached_property
     def name(self) -> str:
-        """Tells its runs from those of other data."""
-        path = str(self.folder.resolve())
-        return f"{'-'.join(self.languages)}.{zlib.crc32(path.encode()):08x}"
+        """Tells its runs from those of other data, at another place or there before."""
+        checksum = zlib.crc32(str(self.folder.resolve()).encode())
+        # The dictionaries count the training set's words.
+        for pattern in ("dict.*.txt", "valid.*.idx", "test.*.idx"):
+            for path in sorted(self.folder.glob(pattern)):
+                checksum = zlib.crc32(path.read_bytes(), checksum)
+        return f"{'-'.join(self.languages)}.{checksum:08x}"
 
     def vocabulary(self) -> int:
         """Symbols of the joint dictionary."""
@@ -241,13 +246,7 @@ class Runner:
         given += ["--confidence", "--format", "json"]
         step = Step(folder, "bleu", "sacrebleu", given)
         records["bleu"] = step.run()
-        score = json.loads(re.findall(r"\{[^{}]*\}", step.log.read_text())[-1])
-        return {
-            "parameters": parameters,
-            "BLEU": score["score"],
-            "confidence": score["confidence_var"],
-            "signature": score["signature"],
-        }
+        return {"parameters": parameters, **read_score(step.log.read_text())}
 
     def _known_sizes(
         self, folder: Path, row: Row, genotype: str | None
@@ -271,6 +270,13 @@ def random_genotype(seed: int, layers: int = 2) -> Genotype:
     encoder = [[draw(ENCODER_OPERATIONS) for _ in range(2)] for _ in range(layers)]
     decoder = [[draw(DECODER_OPERATIONS) for _ in range(2)] for _ in range(layers)]
     return Genotype(encoder, [[*layer, "cross_attention"] for layer in decoder])
+
+
+def read_score(printed: str) -> dict[str, Any]:
+    """The last score that ``sacrebleu --format json`` has printed."""
+    score = json.loads(re.findall(r"\{[^{}]*\}", printed)[-1])
+    confidence = score.get("confidence_var", 0.0)  # a BLEU of 0 has none
+    return {"BLEU": score["score"], "confidence": confidence, "signature": score["signature"]}
 
 
 def translations(path: Path, language: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "tables"))
 import run
 from commands import Step, StepError, alone
 from matching import TOLERANCE, match, model_config
-from runner import Data, Runner, random_genotype, translations
+from runner import Data, Runner, random_genotype, read_score, translations
 from scales import SCALES
 from tables import TABLES, Row, Table
 
@@ -195,6 +196,29 @@ def test_what_is_shared_is_done_by_one(tmp_path, capsys):
     assert [event.split()[1] for event in events] == ["out", "in", "out", "in", "out"]
 
 
+@pytest.mark.parametrize("hypothesis, bleu", [("das ist ein Satz.", 100), ("nichts", 0)])
+def test_scores(tmp_path, hypothesis, bleu):
+    """Of translations that share nothing with their references, too."""
+    (tmp_path / "reference").write_text("das ist ein Satz.\n" * 3)
+    (tmp_path / "hypotheses").write_text(f"{hypothesis}\n" * 3)
+    given = [str(tmp_path / "reference"), "--input", str(tmp_path / "hypotheses")]
+    step = Step(tmp_path, "bleu", "sacrebleu", [*given, "--confidence", "--format", "json"])
+    step.run()
+    score = read_score(step.log.read_text())
+    assert score["BLEU"] == pytest.approx(bleu) and score["confidence"] >= 0
+
+
+def test_data_that_took_the_place_of_others_is_not_taken_for_them(data, tmp_path):
+    here = tmp_path / "here"
+    shutil.copytree(data, here)
+    reference = data.parent / "test.bb"
+    names = [Data(folder, reference).name for folder in (data, here, here)]
+    assert names[0] != names[1] == names[2]
+    dictionary = here / "dict.aa.txt"
+    dictionary.write_text(dictionary.read_text() + "another 1\n")
+    assert Data(here, reference).name not in names
+
+
 def test_render():
     rows = (
         Row(("a",), {"BLEU": "20.0"}),
@@ -232,10 +256,12 @@ def test_translations_are_in_the_order_of_the_test_set(tmp_path):
         ("table1 --data {1} --reference {1}/no", "--reference: there is no file"),
         ("table1 --data {1} {1} --reference {2}", "1 files for 2 of --data"),
         ("table1 --data {1} --reference {2} --rows Neither", "no row of table1"),
+        ("table1 --data {1} --train-updates 0", "--train-updates: is '0'"),
+        ("figure1 --data {1}", "it takes neither --data nor --rows"),
     ],
 )
 def test_bad_input(arguments, message, data, tmp_path, capsys):
     given = arguments.format(tmp_path, data, data.parent / "test.bb").split()
     with pytest.raises(SystemExit) as stop:
         run.main([*given, "--out", str(tmp_path)])
-    assert stop.value.code == 1 and message in capsys.readouterr().err
+    assert stop.value.code and message in capsys.readouterr().err
