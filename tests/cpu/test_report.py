@@ -226,6 +226,23 @@ def test_whose_hours(search, tmp_path, logged, cost):
     assert page.facts["cost"].endswith(cost)
 
 
+def test_log_of_a_search_that_goes_on(search, tmp_path):
+    """It ends where the last of its trainings ends."""
+    first, log = (search / "stdout").read_text(), tmp_path / "log"
+    second = first.splitlines(keepends=True)
+    (start,) = (i for i, line in enumerate(second) if "begin training epoch 1" in line)
+    (end,) = (i for i, line in enumerate(second) if "done training" in line)
+    for lines, done in (
+        (0, True),
+        (start, True),
+        (start + 1, False),
+        (end, False),
+        (end + 1, True),
+    ):
+        log.write_text(first + "".join(second[:lines]))
+        assert read_log(log).done is done
+
+
 def test_what_files_say_is_escaped(search, tmp_path):
     nasty = '<script>alert("1")</script>&\'<b>'
     folder = tmp_path / "a<script>&b"
