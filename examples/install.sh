@@ -64,7 +64,8 @@ log=$venv/install.log
 constraints=$venv/constraints.txt
 : >"$log" >"$constraints"
 step 1 "$torch" pip "$torch"
-"$venv/bin/python" -m pip freeze | grep '^torch==' >"$constraints" # no later step may fetch another torch
+# No later step may fetch another torch.
+"$venv/bin/python" -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >"$constraints"
 step 2 "build tools" pip "setuptools<81" wheel cython numpy
 step 3 "${fairseq[-1]} (compiled here: one to four minutes)" pip "${fairseq[@]}"
 step 4 "fairseq-dartsformer$extras" pip --no-build-isolation --editable "$root$extras"
