@@ -3,8 +3,8 @@
 # usage: bash examples/install.sh VENV_DIR [EXTRAS]        (EXTRAS: dev, for the tests)
 #
 # A second call finds the work done and returns at once. Environment:
-#   PYTHON  the interpreter to build on, 3.10 or later     (default: python3.11, else a later one);
-#           3.10 gets the official fairseq, which no later one imports
+#   PYTHON  the interpreter to build on      (default: python3.11, python3.12, or a python3 from 3.10 to
+#           3.12); 3.10 gets the official fairseq, which no later one imports; after 3.12 is untried
 #   TORCH   the torch to install, such as torch==2.11.0    (default: torch==2.13.0)
 #
 # The order matters: fairseq-fixed is compiled on the spot and asks its build for torch, so torch
@@ -29,11 +29,13 @@ stamp=$venv/.installed${2:+-$2}
 [[ -f $stamp && $(<"$stamp") == "$key" ]] && exit
 
 find_python() {
-  local python
-  for python in ${PYTHON:-python3.11 python3.12 python3.13 python3}; do
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$python" && return
+  local python before='(3, 13)' # of which nobody has seen whether it works: it has to be named
+  [[ -z ${PYTHON:-} ]] || before='(4,)'
+  for python in ${PYTHON:-python3.11 python3.12 python3}; do
+    "$python" -c "import sys; sys.exit(not (3, 10) <= sys.version_info < $before)" 2>/dev/null &&
+      echo "$python" && return
   done
-  die "Python 3.10 or later is needed: name one with PYTHON=/path/to/python3.11"
+  die "Python 3.10, 3.11 or 3.12 is needed: name one with PYTHON=/path/to/python3.11 (or a later one, untried)"
 }
 
 check_compiler() {
@@ -62,7 +64,8 @@ log=$venv/install.log
 constraints=$venv/constraints.txt
 : >"$log" >"$constraints"
 step 1 "$torch" pip "$torch"
-"$venv/bin/python" -m pip freeze | grep '^torch==' >"$constraints" # no later step may fetch another torch
+# No later step may fetch another torch.
+"$venv/bin/python" -c 'from importlib.metadata import version; print("torch==" + version("torch"))' >"$constraints"
 step 2 "build tools" pip "setuptools<81" wheel cython numpy
 step 3 "${fairseq[-1]} (compiled here: one to four minutes)" pip "${fairseq[@]}"
 step 4 "fairseq-dartsformer$extras" pip --no-build-isolation --editable "$root$extras"

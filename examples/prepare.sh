@@ -96,7 +96,7 @@ binarise() {
   quietly "$log" fairseq-preprocess --source-lang "$source_lang" --target-lang "$target_lang" \
     --trainpref "$out/bpe/train" --validpref "$out/bpe/valid" --testpref "$out/bpe/test" \
     --joined-dictionary --destdir "$1" --workers "$workers"
-  grep -o '\[[^]]*\] Dictionary: .*' "$log" | tail -n 1 | sed 's/^/  /'
+  sed -n 's/.*\(\[[^]]*\] Dictionary: .*\)/  \1/p' "$log" | tail -n 1
 }
 
 step text "text: train, valid, test" split

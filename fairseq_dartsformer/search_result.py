@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 from torch import Tensor
 
 from .compat import load_checkpoint
@@ -104,9 +105,10 @@ def search_result(state: Mapping[str, Any], path: str) -> SearchResult:
         InputError: it is no checkpoint of a search, or its alpha is damaged.
     """
     model, cfg, name, updates, strategy = _parts(state, path)
-    family = next((f for f in FAMILIES.values() if name.startswith(f.supernet)), None)
+    base = ARCH_MODEL_NAME_REGISTRY.get(name, name)  # of an architecture's name, maybe a plugin's
+    family = next((f for f in FAMILIES.values() if base.startswith(f.supernet)), None)
     if family is None:
-        what = "a derived model's" if name.startswith(tuple(FAMILIES)) else f"a {name} model's"
+        what = "a derived model's" if base.startswith(tuple(FAMILIES)) else f"a {name} model's"
         supernets = " or ".join(f.supernet for f in FAMILIES.values())
         raise InputError(
             f"{path}: is {what} checkpoint: expected one of the search ({supernets}), "

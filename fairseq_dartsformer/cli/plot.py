@@ -60,12 +60,19 @@ def checkpoints_of(inputs: Sequence[str]) -> list[str]:
     """Paths of checkpoints, those in folders included.
 
     Raises:
-        InputError: a folder holds none.
+        InputError: a folder holds none, or something is neither.
     """
     paths: list[str] = []
     for given in inputs:
-        folder = Path(given)
-        paths += map(str, find_checkpoints(folder)) if folder.is_dir() else [given]
+        if Path(given).is_dir():
+            paths += map(str, find_checkpoints(Path(given)))
+        elif given.endswith(".pt"):
+            paths.append(given)
+        else:
+            raise InputError(
+                f"{given}: expected the folder of a search, some of its checkpoints (.pt), or a "
+                "table (.tsv) by itself"
+            )
     return paths
 
 
@@ -116,11 +123,6 @@ def draw(kind: str | None, inputs: Sequence[str]) -> Figure:
         kind = "genotype" if one else "alpha"
     if kind == "genotype":
         return plots.genotype_figure(read_genotype(inputs))
-    if is_genotype(inputs):
-        raise InputError(
-            f"--kind {kind}: needs the folder of a search, its checkpoints or a table: "
-            f"{inputs[0]} is none of these"
-        )
     figure = {
         "alpha": plots.alpha_figure,
         "heat": plots.heat_figure,

@@ -1,4 +1,4 @@
-"""The place in the data where a training goes on."""
+"""The place in the data that a training is at, and goes on from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 from fairseq.data.iterators import EpochBatchIterator
+from fairseq.trainer import Trainer
 
 from ..errors import InputError
 
@@ -15,6 +16,7 @@ def apply() -> None:
     """Put these workarounds in place."""
     EpochBatchIterator.state_dict = _with_workers(EpochBatchIterator.state_dict)
     EpochBatchIterator.load_state_dict = _count_for_workers(EpochBatchIterator.load_state_dict)
+    Trainer.get_valid_iterator = _at_a_place_of_its_own(Trainer.get_valid_iterator)
 
 
 def _with_workers(state_dict):
@@ -49,3 +51,19 @@ def _count_for_workers(load_state_dict):
         load_state_dict(self, state)
 
     return count_for_workers
+
+
+def _at_a_place_of_its_own(get_valid_iterator):
+    """Validate the training split while the training goes through it.
+
+    Symptom: with the training split among those of ``--valid-subset``, each validation ends the
+    epoch. Cause: fairseq keeps one iterator for each split, with one place. Goes when a validation
+    has its own.
+    """
+
+    @wraps(get_valid_iterator)
+    def get_own(self: Trainer, subset: str, disable_iterator_cache: bool = False):
+        own = disable_iterator_cache or subset == self.cfg.dataset.train_subset
+        return get_valid_iterator(self, subset, own)
+
+    return get_own

@@ -47,11 +47,6 @@ def _resume_from_whole(load):
 
     @wraps(load)
     def load_checkpoint(cfg, trainer, **arguments):
-        if cfg.write_checkpoints_asynchronously:
-            raise InputError(
-                "--write-checkpoints-asynchronously (--save-async) must be left out: it writes no "
-                f"{LAST}, and whoever is killed while writing is left with half a checkpoint"
-            )
         found, error = None, None
         if trainer.data_parallel_rank == 0:
             try:

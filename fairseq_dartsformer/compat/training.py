@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from functools import wraps
 
 from fairseq.distributed import utils as distributed_utils
-from fairseq.trainer import Trainer
 from omegaconf import DictConfig
 
 from ..errors import InputError, flag
@@ -28,36 +28,33 @@ BOUNDS = {
 def apply() -> None:
     """Put this workaround in place."""
     distributed_utils.call_main = _check_first(distributed_utils.call_main)
-    # `fairseq-hydra-train` imports the plugin too late for `call_main`.
-    Trainer.__init__ = _check_again(Trainer.__init__)
+    # `fairseq-hydra-train` imports the plugin after that, and then calls this.
+    if command := sys.modules.get("fairseq_cli.train"):
+        command.add_defaults = _check_first(command.add_defaults)
 
 
-def _check_first(call_main):
+def _check_first(function):
     """Refuse what no training can be done with.
 
-    Symptom: tracebacks from within the first update, or updates that never end. Goes when fairseq
-    checks its options.
+    Symptoms: tracebacks from within the first update, updates that never end, or a training that
+    ends with status 0 before it has begun. Goes when fairseq checks its options.
     """
 
-    @wraps(call_main)
-    def checked_call_main(cfg: DictConfig, *args, **kwargs):
+    @wraps(function)
+    def checked(cfg: DictConfig, *args, **kwargs):
         _check(cfg)
-        return call_main(cfg, *args, **kwargs)
-
-    return checked_call_main
-
-
-def _check_again(init):
-    @wraps(init)
-    def checked(self: Trainer, cfg: DictConfig, *args, **kwargs) -> None:
-        _check(cfg)
-        init(self, cfg, *args, **kwargs)
+        return function(cfg, *args, **kwargs)
 
     return checked
 
 
 def _check(cfg: DictConfig) -> None:
-    """Raise an :class:`InputError` for the first option that is out of its bounds."""
+    """Raise an :class:`InputError` for the first option that is not what it may be."""
+    if cfg.checkpoint.write_checkpoints_asynchronously:
+        raise InputError(
+            "--write-checkpoints-asynchronously (--save-async) must be left out: whoever is killed "
+            "while writing so is left with half a checkpoint"
+        )
     for group, options in BOUNDS.items():
         for name, (least, most) in options.items():
             given = cfg[group].get(name)

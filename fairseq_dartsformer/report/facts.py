@@ -88,9 +88,9 @@ def cost(run: Run) -> tuple[str, str]:
     """Hours of all workers."""
     if run.hours is None:
         return "unknown", ""
-    device = "CPU worker" if run.on_cpu else "GPU"
+    device = {True: "GPU", False: "CPU worker", None: "worker"}[run.on_gpu]
     several = f"{run.workers} {device}{'s' * (run.workers > 1)}"
-    return f"{run.hours:.3g} {'worker' if run.on_cpu else 'GPU'}-hours", several
+    return f"{run.hours:.3g} {'GPU' if run.on_gpu else 'worker'}-hours", several
 
 
 def _memory(search: Search) -> tuple[str, str]:

@@ -82,8 +82,8 @@ def _read_line(line: str, log: Log) -> None:
     gpu = MEMORY.match(text)
     if gpu:
         log.gpus.append((gpu[2].strip(), float(gpu[1])))
-    elif text.startswith("done training"):
-        log.done = True
+    elif text.startswith(("begin training", "done training")):
+        log.done = text.startswith("done")  # another training's output may follow
     else:
         statistics = _statistics(tag, text)
         if "num_updates" in statistics:

@@ -65,8 +65,11 @@ class Run:
         return int(self.number("distributed_training", "distributed_world_size")) or 1
 
     @property
-    def on_cpu(self) -> bool:
-        return bool(self.option("common", "cpu"))
+    def on_gpu(self) -> bool | None:
+        """``None`` if nothing tells; on a GPU fairseq notes at every update what memory is free."""
+        if self.option("common", "cpu"):
+            return False
+        return "gb_free" in self.last.meters if self.last.meters else None
 
     @property
     def hours(self) -> float | None:

@@ -131,7 +131,7 @@ class TranslationSearchTask(TranslationTask):
         # Validation of the training split asks with the same dataset, while the search goes through
         # it; how batches are shuffled in groups fairseq says of training alone.
         if "grouped_shuffling" not in kwargs:
-            return make(self._training_split, **{**kwargs, "disable_iterator_cache": True})
+            return make(self._training_split, **kwargs)
         self.watch.data = self.strategy.batches(self, dataset, make, **kwargs)
         return self.watch.data
 

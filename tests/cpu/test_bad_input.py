@@ -121,6 +121,7 @@ CASES = [
     (SEARCH, "--adam-eps=-1", "--adam-eps is -1.0, it must not be negative"),
     (SEARCH, "--arch-weight-decay=-0.1", "--arch-weight-decay is -0.1, it must not be negative"),
     # -- checkpoints
+    (DERIVED, "--write-checkpoints-asynchronously", "--write-checkpoints-asy.* must be left out"),
     (
         SEARCH,
         "--restore-file {data}/none.pt",

@@ -107,6 +107,8 @@ def test_sizes_are_the_architectures(config):
         ([], "--genotype is missing"),
         (["model.genotype=no_such"], "genotype no_such: neither a file nor"),
         (["model.genotype=paper_fig4_approx", "model.attention_heads=5"], "--attention-heads is 5"),
+        (["checkpoint.write_checkpoints_asynchronously=true"], "--write-checkpoints-asynchron"),
+        (["dataset.num_workers=-1"], "--num-workers is -1, it must be at least 0"),
     ],
 )
 def test_bad_input_is_one_line(data, tmp_path, overrides, message):

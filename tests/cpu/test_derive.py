@@ -8,6 +8,7 @@ from argparse import Namespace
 
 import pytest
 import torch
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 
 from fairseq_dartsformer.cli import derive as command
 from fairseq_dartsformer.errors import InputError
@@ -268,6 +269,16 @@ def test_damaged_alpha(key, value, message):
 def test_foreign_checkpoint(state, message):
     with pytest.raises(InputError, match=f"^c.pt: {message}"):
         derived(search_state() | {"model": {"w": torch.ones(1)}} | state)
+
+
+def test_architecture_of_a_plugin(monkeypatch):
+    """It goes by the model that it is registered for."""
+    expected = derived(search_state())
+    monkeypatch.setitem(ARCH_MODEL_NAME_REGISTRY, "mine", "dartsformer_search")
+    assert derived(search_state(_name="mine")) == expected
+    monkeypatch.setitem(ARCH_MODEL_NAME_REGISTRY, "mine", "dartsformer")
+    with pytest.raises(InputError, match="is a derived model's checkpoint"):
+        derived(search_state(_name="mine"))
 
 
 def test_nothing_is_written_on_an_error(tmp_path, monkeypatch, capsys):

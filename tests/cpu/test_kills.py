@@ -13,7 +13,6 @@ from random import Random
 import pytest
 import torch
 from fairseq import checkpoint_utils
-from fairseq.dataclass.configs import CheckpointConfig
 from fairseq.file_io import PathManager
 from killing import compare, kill_and_resume, leaves
 from running import SEARCH, start_workers, train, train_workers, training
@@ -123,12 +122,6 @@ def test_none_is_whole(data, searched, tmp_path, how):
         for path in before:
             assert f"{path} is damaged" in run.stderr
     assert files(folder) == before
-
-
-def test_no_checkpoint_is_written_in_place():
-    cfg = CheckpointConfig(write_checkpoints_asynchronously=True)
-    with pytest.raises(InputError, match="--write-checkpoints-asynchronously"):
-        checkpoint_utils.load_checkpoint(cfg, trainer=None)
 
 
 # -- writing

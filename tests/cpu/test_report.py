@@ -12,6 +12,7 @@ import pytest
 import torch
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.logging import metrics
 from running import DARTS, DERIVED, SAMPLING, SEARCH, train
 from test_derive import search_state
 
@@ -199,6 +200,47 @@ def test_running_search(search, tmp_path):
     log.write_text("| INFO | train_inner | epoch 001: 6 / 9 loss=9, num_updates=6\n")
     page, _ = page_of(tmp_path, folder, "--log", log)
     assert page.facts["updates"] == "6of 10" and page.facts["time left"].startswith("3 min")
+
+
+@pytest.mark.parametrize(
+    ("logged", "cost"),
+    [
+        (["loss"], "worker-hours1 CPU worker"),
+        (["loss", "gb_free"], "GPU-hours1 GPU"),
+        ([], "worker-hours1 worker"),
+    ],
+    ids=["CPU", "GPU", "unknown"],
+)
+def test_whose_hours(search, tmp_path, logged, cost):
+    """Of a training that was not given --cpu, by what fairseq has logged in each update."""
+    state = raw(search)
+    state["cfg"]["common"]["cpu"] = False
+    metrics.reset()
+    with metrics.aggregate("train"):
+        for name in logged:
+            metrics.log_scalar(name, 1.5, weight=0)
+    state["extra_state"]["metrics"] = metrics.state_dict()
+    metrics.reset()
+    torch.save(state, tmp_path / "checkpoint_last.pt")
+    page, _ = page_of(tmp_path, tmp_path)
+    assert page.facts["cost"].endswith(cost)
+
+
+def test_log_of_a_search_that_goes_on(search, tmp_path):
+    """It ends where the last of its trainings ends."""
+    first, log = (search / "stdout").read_text(), tmp_path / "log"
+    second = first.splitlines(keepends=True)
+    (start,) = (i for i, line in enumerate(second) if "begin training epoch 1" in line)
+    (end,) = (i for i, line in enumerate(second) if "done training" in line)
+    for lines, done in (
+        (0, True),
+        (start, True),
+        (start + 1, False),
+        (end, False),
+        (end + 1, True),
+    ):
+        log.write_text(first + "".join(second[:lines]))
+        assert read_log(log).done is done
 
 
 def test_what_files_say_is_escaped(search, tmp_path):

@@ -54,9 +54,11 @@ def check_same_end(folder: Path, other: Path, last: int = LAST) -> None:
     assert one["extra_state"]["train_iterator"] == two["extra_state"]["train_iterator"]
 
 
-@pytest.mark.parametrize("kind", [SEARCH, SAMPLING], ids=["darts", "uniform_sampling"])
+@pytest.mark.parametrize(
+    "kind", [SEARCH, SAMPLING, DERIVED], ids=["darts", "uniform_sampling", "derived"]
+)
 def test_validating_the_training_split_changes_nothing(data, tmp_path, kind):
-    """It is gone through from its start in between, and the search goes on where it was."""
+    """It is gone through from its start in between, and the training goes on where it was."""
     for subset in ("valid", "valid,train"):  # the first is what the schedule is told
         options = f"--valid-subset {subset} --validate-interval-updates 7 --max-update {LAST}"
         train(kind, data, tmp_path / subset, *options.split(), "--ignore-unused-valid-subsets")

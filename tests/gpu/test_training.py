@@ -8,6 +8,8 @@ import pytest
 import torch
 from running import DARTS, DERIVED, EVOLVED, SAMPLING, SEARCH, checkpoint, prepare_data, training
 
+from fairseq_dartsformer.report.run import read_retraining
+
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 KINDS = {"search": SEARCH, "darts": DARTS, "sampling": SAMPLING}
 KINDS |= {"derived": DERIVED, "evolved": EVOLVED}
@@ -30,6 +32,7 @@ def test_training(data, tmp_path, kind, precision):
         command = [sys.executable, "-m", "fairseq_cli.train", *arguments, *given]
         subprocess.run(command, check=True, timeout=240)
         states[updates] = checkpoint(tmp_path / str(updates))
+    assert read_retraining(tmp_path / "60" / "checkpoints").on_gpu  # as it was not told
     first, last = (state["extra_state"]["best"] for state in states.values())
     assert last < first - 0.5
     model, before = states[60]["model"], states[1]["model"]
