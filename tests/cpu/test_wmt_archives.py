@@ -1,0 +1,85 @@
+"""examples/wmt: archives are downloaded, checked, and become aligned text."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+from archives import corpora, make_archives, text_of
+
+DATASETS = ["wmt14.en-de", "wmt18.en-de", "wmt14.en-fr", "wmt18.en-cs", "wmt18-czeng17.en-cs"]
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory) -> Path:
+    """A folder with all archives and their table."""
+    folder = tmp_path_factory.mktemp("archives")
+    make_archives(folder)
+    return folder
+
+
+def test_the_table_is_whole():
+    """Every data set has training text and a test set; checksums have the length of their kind."""
+    for dataset in DATASETS:
+        kinds = [archive.kind for archive in corpora.read_table(corpora.TABLE, dataset)]
+        assert kinds.count("test") == kinds.count("valid") == 1 and "lines" in kinds
+    lengths = {"sha256": 64, "md5": 32}
+    for dataset in DATASETS:
+        for archive in corpora.read_table(corpora.TABLE, dataset):
+            kind, _, digest = archive.checksum.partition(":")
+            if kind != "-":
+                assert re.fullmatch(rf"[0-9a-f]{{{lengths[kind]}}}", digest)
+    with pytest.raises(ValueError, match=r"expected one of wmt14\.en-de"):
+        corpora.read_table(corpora.TABLE, "wmt14.de-en")
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_archives_become_aligned_text(archives, tmp_path, dataset):
+    table = corpora.read_table(archives / "archives.tsv", dataset)
+    foreign = dataset.rpartition("-")[2]
+    corpora.extract(table, archives, tmp_path, foreign)
+    excluded = {1, 7, 19} if "czeng17" in dataset else set()
+    expected = {"train": [], "valid": [], "test": []}
+    for archive in table:
+        if archive.kind == "czeng-blocks":
+            continue
+        pairs = zip(text_of(archive, "en"), text_of(archive, foreign), strict=True)
+        for i, pair in enumerate(pairs):
+            if all(pair) and not (archive.kind == "czeng" and i % 3 in excluded):
+                split = archive.kind if archive.kind in ("valid", "test") else "train"
+                expected[split].append(pair)
+    for split, pairs in expected.items():
+        assert (
+            list(
+                corpora.align(
+                    *((tmp_path / f"{split}.{language}").open() for language in ("en", foreign)),
+                    split,
+                )
+            )
+            == pairs
+        )
+
+
+def test_downloads_go_on_and_are_checked(archives, tmp_path, capsys):
+    table = corpora.read_table(archives / "archives.tsv", "wmt18.en-cs")
+    first, unchecked = table[0], next(archive for archive in table if archive.checksum == "-")
+    data = (archives / first.file).read_bytes()
+    part = tmp_path / f"{first.file}.part"
+    part.write_bytes(data[:1000])
+    corpora.download(first, tmp_path)
+    assert (tmp_path / first.file).read_bytes() == data and not part.exists()
+
+    corpora.download(unchecked, tmp_path)
+    digest = hashlib.sha256((archives / unchecked.file).read_bytes()).hexdigest()
+    assert f"no checksum is known; its sha256 is {digest}" in capsys.readouterr().out
+
+    nowhere = corpora.Archive(**{**vars(first), "url": "file:///nowhere"})
+    corpora.download(nowhere, tmp_path)  # it is there
+    (tmp_path / first.file).write_bytes(bytes(reversed(data)))
+    with pytest.raises(
+        ValueError, match=r"europarl-v7.tgz: has the sha256 \w+, expected \w+: remove it"
+    ):
+        corpora.download(nowhere, tmp_path)
+    (tmp_path / first.file).unlink()
+    with pytest.raises(ValueError, match="curl ended with status"):
+        corpora.download(nowhere, tmp_path)
