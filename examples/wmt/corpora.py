@@ -30,6 +30,8 @@ from corpus import Pair, align, write
 
 TABLE = Path(__file__).with_name("archives.tsv")
 SEGMENT = re.compile(r"<seg [^>]*>(.*)</seg>")
+CANNOT_RESUME = 33  # curl's status where a server sends no ranges
+NOTHING_BEYOND = "416"  # HTTP's status where there is nothing of a file beyond what one has
 BLOCK = re.compile(r"[^-]+-b(\d+)-")  # in CzEng's sentence identifiers
 
 
@@ -75,8 +77,7 @@ def download(archive: Archive, folder: Path) -> None:
     if not path.exists():
         if not (part.exists() and str(part.stat().st_size) == archive.bytes):
             print(f"{archive.url}", flush=True)
-            curl = "curl --fail --location --retry 5 --netrc-optional --continue-at -".split()
-            status = subprocess.run([*curl, "--output", str(part), archive.url]).returncode
+            status = fetch(archive.url, part)
             if status:
                 raise ValueError(
                     f"{archive.file}: curl ended with status {status}; the same command goes on "
@@ -86,6 +87,21 @@ def download(archive: Archive, folder: Path) -> None:
         part.rename(path)
     else:
         check(archive, path)
+
+
+def fetch(url: str, part: Path) -> int:
+    """Downloads a file from where `part` ends, or anew from a server that sends whole files only.
+
+    Returns:
+        curl's status, 0 if `part` is the whole file.
+    """
+    curl = "curl --fail --location --retry 5 --netrc-optional --continue-at -".split()
+    curl += ["--write-out", "%{http_code}", "--output", str(part), url]
+    ended = subprocess.run(curl, stdout=subprocess.PIPE, text=True)
+    if ended.returncode == CANNOT_RESUME and part.exists():
+        part.unlink()
+        ended = subprocess.run(curl, stdout=subprocess.PIPE, text=True)
+    return 0 if ended.stdout == NOTHING_BEYOND else ended.returncode
 
 
 def check(archive: Archive, path: Path) -> None:

@@ -2,7 +2,12 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from archives import corpora, make_archives, text_of
@@ -83,3 +88,59 @@ def test_downloads_go_on_and_are_checked(archives, tmp_path, capsys):
     (tmp_path / first.file).unlink()
     with pytest.raises(ValueError, match="curl ended with status"):
         corpora.download(nowhere, tmp_path)
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """Sends a file from where it is asked to, or says that there is nothing beyond."""
+
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            return self.send_error(404)
+        data = path.read_bytes()
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        start = int(asked[1]) if asked else 0
+        there = start < len(data)
+        self.send_response(200 if not asked else 206 if there else 416)
+        if asked:
+            sent = f"{start}-{len(data) - 1}" if there else "*"
+            self.send_header("Content-Range", f"bytes {sent}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        self.wfile.write(data[start:])
+
+
+@pytest.fixture(params=[Ranges, SimpleHTTPRequestHandler], ids=["ranges", "whole files only"])
+def server(request, archives, monkeypatch) -> Iterator[str]:
+    """The address of a server that has the archives."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(request.param, "log_message", lambda *_: None)
+    handler = partial(request.param, directory=str(archives))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("had", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("kind", ["lines", "czeng"])
+def test_an_interrupted_download_goes_on_from_any_server(archives, tmp_path, server, kind, had):
+    """Also one of an unknown size that was whole, as when its check was interrupted."""
+    table = corpora.read_table(archives / "archives.tsv", "wmt18.en-cs")
+    archive = next(archive for archive in table if archive.kind == kind)
+    data = (archives / archive.file).read_bytes()
+    (tmp_path / f"{archive.file}.part").write_bytes(data[: int(had * len(data))])
+    corpora.download(replace(archive, bytes="-", url=f"{server}/{archive.file}"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [archive.file]
+    assert (tmp_path / archive.file).read_bytes() == data
+
+
+@pytest.mark.parametrize("server", [Ranges], indirect=True)
+def test_what_a_server_has_not_is_no_download(archives, tmp_path, server):
+    archive = corpora.read_table(archives / "archives.tsv", "wmt18.en-cs")[-1]
+    part = tmp_path / f"{archive.file}.part"
+    part.write_bytes(b"some of it")
+    gone = replace(archive, bytes="-", checksum="-", url=f"{server}/nowhere")
+    with pytest.raises(ValueError, match="curl ended with status"):
+        corpora.download(gone, tmp_path)
+    assert part.read_bytes() == b"some of it"
