@@ -1,8 +1,12 @@
 """examples/wmt: archives are downloaded, checked, and become aligned text."""
 
+import gzip
 import hashlib
+import io
 import re
-from collections.abc import Iterator
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -63,6 +67,82 @@ def test_archives_become_aligned_text(archives, tmp_path, dataset):
             )
             == pairs
         )
+
+
+NC, GIGA, CZENG = "training-parallel-nc-v9.tgz", "training-giga-fren.tar", "czeng10-plaintext.tar"
+BLOCKS, SCRIPT = "convert_czeng16_to_17.pl.zip", "convert_czeng16_to_17.pl"
+NEWS, RELEASE = "training/news-commentary-v9.de-en.en", "giga-fren.release2.fixed.en.gz"
+PART = "data.plaintext-format/00train.gz"
+
+
+def less(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+def flipped(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:200] + bytes(byte ^ 255 for byte in data[200:]))
+
+
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("README", "not it")
+
+
+def tar_with(name: str, data: bytes | None) -> Callable[[Path], None]:
+    """An archive with one member, a folder if it has no data."""
+
+    def write(path: Path) -> None:
+        info = tarfile.TarInfo(name)
+        info.type = tarfile.DIRTYPE if data is None else tarfile.REGTYPE
+        info.size = len(data or b"")
+        with tarfile.open(path, "w") as file:
+            file.addfile(info, io.BytesIO(data or b""))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("dataset", "file", "damage"),
+    [
+        ("wmt14.en-de", NC, less),
+        ("wmt14.en-de", NC, flipped),
+        ("wmt14.en-de", NC, tar_with(NEWS, b"\xff\xfe\n")),
+        ("wmt14.en-de", NC, tar_with(NEWS, None)),
+        ("wmt14.en-de", NC, tar_with("README", b"not it")),
+        ("wmt14.en-fr", GIGA, tar_with(RELEASE, b"not gzipped")),
+        ("wmt14.en-fr", GIGA, tar_with(RELEASE, gzip.compress(b"A.\n" * 9)[:-9])),
+        ("wmt18.en-cs", CZENG, tar_with(PART, gzip.compress(b"a-b1-1\t0.9\tone side\n"))),
+        ("wmt18-czeng17.en-cs", BLOCKS, zipped),
+        ("wmt18-czeng17.en-cs", BLOCKS, less),
+    ],
+)
+def test_a_damaged_archive_is_named(archives, tmp_path, dataset, file, damage):
+    table = corpora.read_table(archives / "archives.tsv", dataset)
+    for archive in table:
+        (tmp_path / archive.file).write_bytes((archives / archive.file).read_bytes())
+    damage(tmp_path / file)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path / file))}: ") as error:
+        corpora.extract(table, tmp_path, tmp_path / "out", dataset[-2:])
+    assert str(error.value).count(str(tmp_path)) == 1
+    assert not list((tmp_path / "out").glob("train.??"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda table: table.replace("\t", " "),
+        lambda table: table.replace("checksum", "sum"),
+        lambda table: table + "one.tgz\tlines\n",
+        lambda table: table.replace("\n", "\tmore\n"),
+        lambda table: "",
+    ],
+)
+def test_a_damaged_table_is_named(archives, tmp_path, damage):
+    path = tmp_path / "table.tsv"
+    path.write_text(damage((archives / "archives.tsv").read_text()))
+    with pytest.raises(ValueError, match=r"table\.tsv: expected the columns file, kind, "):
+        corpora.read_table(path, "wmt14.en-de")
 
 
 def test_downloads_go_on_and_are_checked(archives, tmp_path, capsys):
