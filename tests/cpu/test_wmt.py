@@ -104,6 +104,11 @@ def test_help_names_every_option(name):
     [
         ("1-download.sh --data wmt13.en-de", "data set wmt13.en-de: expected one of"),
         ("2-prepare.sh --work {0}", "is missing: run 1-download.sh"),
+        ("2-prepare.sh --work {0}/work --data ../de-en", "data set ../de-en: expected one of"),
+        ("2-prepare.sh --work {0} --merges 0", "--merges is 0, it must be a positive"),
+        ("2-prepare.sh --work {0} --workers 0", "--workers is 0, it must be a positive"),
+        ("2-prepare.sh --work {0} --max-ratio x", "--max-ratio is x, it must be a number"),
+        ("2-prepare.sh --work {0} --held-out -1", "--held-out is -1, it must be a whole number"),
         ("3-search.sh --work {0}", "run 2-prepare.sh"),
         ("3-search.sh --gpus 3", "--gpus is 3, it must be 1, 2, 4 or 8"),
         ("3-search.sh --search max_s3", "there is no configs/search/max_s3.yaml"),
@@ -124,3 +129,4 @@ def test_bad_input_is_one_line(tmp_path, command, message):
     result = step(name, *arguments)
     assert result.returncode == 1
     assert message in result.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())

@@ -106,6 +106,20 @@ def test_a_training_that_left_nothing_may_have_other_options(tmp_path, stubs):
     done("3-search.sh", *work, stubs=stubs)
 
 
+def test_until_text_is_tokenised_its_preparation_may_have_other_options(tmp_path, stubs):
+    """A wrong number costs no extraction, which is the same by any."""
+    (stubs / "python").write_text("#!/bin/sh\nexit 3\n")
+    (stubs / "python").chmod(0o755)
+    out = tmp_path / "data" / "wmt14.en-de"
+    (out / "extracted").touch()
+    for merges in ("300", "320"):
+        command = ["--work", str(tmp_path), "--merges", merges]
+        assert step("2-prepare.sh", *command, stubs=stubs).returncode == 3
+        assert f"--merges {merges} " in (out / "options").read_text()
+    (out / "tok.done").touch()
+    check_refused(str(out), "2-prepare.sh", "--work", str(tmp_path), stubs=stubs)
+
+
 def test_slurm_job_requeues_itself_before_its_time_limit(tmp_path, stubs):
     """A step that is under way goes on until Slurm ends it, and its status is the job's."""
     (stubs / "scontrol").write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/scontrol\n')
