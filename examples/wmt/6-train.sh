@@ -28,7 +28,8 @@ need python
 text=$genotype
 [[ ! -e $genotype ]] || genotype=$(absolute "$genotype") text=$(tr -d '[:space:]' <"$genotype")
 train "train/$config" "$model" "$data" \
-  "--data $data --config $config --genotype $text --average $average -- ${rest[*]}" \
+  "--data $data --config $config --genotype $text -- ${rest[*]}" \
   ${genotype:+"model.genotype='$genotype'"} checkpoint.no_epoch_checkpoints=true \
   checkpoint.save_interval_updates=2000 checkpoint.keep_interval_updates="$average" "${rest[@]}"
+same_options "$model/average.options" "--average $average" "$model/average.pt"
 [[ -e $model/average.pt ]] || python -m fairseq_dartsformer.cli.average --last "$average" "$model" -o "$model/average.pt"

@@ -82,15 +82,16 @@ def test_models_of_two_genotypes_are_kept_apart(tmp_path, stubs):
     assert f"checkpoint.save_dir='{tmp_path}/models/wmt18.en-de.base.one'" in first
     assert f"checkpoint.save_dir='{tmp_path}/models/wmt18.en-de.base.two'" in second
 
-    def refused(*arguments: str) -> None:
-        model = str(tmp_path / "models" / "wmt18.en-de.base.one")
-        check_refused(model, "6-train.sh", *work, "--model", model, *arguments, stubs=stubs)
+    model = str(tmp_path / "models" / "wmt18.en-de.base.one")
+
+    def refused(*arguments: str, result: str = model) -> None:
+        check_refused(result, "6-train.sh", *work, "--model", model, *arguments, stubs=stubs)
 
     one = ["--genotype", str(tmp_path / "one.json")]
     refused("--genotype", str(tmp_path / "again" / "one.json"))
     refused(*one, "--data", "wmt14.en-de")
     refused(*one, "--config", "big")
-    refused(*one, "--average", "3")
+    refused(*one, "--average", "3", result=f"{model}/average.pt")
     refused(*one, "--", "optimization.max_update=3")
     assert len(calls(stubs)) == 2
 
@@ -104,6 +105,21 @@ def test_a_training_that_left_nothing_may_have_other_options(tmp_path, stubs):
     assert failed.returncode == 1 and "the training failed; its log: " in failed.stderr
     torchrun.write_text(works)
     done("3-search.sh", *work, stubs=stubs)
+
+
+def test_an_average_of_too_many_does_not_spoil_the_training(tmp_path, stubs):
+    torchrun = stubs / "torchrun"
+    torchrun.write_text(
+        torchrun.read_text().replace("{checkpoint_last,average}", "checkpoint_last")
+    )
+    for number, line in {"9": "exit 1", "2": 'touch "${@: -1}"'}.items():
+        (stubs / "python").write_text(f"#!/usr/bin/env bash\n{line}\n")  # dartsformer-average
+        (stubs / "python").chmod(0o755)
+        command = ["--config", "transformer", "--work", str(tmp_path), "--average", number]
+        ended = step("6-train.sh", *command, stubs=stubs)
+        assert ended.returncode == (number == "9"), ended.stderr
+    assert (tmp_path / "models" / "wmt18.en-de.transformer" / "average.pt").exists()
+    assert len(calls(stubs)) == 1
 
 
 def test_until_text_is_tokenised_its_preparation_may_have_other_options(tmp_path, stubs):
