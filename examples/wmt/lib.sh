@@ -13,6 +13,12 @@ configuration() {
   die "--$1 is $3, there is no configs/$2/$3.yaml, but $(basename -as .yaml "$root/configs/$2"/*.yaml | xargs)"
 }
 
+# quoted TEXT: as hydra reads it, whatever characters a folder's name has.
+quoted() {
+  local escaped=${1//\'/\\\'}
+  printf "'%s'" "$escaped"
+}
+
 # train CONFIG FOLDER DATA OPTIONS OVERRIDE...: a whole run of configs/CONFIG.yaml on the data set DATA
 # and $gpus GPUs, to its end, once; after an interruption, from its last checkpoint. FOLDER serves no
 # other OPTIONS. As the paper's runs have 8 GPUs, fewer accumulate more batches.
@@ -26,7 +32,7 @@ train() {
   accumulate=$(sed -n 's/^  update_freq: \[\([0-9]*\)\]$/\1/p' "$root/configs/$config.yaml")
   ((gpus == 1)) || launcher=(torchrun --standalone --nproc-per-node "$gpus" "$(command -v fairseq-hydra-train)")
   "${launcher[@]}" --config-dir "$root/configs/${config%/*}" --config-name "${config##*/}" \
-    task.data="'$data'" common.user_dir="'$plugin'" checkpoint.save_dir="'$folder'" \
+    task.data="$(quoted "$data")" common.user_dir="$(quoted "$plugin")" checkpoint.save_dir="$(quoted "$folder")" \
     distributed_training.distributed_world_size="$gpus" \
     optimization.update_freq="[$((${accumulate:-1} * 8 / gpus))]" "${@:5}" 2>&1 | tee -a "$folder/train.log" &&
     [[ -e $folder/checkpoint_last.pt ]] || {

@@ -118,6 +118,8 @@ def test_help_names_every_option(name):
             "6-train.sh --config tiny",
             "--config is tiny, there is no configs/train/tiny.yaml, but",
         ),
+        ("6-train.sh --work {0}", "max_s2.json: run 5-select.sh"),
+        ("6-train.sh --work {0} --genotype none.json", "no genotype in none.json: run 5-select"),
         ("6-train.sh --config transformer --genotype g.json", "--config transformer takes none"),
         ("7-tune.sh --work {0}", "run 6-train.sh"),
         ("8-test.sh --work {0}", "run 6-train.sh"),

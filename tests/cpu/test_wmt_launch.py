@@ -8,9 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from steps import WMT, check_refused, done, step
 
 from fairseq_dartsformer.genotype import Genotype
+
+GENOTYPE = Genotype.load("paper_fig4_approx").to_json()
 
 
 @pytest.fixture
@@ -21,10 +24,12 @@ def stubs(tmp_path) -> Path:
     (folder / "torchrun").write_text(
         "#!/usr/bin/env bash\n"
         f"printf '%s\\n' \"$@\" '' >>{folder}/calls\n"
-        'for word; do [[ $word != checkpoint.save_dir=* ]] || eval "folder=${word#*=}"; done\n'
+        'for word; do [[ $word != checkpoint.save_dir=* ]] || eval "folder=\\$${word#*=}"; done\n'
         'touch "$folder"/{checkpoint_last,average}.pt\n'
     )
     (folder / "torchrun").chmod(0o755)
+    (tmp_path / "genotypes").mkdir()
+    (tmp_path / "genotypes" / "max_s2.json").write_text(GENOTYPE)
     for data in ("wmt14.en-de", "wmt18.en-de"):
         log = tmp_path / "data" / data / "data-bin" / "preprocess.log"
         log.parent.mkdir(parents=True)
@@ -68,8 +73,25 @@ def test_any_number_of_gpus_makes_the_same_updates(
     assert (tmp_path / folder / "done").exists()
 
 
+def test_folders_may_have_any_name(tmp_path, stubs):
+    (work := tmp_path / "my 'odd' wörk=1,2 & more").mkdir()
+    for name in ("data", "genotypes"):
+        (tmp_path / name).rename(work / name)
+    done("3-search.sh", "--work", str(work), stubs=stubs)
+    done("6-train.sh", "--work", str(work), "--model", str(work / "'model'"), stubs=stubs)
+    words = [word for call in calls(stubs) for word in call if "'" in word]
+    read = [OverridesParser.create().parse_override(word) for word in words]
+    paths = [override.value() for override in read if override.key_or_group != "common.user_dir"]
+    expected = ["data/wmt14.en-de/data-bin", "search/max_s2", "data/wmt18.en-de/data-bin"]
+    expected += ["'model'", "genotypes/max_s2.json"]
+    assert [path for path in paths if path.startswith(str(work))] == [
+        f"{work}/{name}" for name in expected
+    ]
+    assert all((work / name).exists() for name in expected)
+
+
 def test_models_of_two_genotypes_are_kept_apart(tmp_path, stubs):
-    genotype = json.loads(Genotype.load("paper_fig4_approx").to_json())
+    genotype = json.loads(GENOTYPE)
     other = {**genotype, "pooling": "avg"}
     contents = {"one.json": genotype, "two.json": other, "again/one.json": other}
     for name, content in contents.items():
