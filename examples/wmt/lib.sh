@@ -65,6 +65,12 @@ generation() {
     --max-tokens 8000 --required-batch-size-multiple 1 --remove-bpe --log-format simple)
 }
 
+# check_penalties: the error that $penalties are not numbers.
+check_penalties() {
+  local number='-?[0-9]+(\.[0-9]+)?'
+  [[ $penalties =~ ^$number(\ +$number)*$ ]] || die "--penalties is $penalties, it must be numbers, as \"0.0 0.6\""
+}
+
 # absolute PATH: for fairseq-hydra-train, which wants such; the folder need not exist.
 absolute() { realpath -m "$1"; }
 

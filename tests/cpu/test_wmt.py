@@ -66,8 +66,10 @@ def test_every_step(archives, tmp_path):
         (trained / name).touch()
     (trained / "tune.tsv").write_text("0.0\t98.5\n0.5\t99.5\n")
     quick = ["--average", "2", "--penalties", "0.0 0.5"]
-    selected = done("5-select.sh", *work, "--gpus", "1", *quick, "--", *SMALL)
-    assert f"selected: {genotypes[1].stem}" in selected
+    selected = step("5-select.sh", *work, "--gpus", "1", *quick, "--", *SMALL)
+    assert f"selected: {genotypes[1].stem}" in selected.stdout and selected.stderr == ""
+    tuned = selected.stdout[selected.stdout.index("length penalty 0.0: BLEU ") :].splitlines()
+    assert tuned[1].startswith("length penalty 0.5: BLEU ") and tuned[2].startswith("best: ")
     scores = (tmp_path / "select" / "max_s2" / "scores.tsv").read_text().splitlines()
     assert scores[0] == f"99.5\t{genotypes[1].stem}" and len(scores) == 2
     assert (tmp_path / "genotypes" / "max_s2.json").read_text() == genotypes[1].read_text()
@@ -121,6 +123,8 @@ def test_help_names_every_option(name):
         ("6-train.sh --work {0}", "max_s2.json: run 5-select.sh"),
         ("6-train.sh --work {0} --genotype none.json", "no genotype in none.json: run 5-select"),
         ("6-train.sh --config transformer --genotype g.json", "--config transformer takes none"),
+        ("5-select.sh --work {0} --penalties a", "--penalties is a, it must be numbers"),
+        ("7-tune.sh --work {0} --penalties 0.1,0.2", "--penalties is 0.1,0.2, it must be numbers"),
         ("7-tune.sh --work {0}", "run 6-train.sh"),
         ("8-test.sh --work {0}", "run 6-train.sh"),
         ("1-download.sh -- --what", "unknown option: --"),
