@@ -22,6 +22,7 @@ search=max_s2 data=wmt14.en-de config='' work=wmt gpus=8 average=5 penalties=$(s
 options "search data config work gpus average penalties --" "$@"
 positive average
 check_penalties
+learns_alpha
 [[ $config || $search != darts_transformer ]] || config=$search
 config=${config:-base}
 out=$work/select/$search

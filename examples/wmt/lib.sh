@@ -13,6 +13,13 @@ configuration() {
   die "--$1 is $3, there is no configs/$2/$3.yaml, but $(basename -as .yaml "$root/configs/$2"/*.yaml | xargs)"
 }
 
+# learns_alpha: the error that the search $search is by sampling, which steps 4 and 5 are not for.
+learns_alpha() {
+  configuration search search "$search"
+  [[ $search != sampling_* ]] ||
+    die "--search is $search: dartsformer-evolve takes the place of steps 4 and 5 (README.md: Baselines)"
+}
+
 # quoted TEXT: as hydra reads it, whatever characters a folder's name has.
 quoted() {
   local escaped=${1//\'/\\\'}

@@ -115,6 +115,14 @@ def test_help_names_every_option(name):
         ("3-search.sh --gpus 3", "--gpus is 3, it must be 1, 2, 4 or 8"),
         ("3-search.sh --search max_s3", "there is no configs/search/max_s3.yaml"),
         ("4-derive.sh --work {0}", "run 3-search.sh"),
+        (
+            "4-derive.sh --work {0} --search sampling_max_s2",
+            "dartsformer-evolve takes the place of",
+        ),
+        (
+            "5-select.sh --work {0} --search sampling_max_s2",
+            "dartsformer-evolve takes the place of",
+        ),
         ("5-select.sh --work {0}", "run 4-derive.sh"),
         (
             "6-train.sh --config tiny",
