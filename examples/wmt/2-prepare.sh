@@ -24,8 +24,9 @@ need python
 out=$work/data/$data
 [[ $data == *.en-fr ]] && defaults=(40000 1.5) || defaults=(32000 250)
 merges=${merges:-${defaults[0]}} max_ratio=${max_ratio:-${defaults[1]}}
-same_options "$out/options" "--merges $merges --max-ratio $max_ratio --held-out $held_out"
-[[ ! -e $out/data-bin.done ]] || exit 0
+positive merges workers
+[[ $max_ratio =~ ^[1-9][0-9]*(\.[0-9]+)?$ ]] || die "--max-ratio is $max_ratio, it must be a number from 1"
+[[ $held_out =~ ^[0-9]+$ ]] || die "--held-out is $held_out, it must be a whole number"
 
 if [[ ! -e $out/extracted ]]; then
   echo "[wmt, $(clock)] text of $data"
@@ -33,5 +34,8 @@ if [[ ! -e $out/extracted ]]; then
     --out "$out/text"
   touch "$out/extracted"
 fi
+[[ -e $out/tok.done ]] || rm -f "$out"/{,prepare.}options # the text is the same by any
+same_options "$out/options" "--merges $merges --max-ratio $max_ratio --held-out $held_out"
+[[ ! -e $out/data-bin.done ]] || exit 0
 bash "$root/examples/prepare.sh" --text "$out/text" --out "$out" --source-lang en --target-lang "${data##*-}" \
   --merges "$merges" --max-ratio "$max_ratio" --max-tokens 250 --held-out "$held_out" --workers "$workers"

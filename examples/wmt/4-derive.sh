@@ -3,7 +3,7 @@
 #
 # usage: bash examples/wmt/4-derive.sh [options]
 #
-#   --search NAME        as for 3-search.sh (default: max_s2); one by sampling takes dartsformer-evolve
+#   --search NAME        as for 3-search.sh (default: max_s2), but none by sampling
 #   --work FOLDER        where everything goes (default: wmt); here, WORK/genotypes/NAME
 #   --every N            take the checkpoints at multiples of N updates (default: 10000)
 #
@@ -14,6 +14,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 search=max_s2 work=wmt every=10000
 options "search work every" "$@"
 positive every
+learns_alpha
 need python
 [[ -e $work/search/$search/done ]] || die "the search $search has not ended: run 3-search.sh"
 out=$work/genotypes/$search

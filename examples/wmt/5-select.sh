@@ -18,8 +18,11 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-search=max_s2 data=wmt14.en-de config='' work=wmt gpus=8 average=5 penalties=''
+search=max_s2 data=wmt14.en-de config='' work=wmt gpus=8 average=5 penalties=$(seq -s ' ' 0.0 0.1 1.0)
 options "search data config work gpus average penalties --" "$@"
+positive average
+check_penalties
+learns_alpha
 [[ $config || $search != darts_transformer ]] || config=$search
 config=${config:-base}
 out=$work/select/$search
@@ -38,7 +41,8 @@ for genotype in "${genotypes[@]}"; do
   echo "[select, $(clock)] $name"
   bash "$here/6-train.sh" --genotype "$genotype" --data "$data" --config "$config" --work "$work" \
     --model "$out/$name" --gpus "$gpus" --average "$average" -- "${rest[@]}"
-  bash "$here/7-tune.sh" --model "$out/$name" --data "$data" --config "$config" --work "$work" ${penalties:+--penalties "$penalties"}
+  bash "$here/7-tune.sh" --model "$out/$name" --data "$data" --config "$config" --work "$work" \
+    --penalties "$penalties"
   scores+="$(best "$out/$name")"$'\t'$name$'\n'
 done
 sort -s -t $'\t' -k 2,2gr <<<"${scores%$'\n'}" | awk -F '\t' '{ print $2 "\t" $3 }' | tee "$out/scores.tsv"

@@ -26,9 +26,14 @@ trained
 need python
 
 text=$genotype
-[[ ! -e $genotype ]] || genotype=$(absolute "$genotype") text=$(tr -d '[:space:]' <"$genotype")
+if [[ -e $genotype ]]; then
+  genotype=$(absolute "$genotype") text=$(tr -d '[:space:]' <"$genotype")
+elif [[ $genotype == *[/.]* ]]; then # which a built-in name has not
+  die "no genotype in $genotype: run 5-select.sh, or give another --genotype"
+fi
 train "train/$config" "$model" "$data" \
-  "--data $data --config $config --genotype $text --average $average -- ${rest[*]}" \
-  ${genotype:+"model.genotype='$genotype'"} checkpoint.no_epoch_checkpoints=true \
+  "--data $data --config $config --genotype $text -- ${rest[*]}" \
+  ${genotype:+model.genotype="$(quoted "$genotype")"} checkpoint.no_epoch_checkpoints=true \
   checkpoint.save_interval_updates=2000 checkpoint.keep_interval_updates="$average" "${rest[@]}"
+same_options "$model/average.options" "--average $average" "$model/average.pt"
 [[ -e $model/average.pt ]] || python -m fairseq_dartsformer.cli.average --last "$average" "$model" -o "$model/average.pt"

@@ -11,17 +11,19 @@
 #                        tokenised BLEU a line
 #   --penalties "P ..."  (default: 0.0 to 1.0 in steps of 0.1)
 #
-# What follows -- goes to fairseq-generate, as --fp16. A penalty that was tried is not tried again.
+# What follows -- goes to fairseq-generate, as --fp16. A penalty that was tried is not tried again,
+# and counts: the best is that of all in tune.tsv.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-data=wmt18.en-de config=base genotype='' work=wmt model='' penalties='0.0 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9 1.0'
+data=wmt18.en-de config=base genotype='' work=wmt model='' penalties=$(seq -s ' ' 0.0 0.1 1.0)
 options "data config genotype work model penalties --" "$@"
+check_penalties
 trained
 generation "$work/data/$data/data-bin" "$model"
 need python
 same_options "$model/tune.options" "$(of_model) -- ${rest[*]}" "$model/tune.tsv"
 # shellcheck disable=SC2086
 python "$here/tune.py" "$model/tune.tsv" $penalties -- "${generate[@]}" --gen-subset valid "${rest[@]}" \
-  >>"$model/tune.log"
+  2>>"$model/tune.log" || fail "$model/tune.log" tune.py $?
 best "$model" | awk -F '\t' '{ print "best: length penalty " $1 ", validation BLEU " $2 }'

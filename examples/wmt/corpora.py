@@ -18,8 +18,10 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import chain
@@ -30,7 +32,12 @@ from corpus import Pair, align, write
 
 TABLE = Path(__file__).with_name("archives.tsv")
 SEGMENT = re.compile(r"<seg [^>]*>(.*)</seg>")
+CANNOT_RESUME = 33  # curl's status where a server sends no ranges
+NOTHING_BEYOND = "416"  # HTTP's status where there is nothing of a file beyond what one has
 BLOCK = re.compile(r"[^-]+-b(\d+)-")  # in CzEng's sentence identifiers
+
+# What Python's libraries raise on reading a damaged archive.
+DAMAGE = (ValueError, OSError, EOFError, KeyError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,14 @@ def read_table(path: Path, dataset: str) -> list[Archive]:
     """The archives of a data set.
 
     Raises:
-        ValueError: the table has no such data set.
+        ValueError: it is no such table, or has no such data set.
     """
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    table = [Archive(**row) for row in csv.DictReader(lines, delimiter="\t")]
+    header, *rows = list(filter(None, csv.reader(lines, delimiter="\t"))) or [[]]
+    columns = [field.name for field in fields(Archive)]
+    if header != columns or any(len(row) != len(columns) for row in rows):
+        raise ValueError(f"{path}: expected the columns {', '.join(columns)}, with tabs between")
+    table = [Archive(*row) for row in rows]
     names = dict.fromkeys(name for archive in table for name in archive.datasets.split(","))
     if dataset not in names:
         raise ValueError(f"data set {dataset}: expected one of {', '.join(names)}")
@@ -75,8 +86,7 @@ def download(archive: Archive, folder: Path) -> None:
     if not path.exists():
         if not (part.exists() and str(part.stat().st_size) == archive.bytes):
             print(f"{archive.url}", flush=True)
-            curl = "curl --fail --location --retry 5 --netrc-optional --continue-at -".split()
-            status = subprocess.run([*curl, "--output", str(part), archive.url]).returncode
+            status = fetch(archive.url, part)
             if status:
                 raise ValueError(
                     f"{archive.file}: curl ended with status {status}; the same command goes on "
@@ -86,6 +96,21 @@ def download(archive: Archive, folder: Path) -> None:
         part.rename(path)
     else:
         check(archive, path)
+
+
+def fetch(url: str, part: Path) -> int:
+    """Downloads a file from where `part` ends, or anew from a server that sends whole files only.
+
+    Returns:
+        curl's status, 0 if `part` is the whole file.
+    """
+    curl = "curl --fail --location --retry 5 --netrc-optional --continue-at -".split()
+    curl += ["--write-out", "%{http_code}", "--output", str(part), url]
+    ended = subprocess.run(curl, stdout=subprocess.PIPE, text=True)
+    if ended.returncode == CANNOT_RESUME and part.exists():
+        part.unlink()
+        ended = subprocess.run(curl, stdout=subprocess.PIPE, text=True)
+    return 0 if ended.stdout == NOTHING_BEYOND else ended.returncode
 
 
 def check(archive: Archive, path: Path) -> None:
@@ -111,6 +136,15 @@ def check(archive: Archive, path: Path) -> None:
         print(f"{archive.file}: {kind} is right", flush=True)
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Gives the archive's name to all that reading a damaged one may raise."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def lines_of(path: Path, pattern: str) -> Iterator[str]:
     """The lines of all members of a tar archive that match, each decompressed if it is a `.gz`.
 
@@ -121,39 +155,52 @@ def lines_of(path: Path, pattern: str) -> Iterator[str]:
     with tarfile.open(path) as archive:
         for member in archive:
             name = member.name.removeprefix("./")
-            if fnmatchcase(name, pattern):
+            if fnmatchcase(name, pattern) and (stream := archive.extractfile(member)):
                 found = True
-                stream = archive.extractfile(member)
                 if name.endswith(".gz"):
                     stream = gzip.GzipFile(fileobj=stream)
                 yield from io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
                 if name == pattern:
                     return  # there is no second one
     if not found:
-        raise ValueError(f"{path}: has no {pattern}")
+        raise ValueError(f"has no file {pattern}")
 
 
 def pairs_of(archive: Archive, path: Path, foreign: str, without: set[str]) -> Iterator[Pair]:
-    """The pairs of an archive, English first; of CzEng, those of no block in `without`."""
-    if archive.kind == "czeng":
-        for line in filter(str.strip, lines_of(path, archive.members)):
-            identifier, _, czech, english = line.split("\t")
-            block = BLOCK.match(identifier)
-            if not (block and block[1] in without):
-                yield " ".join(english.split()), " ".join(czech.split())
-        return
-    sides = (lines_of(path, archive.member(foreign, language)) for language in ("en", foreign))
-    if archive.kind in ("valid", "test"):
-        sides = (
-            (match[1] for match in map(SEGMENT.search, lines) if match is not None)
-            for lines in sides
-        )
-    yield from align(*sides, f"the sides of {path}")
+    """The pairs of an archive, English first; of CzEng, those of no block in `without`.
+
+    Raises:
+        ValueError: it is not of its form.
+    """
+    with reading(path):
+        if archive.kind == "czeng":
+            for line in filter(str.strip, lines_of(path, archive.members)):
+                columns = line.split("\t")
+                if len(columns) != 4:
+                    raise ValueError(
+                        f"a line has {len(columns)} columns, expected 4: {line[:80]!r}"
+                    )
+                identifier, _, czech, english = columns
+                block = BLOCK.match(identifier)
+                if not (block and block[1] in without):
+                    yield " ".join(english.split()), " ".join(czech.split())
+            return
+        sides = (lines_of(path, archive.member(foreign, language)) for language in ("en", foreign))
+        if archive.kind in ("valid", "test"):
+            sides = (
+                (match[1] for match in map(SEGMENT.search, lines) if match is not None)
+                for lines in sides
+            )
+        yield from align(*sides, "its sides")
 
 
 def left_out(path: Path, member: str) -> set[str]:
-    """The blocks of CzEng 1.6 that its authors' script leaves out of CzEng 1.7."""
-    with zipfile.ZipFile(path) as archive:
+    """The blocks of CzEng 1.6 that its authors' script leaves out of CzEng 1.7.
+
+    Raises:
+        ValueError: it is not of its form.
+    """
+    with reading(path), zipfile.ZipFile(path) as archive:
         script = archive.read(member).decode("utf-8", "replace")
     blocks = re.search(r"qw\{([\s\d]*)\}", script)
     if not blocks:
@@ -180,6 +227,7 @@ def extract(archives: list[Archive], folder: Path, out: Path, foreign: str) -> N
     for archive in archives:
         if not (folder / archive.file).exists():
             raise ValueError(f"{folder / archive.file} is missing: run 1-download.sh")
+    out.mkdir(parents=True, exist_ok=True)
     without: set[str] = set()
     for archive in archives:
         if archive.kind == "czeng-blocks":
@@ -211,9 +259,8 @@ def main() -> None:
             for archive in archives:
                 download(archive, args.archives)
         else:
-            args.out.mkdir(parents=True, exist_ok=True)
             extract(archives, args.archives, args.out, args.dataset.rpartition("-")[2])
-    except (ValueError, OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"corpora.py: {error}") from None
 
 

@@ -13,6 +13,19 @@ configuration() {
   die "--$1 is $3, there is no configs/$2/$3.yaml, but $(basename -as .yaml "$root/configs/$2"/*.yaml | xargs)"
 }
 
+# learns_alpha: the error that the search $search is by sampling, which steps 4 and 5 are not for.
+learns_alpha() {
+  configuration search search "$search"
+  [[ $search != sampling_* ]] ||
+    die "--search is $search: dartsformer-evolve takes the place of steps 4 and 5 (README.md: Baselines)"
+}
+
+# quoted TEXT: as hydra reads it, whatever characters a folder's name has.
+quoted() {
+  local escaped=${1//\'/\\\'}
+  printf "'%s'" "$escaped"
+}
+
 # train CONFIG FOLDER DATA OPTIONS OVERRIDE...: a whole run of configs/CONFIG.yaml on the data set DATA
 # and $gpus GPUs, to its end, once; after an interruption, from its last checkpoint. FOLDER serves no
 # other OPTIONS. As the paper's runs have 8 GPUs, fewer accumulate more batches.
@@ -26,7 +39,7 @@ train() {
   accumulate=$(sed -n 's/^  update_freq: \[\([0-9]*\)\]$/\1/p' "$root/configs/$config.yaml")
   ((gpus == 1)) || launcher=(torchrun --standalone --nproc-per-node "$gpus" "$(command -v fairseq-hydra-train)")
   "${launcher[@]}" --config-dir "$root/configs/${config%/*}" --config-name "${config##*/}" \
-    task.data="'$data'" common.user_dir="'$plugin'" checkpoint.save_dir="'$folder'" \
+    task.data="$(quoted "$data")" common.user_dir="$(quoted "$plugin")" checkpoint.save_dir="$(quoted "$folder")" \
     distributed_training.distributed_world_size="$gpus" \
     optimization.update_freq="[$((${accumulate:-1} * 8 / gpus))]" "${@:5}" 2>&1 | tee -a "$folder/train.log" &&
     [[ -e $folder/checkpoint_last.pt ]] || {
@@ -57,6 +70,12 @@ generation() {
   [[ -e $2/average.pt ]] || die "no average.pt in $2: run 6-train.sh"
   generate=("$1" --user-dir "$plugin" --path "$2/average.pt" --beam 5 --max-len-a 1 --max-len-b 50
     --max-tokens 8000 --required-batch-size-multiple 1 --remove-bpe --log-format simple)
+}
+
+# check_penalties: the error that $penalties are not numbers.
+check_penalties() {
+  local number='-?[0-9]+(\.[0-9]+)?'
+  [[ $penalties =~ ^$number(\ +$number)*$ ]] || die "--penalties is $penalties, it must be numbers, as \"0.0 0.6\""
 }
 
 # absolute PATH: for fairseq-hydra-train, which wants such; the folder need not exist.

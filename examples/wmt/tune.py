@@ -8,17 +8,19 @@ skipped.
 
 import argparse
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 
 def bleu(arguments: list[str], penalty: str) -> float:
-    """BLEU of one `fairseq-generate`, which writes its log to stdout."""
+    """BLEU of one `fairseq-generate`, whose output goes to stderr."""
     from fairseq import options  # here, as importing it takes seconds, and there may be no need
     from fairseq_cli import generate
 
     arguments = [*arguments, "--lenpen", penalty, "--quiet"]
-    args = options.parse_args_and_arch(options.get_generation_parser(), arguments)
-    return generate.main(args).score()
+    with redirect_stdout(sys.stderr):
+        args = options.parse_args_and_arch(options.get_generation_parser(), arguments)
+        return generate.main(args).score()
 
 
 def main() -> None:
@@ -35,7 +37,7 @@ def main() -> None:
     for penalty in args.penalties:
         if penalty not in done:
             score = bleu(sys.argv[split + 1 :], penalty)
-            print(f"length penalty {penalty}: BLEU {score:.2f}", file=sys.stderr, flush=True)
+            print(f"length penalty {penalty}: BLEU {score:.2f}", flush=True)
             with args.results.open("a") as results:
                 print(penalty, f"{score:.4f}", sep="\t", file=results)
 

@@ -52,8 +52,8 @@ def genotype_of(cfg: GenotypeConfig, family: Family) -> Genotype:
     genotype = Genotype.load(cfg.genotype)
     if genotype.family != family.name:
         raise InputError(
-            f"--genotype is of the family {genotype.family}, which --arch {genotype.family} "
-            f"builds: expected one of {family.name}"
+            f"--genotype is of the family {genotype.family}, it must be of {family.name}: "
+            f"this one is for --arch {genotype.family}"
         )
     remember(cfg, "genotype", genotype.to_json())
     return genotype

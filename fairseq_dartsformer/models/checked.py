@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..errors import InputError
 
+WORDS = ("tokens.weight", "output_projection.weight")  # parameters that have a row a word
+
 
 class CheckedModel:
     """Says in one line what a model cannot do or load; a mixin in front of fairseq's class."""
@@ -47,7 +49,16 @@ class CheckedModel:
         if not differing:
             return
         searched = "encoder.alpha" in state_dict
-        if searched == ("encoder.alpha" in own):
+        if all(
+            name.endswith(WORDS)
+            and name in own.keys() & state_dict.keys()
+            and own[name].shape[1:] == state_dict[name].shape[1:]
+            for name in differing
+        ):
+            first = differing[0]
+            kind = f"a model of another dictionary than the data's: {len(state_dict[first])} words"
+            kind += f" in {first}, expected {len(own[first])}"
+        elif searched == ("encoder.alpha" in own):
             kind = f"a different model: {len(differing)} of its tensors do not match"
             kind += f" (the first is {differing[0]})"
         elif searched:

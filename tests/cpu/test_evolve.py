@@ -5,6 +5,7 @@ import json
 import math
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -332,6 +333,7 @@ def one_search(data, tmp_path_factory) -> tuple[Path, Path]:
         ("{data}/dict.aa.txt {data} -o g.json", "dict.aa.txt is damaged, truncated, or not"),
         ("no_such.pt {data} -o g.json", "checkpoint no_such.pt cannot be read"),
         ("{search} no_such -o g.json", "dictionary no_such/dict.aa.txt cannot be read"),
+        ("{search} {other} -o g.json", "another dictionary than the data's: 48 words in .* 50$"),
         ("{search} {data} -o g.json --valid-subset x", "--valid-subset is 'x', .* no such binar"),
         ("{search} {data} -o g.json --valid-subset test1", "--valid-subset is 'test1', .*"),
         ("{search} {data} -o g.json --max-tokens 1", "--max-tokens is 1, which every sentence"),
@@ -354,7 +356,10 @@ def test_bad_input(one_search, tmp_path, monkeypatch, capsys, arguments, message
     cfg, evolution = command._picked(ScoreConfig, args), command._picked(Evolution, args)
     history.write_text(json.dumps(command._settings(cfg, evolution, None)) + "\n")
     before = {path: path.read_bytes() for path in (history, data / "dict.aa.txt", checkpoint)}
-    text = arguments.format(search=checkpoint, data=data, history=history)
+    other = shutil.copytree(data, tmp_path / "other")
+    for dictionary in other.glob("dict.*.txt"):
+        dictionary.write_text(f"{dictionary.read_text()}more 1\nwords 1\n")
+    text = arguments.format(search=checkpoint, data=data, other=other, history=history)
     monkeypatch.setattr(sys, "argv", ["dartsformer-evolve", *text.split(), "--workers", "1"])
     with pytest.raises(SystemExit) as stop:
         command.cli_main()

@@ -8,9 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from steps import WMT, check_refused, done, step
 
 from fairseq_dartsformer.genotype import Genotype
+
+GENOTYPE = Genotype.load("paper_fig4_approx").to_json()
 
 
 @pytest.fixture
@@ -21,10 +24,12 @@ def stubs(tmp_path) -> Path:
     (folder / "torchrun").write_text(
         "#!/usr/bin/env bash\n"
         f"printf '%s\\n' \"$@\" '' >>{folder}/calls\n"
-        'for word; do [[ $word != checkpoint.save_dir=* ]] || eval "folder=${word#*=}"; done\n'
+        'for word; do [[ $word != checkpoint.save_dir=* ]] || eval "folder=\\$${word#*=}"; done\n'
         'touch "$folder"/{checkpoint_last,average}.pt\n'
     )
     (folder / "torchrun").chmod(0o755)
+    (tmp_path / "genotypes").mkdir()
+    (tmp_path / "genotypes" / "max_s2.json").write_text(GENOTYPE)
     for data in ("wmt14.en-de", "wmt18.en-de"):
         log = tmp_path / "data" / data / "data-bin" / "preprocess.log"
         log.parent.mkdir(parents=True)
@@ -68,8 +73,25 @@ def test_any_number_of_gpus_makes_the_same_updates(
     assert (tmp_path / folder / "done").exists()
 
 
+def test_folders_may_have_any_name(tmp_path, stubs):
+    (work := tmp_path / "my 'odd' wörk=1,2 & more").mkdir()
+    for name in ("data", "genotypes"):
+        (tmp_path / name).rename(work / name)
+    done("3-search.sh", "--work", str(work), stubs=stubs)
+    done("6-train.sh", "--work", str(work), "--model", str(work / "'model'"), stubs=stubs)
+    words = [word for call in calls(stubs) for word in call if "'" in word]
+    read = [OverridesParser.create().parse_override(word) for word in words]
+    paths = [override.value() for override in read if override.key_or_group != "common.user_dir"]
+    expected = ["data/wmt14.en-de/data-bin", "search/max_s2", "data/wmt18.en-de/data-bin"]
+    expected += ["'model'", "genotypes/max_s2.json"]
+    assert [path for path in paths if path.startswith(str(work))] == [
+        f"{work}/{name}" for name in expected
+    ]
+    assert all((work / name).exists() for name in expected)
+
+
 def test_models_of_two_genotypes_are_kept_apart(tmp_path, stubs):
-    genotype = json.loads(Genotype.load("paper_fig4_approx").to_json())
+    genotype = json.loads(GENOTYPE)
     other = {**genotype, "pooling": "avg"}
     contents = {"one.json": genotype, "two.json": other, "again/one.json": other}
     for name, content in contents.items():
@@ -82,15 +104,16 @@ def test_models_of_two_genotypes_are_kept_apart(tmp_path, stubs):
     assert f"checkpoint.save_dir='{tmp_path}/models/wmt18.en-de.base.one'" in first
     assert f"checkpoint.save_dir='{tmp_path}/models/wmt18.en-de.base.two'" in second
 
-    def refused(*arguments: str) -> None:
-        model = str(tmp_path / "models" / "wmt18.en-de.base.one")
-        check_refused(model, "6-train.sh", *work, "--model", model, *arguments, stubs=stubs)
+    model = str(tmp_path / "models" / "wmt18.en-de.base.one")
+
+    def refused(*arguments: str, result: str = model) -> None:
+        check_refused(result, "6-train.sh", *work, "--model", model, *arguments, stubs=stubs)
 
     one = ["--genotype", str(tmp_path / "one.json")]
     refused("--genotype", str(tmp_path / "again" / "one.json"))
     refused(*one, "--data", "wmt14.en-de")
     refused(*one, "--config", "big")
-    refused(*one, "--average", "3")
+    refused(*one, "--average", "3", result=f"{model}/average.pt")
     refused(*one, "--", "optimization.max_update=3")
     assert len(calls(stubs)) == 2
 
@@ -104,6 +127,35 @@ def test_a_training_that_left_nothing_may_have_other_options(tmp_path, stubs):
     assert failed.returncode == 1 and "the training failed; its log: " in failed.stderr
     torchrun.write_text(works)
     done("3-search.sh", *work, stubs=stubs)
+
+
+def test_an_average_of_too_many_does_not_spoil_the_training(tmp_path, stubs):
+    torchrun = stubs / "torchrun"
+    torchrun.write_text(
+        torchrun.read_text().replace("{checkpoint_last,average}", "checkpoint_last")
+    )
+    for number, line in {"9": "exit 1", "2": 'touch "${@: -1}"'}.items():
+        (stubs / "python").write_text(f"#!/usr/bin/env bash\n{line}\n")  # dartsformer-average
+        (stubs / "python").chmod(0o755)
+        command = ["--config", "transformer", "--work", str(tmp_path), "--average", number]
+        ended = step("6-train.sh", *command, stubs=stubs)
+        assert ended.returncode == (number == "9"), ended.stderr
+    assert (tmp_path / "models" / "wmt18.en-de.transformer" / "average.pt").exists()
+    assert len(calls(stubs)) == 1
+
+
+def test_until_text_is_tokenised_its_preparation_may_have_other_options(tmp_path, stubs):
+    """A wrong number costs no extraction, which is the same by any."""
+    (stubs / "python").write_text("#!/bin/sh\nexit 3\n")
+    (stubs / "python").chmod(0o755)
+    out = tmp_path / "data" / "wmt14.en-de"
+    (out / "extracted").touch()
+    for merges in ("300", "320"):
+        command = ["--work", str(tmp_path), "--merges", merges]
+        assert step("2-prepare.sh", *command, stubs=stubs).returncode == 3
+        assert f"--merges {merges} " in (out / "options").read_text()
+    (out / "tok.done").touch()
+    check_refused(str(out), "2-prepare.sh", "--work", str(tmp_path), stubs=stubs)
 
 
 def test_slurm_job_requeues_itself_before_its_time_limit(tmp_path, stubs):
