@@ -1,4 +1,4 @@
-"""`dartsformer-plot`: nothing is missing, cut off or covered; colours; tables; what it refuses."""
+"""`dartsformer-plot`: nothing is missing, cut off or covered; colours; what it refuses."""
 
 import io
 import itertools
@@ -269,45 +269,6 @@ def test_last_change():
     state = search_state(1)
     unchanged = AlphaHistory.of([search_result(state, "a"), search_result(state, "b")])
     assert [node.last_change for node in unchanged.nodes] == [None] * 8
-
-
-def test_table_keeps_all():
-    for options in (
-        {"layers": 1, "splits": 3},
-        {"decoder_splits": 3, "_name": "darts_transformer_search"},
-    ):
-        history = AlphaHistory.of(results(3, **options))
-        read = AlphaHistory.from_tsv(history.to_tsv(), "table")
-        assert (read.updates, read.family) == (history.updates, history.family)
-        assert read.to_tsv() == history.to_tsv()
-        for one, other in zip(read.nodes, history.nodes, strict=True):
-            assert one.chosen == other.chosen
-            for name, weights in other.weights.items():
-                assert one.weights[name] == pytest.approx(weights, abs=1e-5)
-
-
-def test_recorded_table_is_as_it_would_be_written():
-    assert AlphaHistory.load(str(RECORDED)).to_tsv() == RECORDED.read_text()
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda text: "", "expected lines under the names updates stack layer split"),
-        (lambda text: text.splitlines()[0], "expected lines under the names"),
-        (lambda text: text.replace("weight", "height", 1), "expected lines under the names"),
-        (lambda text: text.replace("ffn", "fnn", 1), r"line \d+: expected updates, .* fnn"),
-        (lambda text: text.replace("0.1", "O.1", 1), r"line \d+: expected updates"),
-        (lambda text: text.replace("ffn", "n" * 200_000, 1), r"line \d+: expected updates"),
-        (lambda text: text.replace("ffn", '"ffn', 1), r'line \d+: expected updates, .* "ffn'),
-        (lambda text: text[:-20], r"line \d+: |expected every operation of every node"),
-        (lambda text: text + text.splitlines()[1], "expected every operation of every node"),
-    ],
-)
-def test_damaged_table(damage, message):
-    text = AlphaHistory.of(results(3)).to_tsv()
-    with pytest.raises(InputError, match=f"^a.tsv.*{message}"):
-        AlphaHistory.from_tsv(damage(text), "a.tsv")
 
 
 # -- the command
