@@ -5,6 +5,7 @@ import itertools
 import math
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,7 +23,6 @@ from test_derive import saved, search_state
 from fairseq_dartsformer import plots
 from fairseq_dartsformer.alpha_history import AlphaHistory
 from fairseq_dartsformer.cli import plot as command
-from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.families import FAMILIES
 from fairseq_dartsformer.genotype import BUILTIN, Genotype
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
@@ -155,6 +155,21 @@ def test_history(figure, space):
 @pytest.mark.parametrize("count", [1, 2])
 def test_history_of_few_checkpoints(figure, count):
     check_layout(figure(AlphaHistory.of(results(count, layers=1))))
+
+
+@pytest.mark.parametrize(
+    "updates", [[300], [317], [300, 301], [7, 1000, 1999], [*range(0, 301, 20)]]
+)
+def test_choices_axis_has_updates_of_the_search_alone(updates):
+    (result,) = results(1)
+    history = AlphaHistory.of(replace(result, updates=update) for update in updates)
+    figure = plots.choices_figure(history)
+    check_layout(figure)
+    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    numbers = [int(tick.replace(",", "")) for tick in ticks]
+    assert numbers == list(figure.axes[0].get_xticks()) == sorted(set(numbers))
+    assert len(numbers) >= min(2, len(updates))
+    assert updates[0] <= numbers[0] and numbers[-1] <= updates[-1]
 
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.__name__)
