@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from reprlib import repr as shown
+from typing import Any
 
 from .errors import InputError
 from .families import FAMILIES, Family
-from .operations import OPERATIONS_BY_STACK
+from .operations import OPERATIONS_BY_STACK, describe_operations
 from .search_result import SearchResult, check_one_space, derive
 
 COLUMNS = ("updates", "stack", "layer", "split", "operation", "weight")
@@ -132,37 +135,65 @@ class AlphaHistory:
         families = [f for f in FAMILIES.values() if cls._columns(f) == tuple(header)]
         if not families or not rows:
             raise InputError(f"{where}: expected lines under the names {' '.join(COLUMNS)}")
-        updates: list[int] = []
-        nodes: dict[tuple[str, int, int], NodeHistory] = {}
+        columns = cls._columns(families[0])
+        # By node, update and operation; the first operation of a node is the chosen one.
+        table: dict[tuple, dict[int, dict[str, float]]] = {}
         for number, row in enumerate(rows, start=2):
             try:
-                update, stack, layer, place, operation, weight = row
-                key = (stack, int(layer) - 1, int(place) - 1)
-                if min(int(update), *key[1:]) < 0 or not 0 <= float(weight) <= 1:
-                    raise ValueError
-                if not updates or updates[-1] != int(update):
-                    updates.append(int(update))
-                in_order = {name: [] for name in OPERATIONS_BY_STACK[stack]}
-                node = nodes.setdefault(key, NodeHistory(*key, in_order, []))
-                node.weights[operation].append(float(weight))
-                if len(node.chosen) < len(updates):
-                    node.chosen.append(operation)
-            except (ValueError, KeyError):
-                raise InputError(
-                    f"{where}, line {number}: expected updates, stack, layer, place, operation and "
-                    f"weight, not {' '.join(row)!r}"
-                ) from None
-        for node in nodes.values():  # what is not a candidate has no weights
-            for name in [name for name, times in node.weights.items() if not times]:
-                del node.weights[name]
-        whole = all(
-            len(times) == len(updates)
-            for node in nodes.values()
-            for times in [node.chosen, *node.weights.values()]
-        )
-        if not whole or updates != sorted(set(updates)):
-            raise InputError(f"{where}: expected every operation of every node at every update")
-        return cls(updates, list(nodes.values()), families[0])
+                update, *node, operation, weight = _read_row(row, columns)
+                weights = table.setdefault(tuple(node), {}).setdefault(update, {})
+                if operation in weights:
+                    raise InputError("stands there twice")
+            except InputError as error:
+                raise InputError(f"{where}, line {number}: {error}") from None
+            weights[operation] = weight
+        updates = sorted({update for times in table.values() for update in times})
+        nodes = []
+        for (stack, layer, place), times in table.items():
+            met = set().union(*times.values())
+            names = [name for name in OPERATIONS_BY_STACK[stack] if name in met]
+            for update, name in product(updates, names):
+                if name not in times.get(update, ()):
+                    missing = zip(columns, (update, stack, layer, place, name), strict=False)
+                    described = ", ".join(f"{column} {value}" for column, value in missing)
+                    raise InputError(f"{where}: has no line of {described}")
+            over_time = {name: [times[update][name] for update in updates] for name in names}
+            chosen = [next(iter(times[update])) for update in updates]
+            nodes.append(NodeHistory(stack, layer - 1, place - 1, over_time, chosen))
+        return cls(updates, nodes, families[0])
+
+
+def _read_row(row: Sequence[str], columns: Sequence[str]) -> list[Any]:
+    """The values of a line.
+
+    Raises:
+        InputError: names the column at fault.
+    """
+    if len(row) != len(columns):
+        raise InputError(f"has {len(row)} columns between tabs, not {len(columns)}")
+    updates, stack, layer, place, operation, weight = row
+    names = OPERATIONS_BY_STACK.get(stack, ())
+    read = (
+        (_number(updates, int, 0), "a whole number"),
+        (stack if names else None, " or ".join(OPERATIONS_BY_STACK)),
+        (_number(layer, int, 1), "a whole number from 1"),
+        (_number(place, int, 1), "a whole number from 1"),
+        (operation if operation in names else None, names and describe_operations(stack)),
+        (_number(weight, float, 0, 1), "a number from 0 to 1"),
+    )
+    for name, text, (value, expected) in zip(columns, row, read, strict=True):
+        if value is None:
+            raise InputError(f"{name} is {shown(text)}: expected {expected}")
+    return [value for value, _ in read]
+
+
+def _number(text: str, read: type, least: float, most: float = math.inf) -> float | None:
+    """What ``text`` says, or ``None`` if that is no number within these bounds."""
+    try:
+        value = read(text)
+    except ValueError:
+        return None
+    return value if least <= value <= most else None
 
 
 def find_checkpoints(folder: Path) -> list[Path]:

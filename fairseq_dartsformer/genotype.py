@@ -175,7 +175,7 @@ def _block(layers: Any, stack: str, family: Family) -> Block:
     """Check one stack's block; return it as tuples."""
     _check_list(layers, stack, "a list of layers", 1)
     for i, layer in enumerate(layers):
-        _check_list(layer, f"{stack}[{i}]", f"a list of operations, one a {family.node},", 2)
+        _check_list(layer, f"{stack}[{i}]", f"a list of operations, one a {family.node}", 2)
         _check_length(layer, f"{stack}[{i}]", family.nodes[stack], f"as {family.name} has")
         _check_length(
             layer,
@@ -208,7 +208,7 @@ def _check_list(value: Any, place: str, expected: str, shortest: int) -> None:
         raise InputError(f"{place} is {shown(value)}: expected {expected}")
     if len(value) < shortest:
         raise InputError(
-            f"{place} has length {len(value)}: expected {expected} of length {shortest} or more"
+            f"{place} has length {len(value)}: expected {expected}, {shortest} or more"
         )
 
 

@@ -18,10 +18,15 @@ FIGURE_FORMATS = ("pdf", "png", "svg")
 
 
 class CommandParser(ArgumentParser):
-    """A parser of a command's arguments, with the option that all of them have."""
+    """A parser of a command's arguments, with the option that all of them have.
 
-    def __init__(self, **arguments: Any):
-        super().__init__(**arguments)
+    Args:
+        description: may be a docstring; its marks of code are left out.
+        arguments: argparse's others.
+    """
+
+    def __init__(self, description: str, **arguments: Any):
+        super().__init__(description=description.replace("``", ""), **arguments)
         self.add_argument(
             "--user-dir",
             type=_plugin,

@@ -29,11 +29,20 @@ from . import CommandParser, check_output, number, positive_integer, quiet, repl
 SCORES_A_LINE = 25  # in a log
 
 
+class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Without ``(default: None)``."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
 def get_parser() -> CommandParser:
     parser = CommandParser(
         prog="dartsformer-evolve",
         description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpWithDefaults,
     )
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", help="of a search, by sampling or by darts")

@@ -8,8 +8,10 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from ..errors import InputError
-from ..planning import MemoryPlan, plan_memory, training_config
+from ..planning import MemoryPlan, count_parameters, plan_memory, training_config
 from . import (
     FIGURE_FORMATS,
     CommandParser,
@@ -175,13 +177,20 @@ def draw(args: Namespace, rest: list[str]) -> None:
     if path.suffix[1:] not in FIGURE_FORMATS:
         raise InputError(f"--figure {path}: expected a suffix of {', '.join(FIGURE_FORMATS)}")
     hidden_dims = args.hidden_dims or HIDDEN_DIMS
+    cfgs = {
+        (name, d): point_config(arch, d, rest) for name, arch in CURVES.items() for d in hidden_dims
+    }
+    for cfg in cfgs.values():
+        count_parameters(cfg, args.vocabulary)  # refuses what does not fit, before the table begins
+    sentences = max(1, args.max_tokens // args.length)
     curves: dict[str, list[int]] = {name: [] for name in CURVES}
     print("|", " | ".join(["hidden size", *(f"{name} (GB)" for name in CURVES)]), "|")
     print("|---" * (1 + len(CURVES)) + "|")
     for hidden_dim in hidden_dims:
         print(f"| {hidden_dim}", end="", flush=True)
-        for name, arch in CURVES.items():
-            curves[name].append(plan_point(arch, hidden_dim, args, rest))
+        for name in CURVES:
+            plan = plan_memory(cfgs[name, hidden_dim], args.vocabulary, sentences, args.length)
+            curves[name].append(plan.total)
             print(f" | {curves[name][-1] / 1e9:.2f}", end="", flush=True)
         print(" |")
     limits = {name: capacity(name) for name in ("V100-16GB", "V100-32GB", "A100-80GB")}
@@ -191,14 +200,12 @@ def draw(args: Namespace, rest: list[str]) -> None:
     print(f"wrote {path}")
 
 
-def plan_point(arch: str, hidden_dim: int, args: Namespace, rest: list[str]) -> int:
-    """Bytes at the peak of a search of that hidden size."""
+def point_config(arch: str, hidden_dim: int, rest: list[str]) -> DictConfig:
+    """The configuration of a search of that hidden size."""
     # 8 heads, where they divide half and a third of d.
     options = f"--hidden-dim {hidden_dim} --attention-heads {4 if hidden_dim % 48 else 8} "
     options += "--embed-dim 256 --share-all-embeddings"
-    cfg = training_config(arch, [*options.split(), *rest])
-    sentences = max(1, args.max_tokens // args.length)
-    return plan_memory(cfg, args.vocabulary, sentences, args.length).total
+    return training_config(arch, [*options.split(), *rest])
 
 
 def main(args: Namespace, rest: list[str]) -> None:

@@ -7,6 +7,7 @@ import zipfile
 from argparse import Namespace
 from functools import wraps
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy
@@ -14,6 +15,9 @@ import torch
 from fairseq import checkpoint_utils
 
 from .naming import naming
+
+ARCHIVE = b"PK\x03\x04"
+OLD = torch.serialization.MAGIC_NUMBER.to_bytes(10, "little")
 
 
 def apply() -> None:
@@ -60,11 +64,29 @@ def _name_bad_file(load):
     def load_checkpoint_to_cpu(path: str, *args, **kwargs) -> dict[str, Any]:
         with naming(f"checkpoint {path}"):
             if os.path.isfile(path):
+                check_kind(path)
                 compare_checksums(path)
             return load(path, *args, **kwargs)
 
     load_checkpoint_to_cpu.patched_by_dartsformer = True
     return load_checkpoint_to_cpu
+
+
+def check_kind(path: str | Path) -> None:
+    """Refuse what is no archive, and no file from before torch 1.6.
+
+    Symptoms: words of torch's unpickler, which takes any bytes for a program; a warning beside.
+
+    Raises:
+        EOFError: the file is empty.
+        UnpicklingError: it does not begin as either does.
+    """
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if not start:
+        raise EOFError
+    if not start.startswith(ARCHIVE) and OLD not in start:
+        raise UnpicklingError(f"{path} begins with {start[:8]!r}")
 
 
 def compare_checksums(path: str | Path) -> None:

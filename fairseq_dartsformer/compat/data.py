@@ -21,7 +21,7 @@ def apply() -> None:
     """Put these workarounds in place."""
     data_utils.infer_language_pair = _name_folder(data_utils.infer_language_pair)
     Dictionary.load = classmethod(_name_dictionary(Dictionary.load.__func__))
-    translation.load_langpair_dataset = _name_split(translation.load_langpair_dataset)
+    translation.load_langpair_dataset = _join_parts(_name_split(translation.load_langpair_dataset))
     for kind in (MMapIndexedDataset, MMapIndexedDataset.Index):
         kind.__del__ = _close_opened(kind.__del__)
     data_utils.batch_by_size = _refuse_no_batch(data_utils.batch_by_size)
@@ -73,6 +73,20 @@ def _name_split(load):
                 ) from error
 
     return load_split
+
+
+def _join_parts(load):
+    """Symptom: ``negative dimensions are not allowed`` where a split has several parts (``train``,
+    ``train1``). Cause: ``--task translation`` takes the first of them -1 times by default, other
+    tasks once. Goes when its ``--upsample-primary`` is 1 by default."""
+
+    @wraps(load)
+    def load_parts(*args, **kwargs):
+        if kwargs.get("upsample_primary") == -1:
+            kwargs["upsample_primary"] = 1
+        return load(*args, **kwargs)
+
+    return load_parts
 
 
 def _name_long(filter_indices):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pickle import UnpicklingError
 
 import torch
 
@@ -37,6 +38,27 @@ def naming(what: str) -> Iterator[None]:
             raise InputError(f"{what} cannot be read: {error.strerror or error}") from error
         if isinstance(error, AssertionError) and str(error):  # fairseq's own words
             raise InputError(f"{what}: {error}") from error
-        # torch goes on with advice that is of no use here.
-        reason = re.split(r"\n|\. ", str(error))[0] or type(error).__name__
+        reason = _reason(error)
         raise InputError(f"{what} is damaged, truncated, or not fairseq's: {reason}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, in words where it is Python's or torch's own business."""
+    text = re.sub(r"\[enforce fail at .*?\]\W*", "", str(error))
+    refused = re.search(r"GLOBAL ([\w.]+)", text)
+    if isinstance(error, UnpicklingError) and refused:
+        return (
+            f"it holds {refused[1]}, and nothing but tensors and plain types is read, since "
+            "anything else could run code"
+        )
+    if isinstance(error, UnpicklingError):
+        return "it does not hold what torch saves"
+    if isinstance(error, EOFError):
+        return "it ends too early"
+    if isinstance(error, KeyError):
+        return f"it has no {text}"
+    # torch goes on with advice that is of no use here.
+    text = re.split(r"\n|\. ", text)[0]
+    if isinstance(error, TypeError | AttributeError):
+        return f"a value in it is of another type than it should be ({text})"
+    return text or type(error).__name__

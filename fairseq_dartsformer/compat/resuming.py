@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from ..errors import InputError
-from .checkpoints import compare_checksums
+from .checkpoints import check_kind, compare_checksums
 from .naming import naming
 
 logger = logging.getLogger(__name__)
@@ -148,6 +148,7 @@ def _updates(path: Path) -> int:
         InputError: it is damaged, or none.
     """
     with naming(f"checkpoint {path}"):
+        check_kind(path)
         state = torch.load(path, map_location="cpu", mmap=True)
         return int(state["optimizer_history"][-1]["num_updates"])
 

@@ -60,7 +60,8 @@ class CheckedModel:
             kind += f" in {first}, expected {len(own[first])}"
         elif searched == ("encoder.alpha" in own):
             kind = f"a different model: {len(differing)} of its tensors do not match"
-            kind += f" (the first is {differing[0]})"
+            kind += f" (the first is {differing[0]}); expected --arch and options of the model"
+            kind += " as in its training"
         elif searched:
             kind = (
                 "a supernet: derive a genotype from it with dartsformer-derive and train that "

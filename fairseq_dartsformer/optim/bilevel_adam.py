@@ -1,6 +1,7 @@
 """`bilevel_adam`: one Adam for the weights, one for alpha (Algorithm 2, Section 3.2)."""
 
 import ast
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, List
@@ -74,8 +75,8 @@ class BilevelAdam(FairseqOptimizer):
             "--weight-decay": cfg.weight_decay,
             "--adam-eps": cfg.adam_eps,
         }.items():
-            if not value >= 0:
-                raise InputError(f"{name} is {value}, it must not be negative")
+            if not 0 <= value < math.inf:
+                raise InputError(f"{name} is {value}, it must be a finite number from 0")
         return {
             WEIGHTS: {
                 "lr": lr,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
 from ..alpha_history import AlphaHistory
 from .style import FONT, GREY, INK, LOOKS, check_size, in_words, legend, text_color
@@ -63,7 +63,10 @@ def choices_figure(history: AlphaHistory) -> Figure:
     axes.set_xlim(edges[0], edges[-1])
     axes.tick_params(axis="x", labelsize=FONT - 1)
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    # Only updates that there were: the last bar runs on beyond them.
+    ticks = MaxNLocator(8, integer=True).tick_values(updates[0], updates[-1])
+    ticks = [tick for tick in ticks if updates[0] <= tick <= updates[-1]] or updates
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_xlabel("updates", fontsize=FONT)
     seen = {name for node in nodes for name in node.chosen}

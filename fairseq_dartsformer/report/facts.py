@@ -10,11 +10,13 @@ from .run import Run, Search
 
 
 def duration(seconds: float | None) -> str:
-    """As one says it: ``40 s``, ``12 min``, ``3 h 5 min``, ``2 d 4 h``."""
+    """As one says it: ``40 s``, ``1 min 5 s``, ``12 min``, ``3 h 5 min``, ``2 d 4 h``."""
     if seconds is None:
         return "unknown"
-    if seconds < 60:
+    if round(seconds) < 60:
         return f"{seconds:.0f} s"
+    if round(seconds) < 600:
+        return "{} min {} s".format(*divmod(round(seconds), 60))
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"
@@ -51,6 +53,7 @@ def facts(search: Search) -> list[tuple[str, str, str]]:
     speed = search.seconds_an_update
     words = [value for _, value in search.log.curve("train_inner", "wps")]
     last = search.losses()["validation"]
+    none = "none" if search.option("dataset", "disable_validation") else "unknown"
     found = [
         (
             "updates",
@@ -66,7 +69,7 @@ def facts(search: Search) -> list[tuple[str, str, str]]:
             f"{median(words):,.0f} words a second" if words else "",
         ),
         ("memory", *_memory(search)),
-        ("validation", f"{last[-1][1]:.3f}" if last else "unknown", "loss" if last else ""),
+        ("validation", f"{last[-1][1]:.3f}" if last else none, "loss" if last else ""),
     ]
     if search.history:
         nodes = search.history.nodes

@@ -120,10 +120,15 @@ CASES = [
     (SEARCH, "--adam-betas (0.9,1.5)", r"--adam-betas is '\(0.9,1.5\)', both must lie in \[0, 1\)"),
     (SEARCH, "--arch-adam-betas 0.9", "--arch-adam-betas is '0.9', it must be a pair"),
     (SEARCH, "--arch-adam-betas (0.9", "--arch-adam-betas is .*, it must be a pair"),
-    (SEARCH, "--arch-lr=-1", "--arch-lr is -1.0, it must not be negative"),
-    (SEARCH, "--arch-lr nan", "--arch-lr is nan"),
-    (SEARCH, "--adam-eps=-1", "--adam-eps is -1.0, it must not be negative"),
-    (SEARCH, "--arch-weight-decay=-0.1", "--arch-weight-decay is -0.1, it must not be negative"),
+    (SEARCH, "--arch-lr=-1", "--arch-lr is -1.0, it must be a finite number from 0"),
+    (SEARCH, "--arch-lr nan", "--arch-lr is nan, it must be a finite number from 0"),
+    (SEARCH, "--arch-lr inf", "--arch-lr is inf, it must be a finite number from 0"),
+    (SEARCH, "--adam-eps=-1", "--adam-eps is -1.0, it must be a finite number from 0"),
+    (
+        SEARCH,
+        "--arch-weight-decay=-0.1",
+        "--arch-weight-decay is -0.1, it must be a finite number from 0",
+    ),
     # -- checkpoints
     (DERIVED, "--write-checkpoints-asynchronously", "--write-checkpoints-asy.* must be left out"),
     (
@@ -136,7 +141,11 @@ CASES = [
     (SEARCH, "--restore-file {derived}", "--restore-file.* holds no supernet"),
     (SEARCH, "--finetune-from-model {derived}", "--finetune-from-model.* holds no supernet"),
     (EVOLVED, "--restore-file {search}", "--restore-file.* holds a supernet: .*dartsformer-derive"),
-    (EVOLVED, "--hidden-dim 48 --restore-file {evolved}", "holds a different model: "),
+    (
+        EVOLVED,
+        "--hidden-dim 48 --restore-file {evolved}",
+        "holds a different model: .* expected --arch and options of the model as in its training",
+    ),
     (DERIVED, "--embed-dim 16 --restore-file {derived}", "holds a different model: .*embedding"),
     (
         SEARCH,

@@ -111,6 +111,15 @@ def test_commands_name_what_exists(page):
             assert passed_on or option in parser._option_string_actions, f"{command} {option}"
 
 
+def test_help_is_plain_text():
+    from importlib import import_module
+
+    for path in (ROOT / "fairseq_dartsformer" / "cli").glob("[a-z]*.py"):
+        text = import_module(f"fairseq_dartsformer.cli.{path.stem}").get_parser().format_help()
+        assert f"dartsformer-{path.stem}: " in text
+        assert "``" not in text and "default: None" not in " ".join(text.split())
+
+
 def test_fairseqs_commands_are_taken_by_fairseq():
     """With all of their options; nothing is run."""
     from fairseq import options

@@ -84,10 +84,10 @@ CROSS = "decoder[1][2] is 'self_attention': the last split of every decoder laye
         (["family"], "darts_transformer", "pooling is 'max': expected none"),
         (["pooling"], "mean", "pooling is 'mean': expected 'max' or 'avg'"),
         (["pooling"], ["max"], "pooling is ['max']: expected 'max' or 'avg'"),
-        (["encoder"], [], "encoder has length 0: expected a list of layers of length 1 or more"),
+        (["encoder"], [], "encoder has length 0: expected a list of layers, 1 or more"),
         (["encoder"], "ffn", "encoder is 'ffn': expected a list of layers"),
         (["encoder"], {"0": 1}, "encoder is {'0': 1}: expected a list of layers"),
-        (["encoder", 0], "ffn", "encoder[0] is 'ffn': expected a list of operations"),
+        (["encoder", 0], "ffn", "encoder[0] is 'ffn': expected a list of operations, one a split"),
         (["encoder", 1], None, "encoder[1] is None: expected a list of operations"),
         (["encoder", 0], ["ffn"], "encoder[0] has length 1: expected a list of operations"),
         (["encoder", 0], [], "encoder[0] has length 0: expected a list of operations"),
@@ -112,6 +112,7 @@ def test_wrong_value_is_named_with_its_place(tmp_path, place, value, message):
     with pytest.raises(InputError) as error:
         Genotype.load(str(path))
     assert str(error.value).startswith(f"genotype {path}: {message}")
+    assert not str(error.value).endswith((",", ":", " "))
 
 
 DARTS = {

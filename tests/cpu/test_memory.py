@@ -185,6 +185,7 @@ def test_largest_batch():
         ("--arch dartsformer_search --hidden-dims 24", "--hidden-dims goes with --figure"),
         ("--figure a.txt", "--figure a.txt: expected a suffix of pdf, png, svg"),
         ("--figure no/a.svg", "--figure no/a.svg: there is no folder no"),
+        ("--figure a.svg --hidden-dims 24 25 --encoder-layers 2", "--attention-heads is 4, "),
     ],
 )
 def test_bad_options(options, message, monkeypatch, capsys):
@@ -192,7 +193,8 @@ def test_bad_options(options, message, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         command.cli_main()
     assert stop.value.code == 1
-    assert capsys.readouterr().err.startswith(f"dartsformer-memory: error: {message}")
+    said = capsys.readouterr()
+    assert said.err.startswith(f"dartsformer-memory: error: {message}") and said.out == ""
 
 
 def test_counter():

@@ -1,10 +1,11 @@
-"""`dartsformer-plot`: nothing is missing, cut off or covered; colours; tables; what it refuses."""
+"""`dartsformer-plot`: nothing is missing, cut off or covered; colours; what it refuses."""
 
 import io
 import itertools
 import math
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,7 +23,6 @@ from test_derive import saved, search_state
 from fairseq_dartsformer import plots
 from fairseq_dartsformer.alpha_history import AlphaHistory
 from fairseq_dartsformer.cli import plot as command
-from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.families import FAMILIES
 from fairseq_dartsformer.genotype import BUILTIN, Genotype
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
@@ -157,6 +157,21 @@ def test_history_of_few_checkpoints(figure, count):
     check_layout(figure(AlphaHistory.of(results(count, layers=1))))
 
 
+@pytest.mark.parametrize(
+    "updates", [[300], [317], [300, 301], [7, 1000, 1999], [*range(0, 301, 20)]]
+)
+def test_choices_axis_has_updates_of_the_search_alone(updates):
+    (result,) = results(1)
+    history = AlphaHistory.of(replace(result, updates=update) for update in updates)
+    figure = plots.choices_figure(history)
+    check_layout(figure)
+    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    numbers = [int(tick.replace(",", "")) for tick in ticks]
+    assert numbers == list(figure.axes[0].get_xticks()) == sorted(set(numbers))
+    assert len(numbers) >= min(2, len(updates))
+    assert updates[0] <= numbers[0] and numbers[-1] <= updates[-1]
+
+
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.__name__)
 def test_recorded_history(figure):
     check_layout(figure(AlphaHistory.load(str(RECORDED))))
@@ -269,45 +284,6 @@ def test_last_change():
     state = search_state(1)
     unchanged = AlphaHistory.of([search_result(state, "a"), search_result(state, "b")])
     assert [node.last_change for node in unchanged.nodes] == [None] * 8
-
-
-def test_table_keeps_all():
-    for options in (
-        {"layers": 1, "splits": 3},
-        {"decoder_splits": 3, "_name": "darts_transformer_search"},
-    ):
-        history = AlphaHistory.of(results(3, **options))
-        read = AlphaHistory.from_tsv(history.to_tsv(), "table")
-        assert (read.updates, read.family) == (history.updates, history.family)
-        assert read.to_tsv() == history.to_tsv()
-        for one, other in zip(read.nodes, history.nodes, strict=True):
-            assert one.chosen == other.chosen
-            for name, weights in other.weights.items():
-                assert one.weights[name] == pytest.approx(weights, abs=1e-5)
-
-
-def test_recorded_table_is_as_it_would_be_written():
-    assert AlphaHistory.load(str(RECORDED)).to_tsv() == RECORDED.read_text()
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda text: "", "expected lines under the names updates stack layer split"),
-        (lambda text: text.splitlines()[0], "expected lines under the names"),
-        (lambda text: text.replace("weight", "height", 1), "expected lines under the names"),
-        (lambda text: text.replace("ffn", "fnn", 1), r"line \d+: expected updates, .* fnn"),
-        (lambda text: text.replace("0.1", "O.1", 1), r"line \d+: expected updates"),
-        (lambda text: text.replace("ffn", "n" * 200_000, 1), r"line \d+: expected updates"),
-        (lambda text: text.replace("ffn", '"ffn', 1), r'line \d+: expected updates, .* "ffn'),
-        (lambda text: text[:-20], r"line \d+: |expected every operation of every node"),
-        (lambda text: text + text.splitlines()[1], "expected every operation of every node"),
-    ],
-)
-def test_damaged_table(damage, message):
-    text = AlphaHistory.of(results(3)).to_tsv()
-    with pytest.raises(InputError, match=f"^a.tsv.*{message}"):
-        AlphaHistory.from_tsv(damage(text), "a.tsv")
 
 
 # -- the command

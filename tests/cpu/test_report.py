@@ -346,8 +346,10 @@ def test_command_repeats_the_training(data, tmp_path, kind, given):
 
 
 def test_durations():
-    assert [duration(s) for s in (None, 3, 90, 3600 * 3.1, 86400 * 2.5)] == [
-        *("unknown", "3 s", "2 min", "3 h 6 min", "2 d 12 h"),
+    times = (None, 3, 59.6, 90, 599.4, 599.6, 3600 * 3.1, 86400 * 2.5)
+    assert [duration(s) for s in times] == [
+        *("unknown", "3 s", "1 min 0 s", "1 min 30 s", "9 min 59 s", "10 min"),
+        *("3 h 6 min", "2 d 12 h"),
     ]
 
 
@@ -392,7 +394,15 @@ def test_a_bare_checkpoint_is_enough(tmp_path):
     torch.save(search_state(), tmp_path / "checkpoint_last.pt")
     page, _ = page_of(tmp_path, tmp_path)
     assert page.facts["time"].startswith("unknown") and page.facts["cost"] == "unknown"
-    assert page.tags.count("svg") == 5
+    assert page.facts["validation"] == "unknown" and page.tags.count("svg") == 5
+
+
+def test_no_validation_where_none_was_wanted(tmp_path):
+    state = search_state()
+    state["cfg"]["dataset"] = {"disable_validation": True}
+    torch.save(state, tmp_path / "checkpoint_last.pt")
+    page, _ = page_of(tmp_path, tmp_path)
+    assert page.facts["validation"] == "none"
 
 
 BROWSER = next(

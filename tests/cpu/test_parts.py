@@ -1,0 +1,44 @@
+"""Data in several parts, ``train`` and ``train1``, which fairseq joins for training."""
+
+import shutil
+
+import pytest
+from fairseq import options, tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from running import DERIVED, SEARCH, checkpoint, train, training
+
+
+@pytest.fixture(scope="module")
+def parts(data, tmp_path_factory):
+    """The small corpus, its validation split being a second part of the training data, too."""
+    folder = tmp_path_factory.mktemp("parts") / "data"
+    shutil.copytree(data, folder)
+    for path in data.glob("valid.*"):
+        shutil.copy(path, folder / path.name.replace("valid", "train1"))
+    return folder
+
+
+def sizes(data, folder, *given: str) -> list[int]:
+    """Of the data that a task trains on, and of its first part."""
+    parser = options.get_training_parser()
+    args = options.parse_args_and_arch(parser, training(DERIVED, data, folder, *given))
+    task = tasks.setup_task(convert_namespace_to_omegaconf(args).task)
+    found = []
+    for combine in (True, False):
+        task.load_dataset(args.train_subset, combine=combine)
+        found.append(len(task.dataset(args.train_subset)))
+    return found
+
+
+@pytest.mark.parametrize("times", [None, 1, 3])
+def test_all_parts_are_there(data, parts, tmp_path, times):
+    (both, one), (other, _) = sizes(data, tmp_path), sizes(data, tmp_path, "--train-subset=valid")
+    assert both == one
+    given = [] if times is None else ["--upsample-primary", str(times)]
+    assert sizes(parts, tmp_path, *given) == [(times or 1) * one + other, one]
+
+
+@pytest.mark.parametrize("kind", [SEARCH, DERIVED], ids=["search", "derived"])
+def test_parts_are_trained_on(parts, tmp_path, kind):
+    train(kind, parts, tmp_path, "--max-update", "2", "--disable-validation")
+    assert checkpoint(tmp_path)["optimizer_history"][-1]["num_updates"] == 2
