@@ -129,16 +129,17 @@ def test_a_strategy_has_its_own_options_alone(monkeypatch):
     fields = TranslationSearchConfig.__dataclass_fields__
     for name, strategy in STRATEGIES.items():
         assert all(fields[option].default is None for option in strategy.options)
-        for given in ("arch_fraction", "arch_subset"):
+        for given, value in {"arch_fraction": 0.5, "arch_subset": "alpha"}.items():
             options = (option for s in STRATEGIES.values() for option in s.options)
-            values = dict.fromkeys(options) | {given: 0.5}
-            halves = {"memory_efficient_fp16": False, "memory_efficient_bf16": False, "seed": 1}
-            cfg = OmegaConf.create({"search_strategy": name, **halves, **values})
+            values = dict.fromkeys(options) | {given: value}
+            others = {"memory_efficient_fp16": False, "memory_efficient_bf16": False, "seed": 1}
+            others["train_subset"] = "train"
+            cfg = OmegaConf.create({"search_strategy": name, **others, **values})
             if given in strategy.options:
                 assert isinstance(build_strategy(cfg), strategy)
             else:
                 flag = given.replace("_", "-")
-                with pytest.raises(InputError, match=f"--{flag} is 0.5, .* {name} does not"):
+                with pytest.raises(InputError, match=f"--{flag} is {value}, .* {name} does not"):
                     build_strategy(cfg)
 
 

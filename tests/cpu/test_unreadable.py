@@ -34,7 +34,7 @@ UNREADABLE = {
     **{f"pickle {k}": (pickle.dumps(Touch("x"), protocol=k), FOREIGN) for k in range(6)},
     "plain pickle": (pickle.dumps({"model": {}}), FOREIGN),
     "cut": (written(STATE)[:-500], "PytorchStreamReader failed"),
-    "old and cut": (written(STATE, **OLD)[:500], "ends too early$"),
+    **{f"old, {n} bytes": (written(STATE, **OLD)[:n], "ends too early$") for n in (15, 16, 18, 28)},
     "a list": (written([1]), "value in it is of another type than it should be"),
     "a number": (written(1), "value in it is of another type than it should be"),
     "a model alone": (written({"model": {}}), "has no 'best_loss'$"),
