@@ -32,6 +32,10 @@ class InputError(OneLineError, ValueError):
     """
 
 
+class MissingSplitError(InputError, FileNotFoundError):
+    """There is no such split of the data."""
+
+
 class NotFiniteError(OneLineError, FloatingPointError):
     """A search has met a number that is not finite: says where, and from which state to go on."""
 

@@ -56,7 +56,7 @@ class History:
             for record in records:
                 genotype = Genotype.from_json(json.dumps(record["genotype"]), f"in {path}")
                 self.scores[genotype] = float(record[self.score])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
             raise self._foreign() from None

@@ -9,12 +9,8 @@ import numpy as np
 from fairseq.data import Dictionary, MMapIndexedDataset, data_utils
 from fairseq.tasks import FairseqTask, translation
 
-from ..errors import InputError
+from ..errors import InputError, MissingSplitError
 from .naming import naming
-
-
-class MissingSplitError(InputError, FileNotFoundError):
-    """There is no such split of the data."""
 
 
 def apply() -> None:

@@ -98,7 +98,7 @@ def _statistics(tag: str, text: str) -> dict[str, float]:
         return {
             name.removeprefix(f"{tag}_"): float(value) for name, value in pairs if value is not None
         }
-    except (ValueError, TypeError):  # another dictionary, such as the configuration
+    except (ValueError, TypeError, RecursionError):  # another dictionary, as the configuration
         return {}
 
 

@@ -277,6 +277,7 @@ def test_sizes():
 
 SETTINGS = {"seed": 1, "beam": 5}
 FOREIGN = [b"notes", b'{"seed": 1, "notes": 2', b"notes\nmore", b'{"notes": 2}\n', b"\n", b"\xff\n"]
+FOREIGN += [b"[" * 100_000 + b"\n"]
 
 
 def fill(history: History, number: int) -> None:
@@ -284,7 +285,7 @@ def fill(history: History, number: int) -> None:
     history.add(genotype, number / 3, 100, generation=1)
 
 
-@pytest.mark.parametrize("content", FOREIGN)
+@pytest.mark.parametrize("content", FOREIGN, ids=range(len(FOREIGN)))
 def test_a_foreign_history_is_left_alone(tmp_path, content):
     path = tmp_path / "notes"
     path.write_bytes(content)

@@ -243,6 +243,16 @@ def test_log_of_a_search_that_goes_on(search, tmp_path):
         assert read_log(log).done is done
 
 
+def test_a_log_may_hold_anything_else(search, tmp_path):
+    log = tmp_path / "log"
+    log.write_text((search / "stdout").read_text())
+    known = read_log(log).values
+    with log.open("a") as file:
+        for text in ("", "{", "{}", '{"num_updates": [1]}', '{"a":' * 100_000):
+            file.write(f"2020-02-20 | INFO | train_inner | {text}\n")
+    assert read_log(log).values == known
+
+
 def test_what_files_say_is_escaped(search, tmp_path):
     nasty = '<script>alert("1")</script>&\'<b>'
     folder = tmp_path / "a<script>&b"
