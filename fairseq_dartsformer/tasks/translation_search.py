@@ -108,17 +108,20 @@ class TranslationSearchTask(TranslationTask):
         self.strategy.prepare(model)
         return model
 
-    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
+    def load_dataset(
+        self, split: str, epoch: int = 1, combine: bool | None = None, **kwargs
+    ) -> None:
         """Load a split; for training, what the strategy makes of it.
 
-        Only fairseq's trainer says ``combine``; to validate and to translate the training split too
-        is to go through it in order.
+        To validate or to translate the training split is to go through it in order: validation
+        says that it does not ``combine``, and translation gives the ``task_cfg`` of the model.
 
         Raises:
             InputError: data that the strategy needs do not exist or are empty.
         """
-        super().load_dataset(split, epoch=epoch, combine=combine, **kwargs)
-        if split == self.cfg.train_subset and combine:
+        super().load_dataset(split, epoch=epoch, combine=bool(combine), **kwargs)
+        in_order = combine is False or "task_cfg" in kwargs
+        if split == self.cfg.train_subset and not in_order:
             self._training_split = self.datasets[split]
             self._training_data = self.strategy.training_data(self, self._training_split, epoch)
             self.datasets[split] = self._training_data
@@ -128,9 +131,9 @@ class TranslationSearchTask(TranslationTask):
         make = super().get_batch_iterator
         if dataset is not self._training_data:
             return make(dataset, **kwargs)
-        # Validation of the training split asks with the same dataset, while the search goes through
-        # it; how batches are shuffled in groups fairseq says of training alone.
-        if "grouped_shuffling" not in kwargs:
+        # A search's validation of its training split asks with the same dataset, for an iterator of
+        # its own; whether batches are shuffled in groups fairseq says of training alone.
+        if kwargs.get("disable_iterator_cache") and "grouped_shuffling" not in kwargs:
             return make(self._training_split, **kwargs)
         self.watch.data = self.strategy.batches(self, dataset, make, **kwargs)
         return self.watch.data

@@ -213,7 +213,7 @@ def search_task(data, **options):
         **options,
     }
     task = tasks.setup_task(OmegaConf.create(options))
-    task.load_dataset("train", combine=True)  # as the trainer does
+    task.load_dataset("train")
     return task
 
 
@@ -235,8 +235,9 @@ def test_batches_of_the_task(data, options, multiple):
     """Each of one level and from its level's sentences; sizes as asked for."""
     task = search_task(data, **options)
     dataset = task.datasets["train"]
-    limits = {"max_tokens": 100, "max_sentences": 20, "required_batch_size_multiple": multiple}
-    batches = task.get_batch_iterator(dataset, **limits, seed=1, grouped_shuffling=False)
+    batches = task.get_batch_iterator(
+        dataset, max_tokens=100, max_sentences=20, required_batch_size_multiple=multiple, seed=1
+    )
     seen = {level: [] for level in LEVELS}
     for batch in batches.next_epoch_itr():
         level, ids = batch["level"], batch["id"].tolist()
