@@ -73,7 +73,7 @@ def render(table: Table, rows: Sequence[Row], results: Sequence[Mapping[str, Any
         )
     lines = [head, ["---"] * len(head)]
     for row in rows:
-        own = [r for r in results if r["row"] == row.cells]
+        own = sorted((r for r in results if r["row"] == row.cells), key=lambda r: r["seed"])
         cells = list(row.cells)
         for measure in table.measures:
             if measure in FORMATS:
@@ -95,9 +95,8 @@ def _measured(measure: str, row: Row, results: Sequence[Mapping[str, Any]], bleu
     if measure == "BLEU":
         scores = [f"{r['BLEU']:.1f} ± {r['confidence']:.1f}" for r in results if "BLEU" in r]
         return scores[0] if len(scores) == 1 else f"{text} ({', '.join(scores)})"
-    if min(values) < max(values):
-        text += f" ({FORMATS[measure](min(values))} to {FORMATS[measure](max(values))})"
-    return text
+    least, most = FORMATS[measure](min(values)), FORMATS[measure](max(values))
+    return text if least == most else f"{text} ({least} to {most})"
 
 
 def run_table(args: argparse.Namespace) -> str:

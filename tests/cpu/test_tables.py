@@ -226,17 +226,24 @@ def test_render():
         Row(("c",)),
     )
     table = Table("", ("model",), ("parameters", "BLEU", "gain"), rows)
-    scores = {"a": [10.0, 12.0], "b": [13.5]}
+    scores = {"a": [10.0, 12.0], "b": [13.0, 14.0]}
     results = [
-        {"row": (name,), "parameters": 2_000_000, "BLEU": score, "confidence": 0.7}
-        for name, of_one in scores.items()
-        for score in of_one
+        {
+            "row": (name,),
+            "seed": seed,
+            "parameters": 2_000_000 + seed * step,
+            "BLEU": score,
+            "confidence": 0.7,
+        }
+        for (name, of_one), step in zip(scores.items(), (1, 20_000), strict=True)
+        for seed, score in enumerate(of_one)
     ]
+    results.reverse()  # in whatever order they were run
     assert run.render(table, rows, results).splitlines() == [
         "| model | parameters | BLEU | BLEU, the paper's | gain | gain, the paper's |",
         "| --- | --- | --- | --- | --- | --- |",
         "| a | 2.00M | 11.0 (10.0 ± 0.7, 12.0 ± 0.7) | 20.0 |  |  |",
-        "| b | 2.00M | 13.5 ± 0.7 |  | +2.5 | 1.3 |",
+        "| b | 2.01M (2.00M to 2.02M) | 13.5 (13.0 ± 0.7, 14.0 ± 0.7) |  | +2.5 | 1.3 |",
         "| c |  |  |  |  |  |",
     ]
 
