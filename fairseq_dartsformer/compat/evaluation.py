@@ -52,6 +52,6 @@ def evaluate(text: Any) -> Any:
     except (MemoryError, RecursionError):  # nested too deeply
         pass
     raise InputError(
-        f"an option is {shown(text)}: expected Python's numbers, text or lists of them, such as "
-        "(0.9, 0.98)"
+        f"an option, given or from a checkpoint, is {shown(text)}: expected Python's numbers, "
+        "text or lists of them, such as (0.9, 0.98)"
     )

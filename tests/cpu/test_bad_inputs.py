@@ -74,7 +74,7 @@ def test_values_are_evaluated(value):
     "text", ["f()", "a", "().__class__", "[x for x in ()]", "lambda: 0", "1 if 1 else 2", "(", ""]
 )
 def test_code_is_not(text):
-    with pytest.raises(InputError, match="an option is"):
+    with pytest.raises(InputError, match="an option, given or from a checkpoint, is"):
         evaluate(text)
     assert evaluate(" [(2, 3)] * 2") == [(2, 3), (2, 3)]
 
@@ -88,7 +88,7 @@ def test_what_python_gives_up_on(text):
     with pytest.raises(InputError, match=r"--adam-betas is .*, it must be a pair"):
         read_betas(text, "--adam-betas")
     if "," not in text:
-        with pytest.raises(InputError, match="an option is"):
+        with pytest.raises(InputError, match="an option, given or from a checkpoint, is"):
             evaluate(text)
 
 
