@@ -103,6 +103,22 @@ def positive_integer(text: str) -> int:
     return number(text, int, lambda value: value >= 1, "a whole number from 1")
 
 
+def vocabulary_size(text: str) -> int:
+    """A type for argparse: symbols of a dictionary, four of which are fairseq's own."""
+    return number(text, int, lambda value: value >= 5, "a whole number from 5")
+
+
+def add_vocabulary(parser: ArgumentParser) -> None:
+    """The option of the commands that build models without data."""
+    parser.add_argument(
+        "--vocabulary",
+        type=vocabulary_size,
+        default=32768,
+        metavar="N",
+        help="symbols of the dictionary, which both sides share (default: 32768)",
+    )
+
+
 def check_output(output: Path, inputs: list[str], option: str = "-o") -> None:
     """Refuse an output file that is an input, a folder or a device, or that has no folder.
 

@@ -15,6 +15,7 @@ from ..planning import MemoryPlan, count_parameters, plan_memory, training_confi
 from . import (
     FIGURE_FORMATS,
     CommandParser,
+    add_vocabulary,
     check_output,
     positive_integer,
     quiet,
@@ -65,13 +66,7 @@ def get_parser() -> CommandParser:
         metavar="N",
         help="tokens of a sentence, on both sides (default: 50)",
     )
-    parser.add_argument(
-        "--vocabulary",
-        type=positive_integer,
-        default=32768,
-        metavar="N",
-        help="symbols of the dictionary, which both sides share (default: 32768)",
-    )
+    add_vocabulary(parser)
     parser.add_argument(
         "--gpu",
         metavar="NAME",

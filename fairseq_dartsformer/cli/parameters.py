@@ -9,7 +9,7 @@ from ..families import FAMILIES
 from ..genotype import Genotype
 from ..models.architectures import SIZES
 from ..planning import count_parameters, training_config
-from . import CommandParser, positive_integer, quiet, run_command
+from . import CommandParser, add_vocabulary, quiet, run_command
 
 TRANSFORMERS = (
     "transformer_small",
@@ -42,13 +42,7 @@ TRANSFORMER = Genotype(
 
 def get_parser() -> CommandParser:
     parser = CommandParser(prog="dartsformer-parameters", description=__doc__)
-    parser.add_argument(
-        "--vocabulary",
-        type=positive_integer,
-        default=32768,
-        metavar="N",
-        help="symbols of the dictionary, which both sides share (default: 32768)",
-    )
+    add_vocabulary(parser)
     parser.add_argument(
         "--genotype",
         default="paper_fig4_approx",

@@ -4,9 +4,11 @@ import re
 import sys
 
 import pytest
+from fairseq.data import Dictionary
 from models import Task, every_operation_once
 from omegaconf import OmegaConf
 
+from fairseq_dartsformer.cli import memory
 from fairseq_dartsformer.cli import parameters as command
 from fairseq_dartsformer.models import DARTSTransformerModel, EvolvedTransformerModel
 from fairseq_dartsformer.models.config import EvolvedConfig, GenotypeConfig
@@ -54,6 +56,15 @@ def test_options(monkeypatch, capsys, tmp_path):
         command.cli_main()
     assert stop.value.code == 1
     assert "--encoder-layers is 6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("parser", [command.get_parser(), memory.get_parser()])
+def test_fairseqs_own_symbols_are_in_every_dictionary(parser, capsys):
+    symbols = len(Dictionary())
+    assert parser.parse_args(["--vocabulary", str(symbols + 1)]).vocabulary == symbols + 1
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--vocabulary", str(symbols)])
+    assert "argument --vocabulary: is '4', it must be" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("family", ["darts_transformer", "evolved_transformer"])
