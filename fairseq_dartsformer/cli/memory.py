@@ -17,6 +17,7 @@ from . import (
     CommandParser,
     add_vocabulary,
     check_output,
+    number,
     positive_integer,
     quiet,
     replacing,
@@ -40,6 +41,14 @@ GPUS = {
 # Bytes that are not the tensors': CUDA's context and libraries, and what fragmentation wastes.
 RESERVE = 1 << 30
 HIDDEN_DIMS = (120, 240, 480, 720, 960)
+MOST_TOKENS = 1_000_000  # of a batch
+
+
+def _tokens(text: str) -> int:
+    """More than a GPU holds would only take long: the criterion's chunks are gone through."""
+    return number(
+        text, int, lambda n: 1 <= n <= MOST_TOKENS, f"a whole number from 1 to {MOST_TOKENS}"
+    )
 
 
 def get_parser() -> CommandParser:
@@ -54,14 +63,14 @@ def get_parser() -> CommandParser:
     parser.add_argument("--arch", "-a", help="the architecture")
     parser.add_argument(
         "--max-tokens",
-        type=positive_integer,
+        type=_tokens,
         default=5000,
         metavar="N",
         help="target tokens of a batch (default: 5000)",
     )
     parser.add_argument(
         "--length",
-        type=positive_integer,
+        type=_tokens,
         default=50,
         metavar="N",
         help="tokens of a sentence, on both sides (default: 50)",

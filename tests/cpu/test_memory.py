@@ -2,6 +2,7 @@
 
 import re
 import sys
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -195,6 +196,15 @@ def test_bad_options(options, message, monkeypatch, capsys):
     assert stop.value.code == 1
     said = capsys.readouterr()
     assert said.err.startswith(f"dartsformer-memory: error: {message}") and said.out == ""
+
+
+@pytest.mark.parametrize("option", ["--max-tokens", "--length"])
+def test_no_plan_goes_on_for_hours(option, capsys):
+    """Longer batches take longer; those that no GPU holds are refused."""
+    for tokens, refused in ((0, True), (command.MOST_TOKENS, False), (10**12, True)):
+        with pytest.raises(SystemExit) if refused else nullcontext():
+            command.get_parser().parse_args([option, str(tokens)])
+    assert f"argument {option}: is '1000000000000', it must be" in capsys.readouterr().err
 
 
 def test_counter():
