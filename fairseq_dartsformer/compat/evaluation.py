@@ -23,6 +23,11 @@ HARMLESS = (
     *(ast.Expression, ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Load),
     *(ast.UnaryOp, ast.unaryop, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div),
 )
+# The last two of what is nested too deeply.
+UNREADABLE = (
+    *(SyntaxError, ValueError, TypeError, ArithmeticError, AttributeError),
+    *(MemoryError, RecursionError),
+)
 
 
 def apply() -> None:
@@ -47,9 +52,7 @@ def evaluate(text: Any) -> Any:
         tree = ast.parse(text.strip(), mode="eval")
         if all(isinstance(node, HARMLESS) for node in ast.walk(tree)):
             return eval(compile(tree, "<option>", "eval"), {"__builtins__": {}})
-    except (SyntaxError, ValueError, TypeError, ArithmeticError, AttributeError):
-        pass
-    except (MemoryError, RecursionError):  # nested too deeply
+    except UNREADABLE:
         pass
     raise InputError(
         f"an option, given or from a checkpoint, is {shown(text)}: expected Python's numbers, "
