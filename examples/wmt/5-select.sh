@@ -18,7 +18,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-search=max_s2 data=wmt14.en-de config='' work=wmt gpus=8 average=5 penalties=$(seq -s ' ' 0.0 0.1 1.0)
+search=max_s2 data=wmt14.en-de config='' work=wmt gpus=8 average=5 penalties=$all_penalties
 options "search data config work gpus average penalties --" "$@"
 positive average
 check_penalties

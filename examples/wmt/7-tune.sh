@@ -16,7 +16,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-data=wmt18.en-de config=base genotype='' work=wmt model='' penalties=$(seq -s ' ' 0.0 0.1 1.0)
+data=wmt18.en-de config=base genotype='' work=wmt model='' penalties=$all_penalties
 options "data config genotype work model penalties --" "$@"
 check_penalties
 trained

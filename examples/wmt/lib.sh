@@ -72,6 +72,8 @@ generation() {
     --max-tokens 8000 --required-batch-size-multiple 1 --remove-bpe --log-format simple)
 }
 
+all_penalties=$(seq -s ' ' 0.0 0.1 1.0) # the default of steps 5 and 7
+
 # check_penalties: the error that $penalties are not numbers.
 check_penalties() {
   local number='-?[0-9]+(\.[0-9]+)?'
