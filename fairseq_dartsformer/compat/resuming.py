@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import zipfile
+from argparse import Namespace
 from collections.abc import Mapping
 from functools import wraps
 from pathlib import Path
@@ -51,6 +53,7 @@ def _resume_from_whole(load):
         if trainer.data_parallel_rank == 0:
             try:
                 found = _other_to_resume_from(cfg, trainer.checkpoint_suffix)
+                _check_model(cfg, trainer, found)
             except InputError as bad:
                 error = str(bad)
         if trainer.data_parallel_world_size > 1:
@@ -126,6 +129,34 @@ def _other_to_resume_from(cfg, suffix: str) -> str | None:
             f"another): {'; '.join(damaged)}"
         )
     return None
+
+
+def _check_model(cfg, trainer: Trainer, found: str | None) -> None:
+    """Have a model of this plugin compare its options with those it is trained with so far.
+
+    Symptom: with an option that changes no parameter's shape, such as --pooling or the order of a
+    search's candidates, a training goes on as another network. Cause: fairseq compares shapes
+    alone. Goes when it compares options.
+
+    Args:
+        cfg: fairseq's options of checkpoints.
+        trainer: has the model and its options.
+        found: the checkpoint to resume from, if it is not the one that fairseq would take.
+
+    Raises:
+        InputError: they are of different networks, or the checkpoint cannot be read.
+    """
+    check = getattr(trainer.get_model(), "check_options", None)
+    usual = Path(cfg.save_dir, LAST) if cfg.restore_file == LAST else cfg.restore_file
+    path = found or usual
+    if check is None or cfg.reset_optimizer or not zipfile.is_zipfile(path):
+        return  # of what is no archive, loading it will tell
+    with naming(f"checkpoint {path}"):
+        state = torch.load(path, map_location="cpu", mmap=True)
+        if state.get("cfg") is not None:  # else of an old fairseq
+            trained = state["cfg"]["model"]
+            trained = vars(trained) if isinstance(trained, Namespace) else trained
+            check(trainer.cfg.model, trained, str(path))
 
 
 def _newest_first(folder: Path) -> list[Path]:

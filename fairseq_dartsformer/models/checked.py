@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 from omegaconf import DictConfig
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, flag
+from .checks import SIZES, parse_operations
 
+# Options that make a network of the same parameters another one, and before them those that are
+# clearer than the shapes that follow from them.
+DEFINING = (
+    *SIZES,
+    *("search_layers", "encoder_splits", "decoder_splits"),
+    *("encoder_operations", "decoder_operations", "pooling", "genotype"),
+    *("no_scale_embedding", "no_token_positional_embeddings"),
+)
 WORDS = ("tokens.weight", "output_projection.weight")  # parameters that have a row a word
 
 
@@ -29,6 +40,28 @@ class CheckedModel:
                 f"{self.NAME} computes no attention weights to align by"
             )
         super().prepare_for_inference_(cfg)
+
+    @classmethod
+    def check_options(cls, own: Mapping[str, Any], trained: Mapping[str, Any], path: str) -> None:
+        """Check that a training goes on with the network that it began with.
+
+        Args:
+            own: options of the model now.
+            trained: those in the checkpoint ``path``.
+
+        Raises:
+            InputError: they are of different networks.
+        """
+        model = trained.get("_name")
+        if ARCH_MODEL_NAME_REGISTRY.get(model, model) != cls.NAME:
+            return  # of which its tensors tell
+        for name in DEFINING:
+            now, then = (_defining(name, options) for options in (own, trained))
+            if None not in (now, then) and now != then:
+                raise InputError(
+                    f"{flag(name)} is {now}, but {then} in the training that {path} is of: go on "
+                    "with that, or give another --save-dir to begin anew"
+                )
 
     def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, **kwargs):
         """Load as fairseq does, and say in one line what does not fit.
@@ -72,3 +105,11 @@ class CheckedModel:
         raise InputError(
             f"the checkpoint (--restore-file, --finetune-from-model or --path) holds {kind}"
         )
+
+
+def _defining(name: str, options: Mapping[str, Any]) -> str | None:
+    """An option's value as text; ``None`` where other options decide."""
+    value = options.get(name)
+    if name.endswith("_operations") and name in options:
+        return ",".join(parse_operations(value, name.removesuffix("_operations")))
+    return None if value is None else str(value)

@@ -143,10 +143,19 @@ CASES = [
     (EVOLVED, "--restore-file {search}", "--restore-file.* holds a supernet: .*dartsformer-derive"),
     (
         EVOLVED,
-        "--hidden-dim 48 --restore-file {evolved}",
+        "--hidden-dim 48 --finetune-from-model {evolved}",
         "holds a different model: .* expected --arch and options of the model as in its training",
     ),
-    (DERIVED, "--embed-dim 16 --restore-file {derived}", "holds a different model: .*embedding"),
+    (
+        DERIVED,
+        "--embed-dim 16 --restore-file {derived}",
+        "--embed-dim is 16, but 8 in the training",
+    ),
+    (
+        DERIVED,
+        "--embed-dim 16 --restore-file {derived} --reset-optimizer",
+        "holds a different model: .*embedding",
+    ),
     (
         SEARCH,
         "--restore-file {data}/train.aa-bb.aa.bin",

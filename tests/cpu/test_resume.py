@@ -6,6 +6,7 @@ fairseq resumes in the same order within their first epoch.
 """
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from running import (
     train_workers,
     training,
 )
+
+from fairseq_dartsformer.genotype import BUILTIN
 
 LAST = 30  # updates
 # A schedule that knows the rate from the optimizer alone, and lowers it after every epoch.
@@ -162,3 +165,45 @@ def test_other_data_within_an_epoch_are_refused(data, tmp_path, options, message
     command = training(SEARCH, data, tmp_path, "--max-update", "6", *options.split())
     run = start("train", command, tmp_path / "again").wait()
     assert run.status == 1 and message in run.stderr
+
+
+FIGURE = BUILTIN["paper_fig4_approx"]  # of DERIVED
+AVERAGED = replace(FIGURE, pooling="avg").to_json()
+CANDIDATES = "conv_3,dynamic_conv_3,self_attention,ffn,identity"  # of SEARCH
+OTHERS = "conv_3,dynamic_conv_3,self_attention,identity,ffn"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (SEARCH, ["--pooling", "avg"], "--pooling is avg, but max in the training that"),
+        (SEARCH, ["--encoder-operations", OTHERS], f"{OTHERS}, but {CANDIDATES} in the training"),
+        (SEARCH, ["--decoder-operations", "zero"], "--decoder-operations is zero, but conv_3,"),
+        (SEARCH, ["--encoder-splits", "3"], "--encoder-splits is 3, but 2 in the training"),
+        (DARTS, ["--attention-heads", "4"], "--attention-heads is 4, but 2 in the training"),
+        (DERIVED, ["--genotype", AVERAGED], "--genotype is {"),
+        (EVOLVED, ["--no-scale-embedding"], "--no-scale-embedding is True, but False in the"),
+    ],
+)
+def test_another_network_is_refused(data, tmp_path, kind, options, message):
+    """Even one of the same parameters."""
+    train(kind, data, tmp_path, "--max-update", "2")
+    before = checkpoint(tmp_path)
+    command = training(kind, data, tmp_path, "--max-update", "4", *options)
+    run = start("train", command, tmp_path / "again").wait()
+    assert run.status == 1 and run.stderr.splitlines()[-1].count(message) == 1, run.stderr
+    assert bits(checkpoint(tmp_path)) == bits(before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (SEARCH, ["--encoder-operations", CANDIDATES.replace(",", ", "), "--backprop", "store"]),
+        (SEARCH, ["--decoder-splits", "3", "--dropout", "0.2", "--pooling", "max"]),
+        (DERIVED, ["--genotype", FIGURE.to_json(), "--encoder-splits", "2"]),
+    ],
+)
+def test_the_same_network_in_other_words_goes_on(data, tmp_path, kind, options):
+    train(kind, data, tmp_path, "--max-update", "2")
+    train(kind, data, tmp_path, "--max-update", "4", *options)
+    assert checkpoint(tmp_path)["optimizer_history"][-1]["num_updates"] == 4
