@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from running import SEARCH, checkpoint, train, train_workers
-from test_derive import search_state
+from searches import search_state
 from test_resume import check_same_end
 
 from fairseq_dartsformer.search_result import search_result

@@ -9,52 +9,13 @@ from argparse import Namespace
 import pytest
 import torch
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
+from searches import saved, search_state
 
 from fairseq_dartsformer.cli import derive as command
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.genotype import Genotype
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
 from fairseq_dartsformer.search_result import derive, search_result
-
-
-def search_state(seed=0, layers=2, splits=2, decoder_splits=None, pooling="max", **model):
-    """What fairseq saves of a search, without the weights."""
-    generator = torch.Generator().manual_seed(seed)
-    cfg = {
-        "_name": "dartsformer_search",
-        "pooling": pooling,
-        "encoder_operations": None,
-        "decoder_operations": None,
-        "encoder_splits": splits,
-        "decoder_splits": decoder_splits,
-        "search_layers": layers,
-    } | model
-    encoder, decoder = (
-        len(cfg[f"{stack}_operations"].split(",")) if cfg[f"{stack}_operations"] else candidates
-        for stack, candidates in (("encoder", 13), ("decoder", 14))
-    )
-    searched = decoder_splits - 1 if decoder_splits else splits
-    return {
-        "args": None,
-        "cfg": {"model": cfg},
-        "model": {
-            "encoder.alpha": torch.randn(layers, splits, encoder, generator=generator),
-            "decoder.alpha": torch.randn(layers, searched, decoder, generator=generator),
-        },
-        "optimizer_history": [
-            {
-                "num_updates": 10_000 * (seed + 1),
-                "optimizer_name": "BilevelAdam",
-                "lr_scheduler_state": {},
-            }
-        ],
-        "extra_state": {"train_iterator": {"epoch": 1}},
-    }
-
-
-def saved(path, **kwargs):
-    torch.save(search_state(**kwargs), path)
-    return str(path)
 
 
 def run(monkeypatch, *arguments):

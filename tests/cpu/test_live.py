@@ -11,7 +11,7 @@ import torch
 from fairseq.logging import progress_bar
 from omegaconf import OmegaConf
 from running import DARTS, SAMPLING, SEARCH, train, train_workers, training
-from test_derive import search_state
+from searches import search_state
 from test_log import lines, scalars, summaries
 
 from fairseq_dartsformer.genotype import Genotype

@@ -18,7 +18,7 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from models import every_operation_once
-from test_derive import saved, search_state
+from searches import saved, search_state
 
 from fairseq_dartsformer import plots
 from fairseq_dartsformer.alpha_history import AlphaHistory

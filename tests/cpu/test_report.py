@@ -14,7 +14,7 @@ from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.logging import metrics
 from running import DARTS, DERIVED, SAMPLING, SEARCH, train
-from test_derive import search_state
+from searches import search_state
 
 from fairseq_dartsformer.alpha_history import AlphaHistory
 from fairseq_dartsformer.cli import report as command

@@ -10,7 +10,7 @@ from fractions import Fraction
 import pytest
 import torch
 from bad_checkpoints import Touch
-from test_derive import search_state
+from searches import search_state
 
 from fairseq_dartsformer.compat import load_checkpoint
 from fairseq_dartsformer.errors import InputError
