@@ -1,4 +1,4 @@
-"""What a search leaves behind, made without any training."""
+"""What a search leaves behind, without a search."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from fairseq_dartsformer.search_result import SearchResult, search_result
+
+# The exception: the table of a search that was run.
+RECORDED = Path(__file__).parents[2] / "examples/results/en-de/alpha.tsv"
 
 
 def search_state(
@@ -54,3 +59,8 @@ def saved(path: Path, **options: Any) -> str:
     """Write a :func:`search_state`, and say where."""
     torch.save(search_state(**options), path)
     return str(path)
+
+
+def results(count: int = 5, **options: Any) -> list[SearchResult]:
+    """What is read of so many checkpoints, each of another :func:`search_state`."""
+    return [search_result(search_state(seed, **options), f"{seed}.pt") for seed in range(count)]

@@ -4,7 +4,7 @@ import re
 import reprlib
 
 import pytest
-from test_plot import RECORDED, results
+from searches import RECORDED, results
 
 from fairseq_dartsformer.alpha_history import AlphaHistory
 from fairseq_dartsformer.errors import InputError

@@ -1,0 +1,187 @@
+"""Figures: nothing is missing, cut off or covered, and the same is drawn the same."""
+
+import io
+import itertools
+import math
+from dataclasses import replace
+from unittest.mock import patch
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from models import every_operation_once
+from searches import RECORDED, results, search_state
+
+from fairseq_dartsformer import plots
+from fairseq_dartsformer.alpha_history import AlphaHistory
+from fairseq_dartsformer.families import FAMILIES
+from fairseq_dartsformer.genotype import BUILTIN, Genotype
+from fairseq_dartsformer.plots.style import LOOKS, in_words
+from fairseq_dartsformer.search_result import derive, search_result
+
+FIGURES = [
+    plots.alpha_figure,
+    plots.heat_figure,
+    plots.certainty_figure,
+    plots.choices_figure,
+]
+
+
+def texts(figure) -> list[tuple[str, Bbox]]:
+    """The texts that a figure shows, each with its box in pixels; not those in reserve."""
+    with patch.object(Text, "draw", autospec=True) as draw:
+        figure.draw(FigureCanvasAgg(figure).get_renderer())
+    drawn = [call.args[0] for call in draw.call_args_list]
+    return [
+        (text.get_text(), text.get_window_extent())
+        for text in drawn
+        if text.get_visible() and text.get_text().strip()
+    ]
+
+
+def check_layout(figure) -> None:
+    """All text lies within the figure, and none upon another."""
+    width, height = figure.get_size_inches() * figure.dpi
+    found = texts(figure)
+    for text, box in found:
+        assert box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1, text
+    for (one, a), (other, b) in itertools.combinations(found, 2):
+        across = min(a.x1, b.x1) - max(a.x0, b.x0)
+        along = min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert across < 1 or along < 1, (one, other)
+
+
+def random_genotype(layers: int, splits: int) -> Genotype:
+    state = search_state(layers, layers, splits, pooling="avg")
+    return derive(search_result(state, "c.pt"))
+
+
+GENOTYPES = {
+    **BUILTIN,
+    **{f"every of {n} splits": every_operation_once(n, "max") for n in (2, 3, 4)},
+    "every of a Transformer": every_operation_once(2, None),
+    **{f"{s} layers of {n}": random_genotype(s, n) for s in (1, 2, 4) for n in (2, 3, 4)},
+}
+
+
+@pytest.mark.parametrize("name", GENOTYPES)
+def test_genotype(name):
+    """Every operation is there as often as in the genotype, and every split, pooling and layer."""
+    genotype = GENOTYPES[name]
+    figure = plots.genotype_figure(genotype)
+    check_layout(figure)
+    shown = [" ".join(text.split()) for text, _ in texts(figure)]
+    blocks = (*genotype.encoder, *genotype.decoder)
+    for operation in LOOKS:
+        assert shown.count(in_words(operation)) == sum(b.count(operation) for b in blocks)
+    for i in range(max(map(len, (genotype.encoder, genotype.decoder)))):
+        stacks = (len(genotype.encoder) > i) + (len(genotype.decoder) > i)
+        assert shown.count(f"layer {i + 1}") == stacks
+    family = FAMILIES[genotype.family]
+    sizes = (genotype.encoder_splits, genotype.decoder_splits)
+    for k in range(max(sizes)):
+        for letter in "XY":
+            stacks = sum(size > k for size in sizes) if family.pooled else 0
+            assert shown.count(f"${letter}_{{{k + 1}}}$") == stacks
+    pooled = sum(len(layer) for layer in blocks if len(layer) > 2) if family.pooled else 0
+    assert shown.count(f"{genotype.pooling} pool") == pooled
+
+
+@pytest.mark.parametrize("name", GENOTYPES)
+def test_a_genotype_s_words_fit_their_boxes(name):
+    figure = plots.genotype_figure(GENOTYPES[name])
+    found = texts(figure)
+    boxes = [patch.get_window_extent() for patch in figure.findobj(FancyBboxPatch)]
+    for text, inner in found:
+        middle = (inner.x0 + inner.x1) / 2, (inner.y0 + inner.y1) / 2
+        around = [b for b in boxes if b.contains(*middle)]
+        if around and not text.startswith("layer"):
+            smallest = min(around, key=lambda b: b.width * b.height)
+            assert smallest.x0 < inner.x0 and inner.x1 < smallest.x1, text
+            assert smallest.y0 < inner.y0 and inner.y1 < smallest.y1, text
+
+
+def test_fixed_nodes_alone_have_two_frames():
+    """Each operation has a frame, the fixed ones a second, white one."""
+    for genotype in GENOTYPES.values():
+        figure = plots.genotype_figure(genotype)
+        sizes = [
+            (round(patch.get_width(), 3), round(patch.get_height(), 3))
+            for patch in figure.findobj(FancyBboxPatch)
+        ]
+        assert sizes.count((1.66, 0.84)) == genotype.decoder_block
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"layers": 1, "splits": 2},
+        {"layers": 2, "splits": 2, "encoder_operations": "ffn,zero", "decoder_operations": "glu"},
+        {"layers": 2, "splits": 3, "decoder_splits": 3},
+        {"layers": 4, "splits": 4},
+    ],
+    ids=lambda space: f"s={space['layers']} n={space['splits']}",
+)
+def test_history(figure, space):
+    history = AlphaHistory.of(results(**space))
+    drawn = figure(history)
+    check_layout(drawn)
+    shown = [text for text, _ in texts(drawn)]
+    if figure is not plots.certainty_figure:  # which names the stack apart
+        assert all(map(shown.count, map(history.name, history.nodes)))
+    if figure in (plots.alpha_figure, plots.heat_figure):
+        candidates = {name for node in history.nodes for name in node.weights}
+        assert all(in_words(name) in shown for name in candidates)
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("count", [1, 2])
+def test_history_of_few_checkpoints(figure, count):
+    check_layout(figure(AlphaHistory.of(results(count, layers=1))))
+
+
+@pytest.mark.parametrize(
+    "updates", [[300], [317], [300, 301], [7, 1000, 1999], [*range(0, 301, 20)]]
+)
+def test_choices_axis_has_updates_of_the_search_alone(updates):
+    (result,) = results(1)
+    history = AlphaHistory.of(replace(result, updates=update) for update in updates)
+    figure = plots.choices_figure(history)
+    check_layout(figure)
+    ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    numbers = [int(tick.replace(",", "")) for tick in ticks]
+    assert numbers == list(figure.axes[0].get_xticks()) == sorted(set(numbers))
+    assert len(numbers) >= min(2, len(updates))
+    assert updates[0] <= numbers[0] and numbers[-1] <= updates[-1]
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.__name__)
+def test_recorded_history(figure):
+    check_layout(figure(AlphaHistory.load(str(RECORDED))))
+
+
+@pytest.mark.filterwarnings("error")
+def test_losses():
+    curve = [(1000 * i, 9 - math.log(i)) for i in range(1, 9)]
+    for losses in (
+        {"weights": curve, "alpha": curve[2:], "validation": curve[-1:]},
+        {"alpha": curve[:2], "validation": curve},
+        {"alpha": curve},
+    ):
+        drawn = plots.losses_figure(losses)
+        check_layout(drawn)
+        assert {name for name, _ in texts(drawn)} >= losses.keys()
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
+def test_the_same_figure_is_the_same_file(kind):
+    files = []
+    for _ in range(2):
+        buffer = io.BytesIO()
+        plots.save(plots.genotype_figure(BUILTIN["paper_fig4_approx"]), buffer, kind)
+        files.append(buffer.getvalue())
+    assert files[0] == files[1]
+    assert files[0].startswith({"svg": b"<?xml", "pdf": b"%PDF", "png": b"\x89PNG"}[kind])
