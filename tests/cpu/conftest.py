@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from plugins import EXTENDING
-from running import prepare_data, start_server
+from running import LOGGED, SEARCH, prepare_data, start_server, train
 
 warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
@@ -22,3 +22,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small binarised corpus, and processes to run fairseq on it."""
     start_server()
     return prepare_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def logged_search(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished search's folder, with checkpoints and events; its log beside."""
+    folder = tmp_path_factory.mktemp("search")
+    events = str(folder / "checkpoints" / "tensorboard")
+    train(SEARCH, data, folder, *LOGGED, "--log-format", "simple", "--tensorboard-logdir", events)
+    return folder

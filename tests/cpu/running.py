@@ -65,6 +65,7 @@ DERIVED_DARTS = [
     *["--genotype", DARTS_GENOTYPE.to_json()],
 ]
 EVOLVED = "--task translation --arch evolved_transformer --optimizer adam".split()
+LOGGED = "--log-interval 2 --save-interval-updates 2 --max-update 8".split()
 
 
 @dataclass
@@ -217,6 +218,11 @@ def train_workers(
 def checkpoint(folder: Path, name: str = "last") -> dict[str, Any]:
     """A checkpoint that a training in ``folder`` wrote."""
     return load_checkpoint(str(folder / "checkpoints" / f"checkpoint_{name}.pt"))
+
+
+def raw_checkpoint(folder: Path, name: str = "last") -> dict[str, Any]:
+    """A checkpoint as it stands in its file."""
+    return torch.load(folder / "checkpoints" / f"checkpoint_{name}.pt", weights_only=False)
 
 
 def prepare_data(folder: Path) -> Path:

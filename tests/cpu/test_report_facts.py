@@ -1,0 +1,99 @@
+"""The facts at the top of a report: how far, how long, at what cost, and what is not known."""
+
+import pytest
+import torch
+from fairseq.logging import metrics
+from pages import page_of
+from running import raw_checkpoint
+from searches import search_state
+
+from fairseq_dartsformer.report.facts import duration
+
+
+def test_memory_is_what_is_not_free(logged_search, tmp_path):
+    path = tmp_path / "log"
+    lines = [
+        "2026-01-01 | INFO | fairseq.utils | rank   0: capabilities =  8.0  ; "
+        "total memory = 39.586 GB ; name = NVIDIA A100    "
+    ]
+    for updates, free in ((100, 12.5), (200, 11.1), (300, 12.0)):
+        lines.append(
+            f"2026-01-01 00:00:00 | INFO | train_inner | epoch 001:  {updates} / 900 loss=9.1, "
+            f"wps=1000, num_updates={updates}, gb_free={free}, wall=5"
+        )
+    path.write_text("\n".join(lines))
+    page, _ = page_of(tmp_path, logged_search / "checkpoints", "--log", path)
+    assert page.facts["memory"] == "28.5 GiBat the peak, of 39.6 on NVIDIA A100"
+    assert page.facts["speed"].endswith("1,000 words a second")
+
+
+def test_running_search(logged_search, tmp_path):
+    """Half of a search that was given more updates, its last checkpoint being written."""
+    folder = tmp_path / "running"
+    folder.mkdir()
+    for updates in (2, 4):
+        state = raw_checkpoint(logged_search, f"1_{updates}")
+        state["cfg"]["optimization"]["max_update"] = 10
+        state["extra_state"]["previous_training_time"] = 50.0 * updates
+        torch.save(state, folder / f"checkpoint_1_{updates}.pt")
+    whole = (folder / "checkpoint_1_4.pt").read_bytes()
+    (folder / "checkpoint_last.pt").write_bytes(whole[: len(whole) // 2])
+    page, html = page_of(tmp_path, folder)
+    assert page.facts["updates"] == "4of 10"
+    assert page.facts["time"].startswith("3 min") and page.facts["time left"].startswith("5 min")
+    assert page.facts["cost"].startswith("0.0556 worker-hours")
+    assert 'value="0.4"' in html and "not finished" in html
+    assert f"Left out: checkpoint {folder / 'checkpoint_last.pt'} is damaged" in html
+    # What was logged since counts.
+    log = tmp_path / "log"
+    log.write_text("| INFO | train_inner | epoch 001: 6 / 9 loss=9, num_updates=6\n")
+    page, _ = page_of(tmp_path, folder, "--log", log)
+    assert page.facts["updates"] == "6of 10" and page.facts["time left"].startswith("3 min")
+
+
+@pytest.mark.parametrize(
+    ("logged", "cost"),
+    [
+        (["loss"], "worker-hours1 CPU worker"),
+        (["loss", "gb_free"], "GPU-hours1 GPU"),
+        ([], "worker-hours1 worker"),
+    ],
+    ids=["CPU", "GPU", "unknown"],
+)
+def test_whose_hours(logged_search, tmp_path, logged, cost):
+    """Of a training that was not given --cpu, by what fairseq has logged in each update."""
+    state = raw_checkpoint(logged_search)
+    state["cfg"]["common"]["cpu"] = False
+    metrics.reset()
+    with metrics.aggregate("train"):
+        for name in logged:
+            metrics.log_scalar(name, 1.5, weight=0)
+    state["extra_state"]["metrics"] = metrics.state_dict()
+    metrics.reset()
+    torch.save(state, tmp_path / "checkpoint_last.pt")
+    page, _ = page_of(tmp_path, tmp_path)
+    assert page.facts["cost"].endswith(cost)
+
+
+def test_durations():
+    times = (None, 3, 59.6, 90, 599.4, 599.6, 3600 * 3.1, 86400 * 2.5)
+    assert [duration(s) for s in times] == [
+        *("unknown", "3 s", "1 min 0 s", "1 min 30 s", "9 min 59 s", "10 min"),
+        *("3 h 6 min", "2 d 12 h"),
+    ]
+
+
+def test_a_bare_checkpoint_is_enough(tmp_path):
+    """One that says nothing of time, losses or options."""
+    torch.save(search_state(), tmp_path / "checkpoint_last.pt")
+    page, _ = page_of(tmp_path, tmp_path)
+    assert page.facts["time"].startswith("unknown") and page.facts["cost"] == "unknown"
+    assert page.facts["validation"] == "unknown" and page.tags.count("svg") == 5
+
+
+def test_no_validation_where_none_was_wanted(tmp_path):
+    state = search_state()
+    state["cfg"]["dataset"] = {"disable_validation": True}
+    torch.save(state, tmp_path / "checkpoint_last.pt")
+    page, _ = page_of(tmp_path, tmp_path)
+    assert page.facts["validation"] == "none"
