@@ -6,11 +6,12 @@ Each draws one, tries it, and returns what came of it.
 from __future__ import annotations
 
 import torch
+from attempting import Unclear, attempt
 from bad_checkpoints import altered_checkpoints, evaluated_checkpoints, foreign_files
 from bad_inputs import damaged
 from hypothesis import strategies as st
 from running import training
-from trying import EVOLVE, GENERATE, KINDS, Place, Unclear, attempt, check, contents
+from trying import EVOLVE, GENERATE, KINDS, Place, check, contents
 
 CHECKPOINTS = st.sampled_from(list(KINDS))
 

@@ -10,11 +10,12 @@ import shutil
 import socket
 from pathlib import Path
 
+from attempting import Outcome, attempt
 from bad_corpora import corpora
 from bad_inputs import damaged, genotype_texts, odd_words
 from hypothesis import strategies as st
 from running import PLUGIN, training
-from trying import EVOLVE, GENERATE, KINDS, Outcome, Place, attempt, check, contents
+from trying import EVOLVE, GENERATE, KINDS, Place, check, contents
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.genotype import Genotype

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from attempting import attempt
 from bad_options import (
     EVOLUTION,
     MEMORY,
@@ -19,7 +20,7 @@ from bad_options import (
 )
 from hypothesis import strategies as st
 from running import training
-from trying import EVOLVE, KINDS, Place, attempt, check
+from trying import EVOLVE, KINDS, Place, check
 
 CHECKPOINTS = st.sampled_from(list(KINDS))
 

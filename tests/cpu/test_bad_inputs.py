@@ -5,11 +5,12 @@
 
 import pytest
 import torch
+from attempting import Outcome, Unclear, attempt
 from bad_checkpoints import Touch
 from bad_kinds import BAD
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trying import Outcome, Place, Unclear, attempt, check, contents, explore
+from trying import Place, check, contents, explore
 
 from fairseq_dartsformer.compat.evaluation import evaluate
 from fairseq_dartsformer.errors import LONGEST, InputError

@@ -16,9 +16,10 @@ os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNIN
 sys.path.insert(0, str(Path(__file__).parents[1] / "cpu"))
 
 import torch
+from attempting import in_processes
 from bad_kinds import BAD
 from running import prepare_data, start_server
-from trying import Place, explore, in_processes
+from trying import Place, explore
 
 
 def main() -> None:
