@@ -1,15 +1,13 @@
 """Each candidate against an independent statement of what it computes."""
 
-from random import Random
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from models import build_darts, build_search, inheriting, multiplications, step_by_step
+from models import multiplications
 from torch import nn
 
-from fairseq_dartsformer.families import DARTS_TRANSFORMER, DARTSFORMER, Family
 from fairseq_dartsformer.memory import measured_peak
 from fairseq_dartsformer.operations import (
     DECODER_OPERATIONS,
@@ -24,8 +22,6 @@ from fairseq_dartsformer.operations import (
 )
 from fairseq_dartsformer.operations.base import Dropout
 from fairseq_dartsformer.operations.convolution import dynamic_convolution
-from fairseq_dartsformer.search_result import SearchResult, derive
-from fairseq_dartsformer.search_space import chosen, draw
 
 PAPER = {  # Section 2.5
     *(f"conv_{k}" for k in (3, 5, 7, 11)),
@@ -249,58 +245,3 @@ def test_dropout(p, dtype):
     torch.testing.assert_close(grad[kept], torch.full_like(grad[kept], scale), rtol=1e-2, atol=0)
     torch.manual_seed(1)
     assert torch.equal(dropout(x), y)
-
-
-SEARCHED = [
-    *((DARTSFORMER, n, pooling) for n in (2, 3) for pooling in ("max", "avg")),
-    (DARTS_TRANSFORMER, 1, None),
-]
-
-
-def searched(family: Family, splits: int, pooling: str | None) -> tuple[nn.Module, SearchResult]:
-    """A supernet with sharp alphas, and what is read from its checkpoint."""
-    torch.manual_seed(splits)
-    if family is DARTSFORMER:
-        supernet = build_search(encoder_splits=splits, hidden_dim=120, pooling=pooling)
-    else:
-        supernet = build_darts(hidden_dim=120)
-    supernet = supernet.double().eval()
-    for stack in (supernet.encoder, supernet.decoder):
-        nn.init.normal_(stack.alpha, std=1e6)
-    alpha = {"encoder": supernet.encoder.alpha, "decoder": supernet.decoder.alpha}
-    candidates = {"encoder": ENCODER_OPERATIONS, "decoder": DECODER_OPERATIONS}
-    return supernet, SearchResult("checkpoint", 0, pooling, candidates, alpha, family)
-
-
-NET = {
-    "src_tokens": torch.randint(4, 30, (2, 7)),
-    "src_lengths": torch.tensor([7, 7]),
-    "prev_output_tokens": torch.randint(4, 30, (2, 6)),
-}
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(("family", "splits", "pooling"), SEARCHED, ids=str)
-def test_derived_model_is_the_supernet_at_a_sharp_alpha(family, splits, pooling):
-    """As alpha grows, the supernet becomes the model of its genotype with the same weights."""
-    supernet, result = searched(family, splits, pooling)
-    derived = inheriting(supernet, result, derive(result), hidden_dim=120)
-    torch.testing.assert_close(derived(**NET)[0], supernet(**NET)[0], **EXACT)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(("family", "splits", "pooling"), SEARCHED, ids=str)
-def test_derived_model_is_the_supernet_at_a_choice(family, splits, pooling):
-    """To the last bit, whatever alpha says; and decoding step by step, too."""
-    supernet, result = searched(family, splits, pooling)
-    mixed = supernet(**NET)[0]
-    for seed in range(5):
-        choice = draw(supernet, Random(seed))
-        derived = inheriting(supernet, result, result.genotype(choice), hidden_dim=120)
-        with chosen(supernet, choice):
-            logits = supernet(**NET)[0]
-            steps = step_by_step(supernet, NET["src_tokens"], NET["prev_output_tokens"])
-        assert torch.equal(derived(**NET)[0], logits)
-        torch.testing.assert_close(steps, logits, rtol=0, atol=1e-10)
-        assert not torch.equal(logits, mixed)
-    assert torch.equal(supernet(**NET)[0], mixed)
