@@ -124,8 +124,9 @@ def main(args: Namespace) -> None:
         paths = last_checkpoints(paths[0], args.last)
     check_output(output, paths)
     state = average(paths)
-    with replacing(output) as temporary:
-        torch.save(state, temporary)
+    # Given a name, torch would write it into the file, which would then differ every time.
+    with replacing(output) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
     print("\n".join([f"averaged {len(paths)} checkpoints:", *paths, f"wrote {output}"]))
 
 

@@ -111,6 +111,16 @@ def test_command_writes_what_fairseq_loads(tmp_path, monkeypatch):
     ]
 
 
+def test_the_same_average_is_the_same_file(tmp_path, monkeypatch):
+    """Wherever and whenever it is written."""
+    paths = saved(tmp_path, state(1), state(2))
+    files = [tmp_path / name for name in ("one.pt", "other.pt")]
+    for file in files:
+        run(monkeypatch, *paths, "-o", file)
+        monkeypatch.setattr("os.getpid", lambda: 1234567)
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
@@ -177,8 +187,8 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     output = tmp_path / "average.pt"
     output.write_bytes(b"old")
 
-    def full(content, path):
-        Path(path).write_bytes(b"half")
+    def full(content, file):
+        file.write(b"half")
         raise RuntimeError("disk full")
 
     monkeypatch.setattr(torch, "save", full)
