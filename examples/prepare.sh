@@ -55,6 +55,9 @@ split() {
   local valid=()
   ((held_out == 0)) || valid=(--without-valid)
   [[ $text -ef $1 ]] || python "$here/corpus.py" split "$text" "$1" "$source_lang" "$target_lang" "${valid[@]}"
+  local pairs
+  pairs=$(wc -l <"$1/train.$source_lang")
+  ((held_out < pairs)) || die "--held-out is $held_out, of $pairs training pairs"
 }
 
 tokenise() {

@@ -34,6 +34,8 @@ def test_every_step(archives, tmp_path):
     source = [*work, "--data", "wmt14.en-de", "--table", str(archives / "archives.tsv")]
     done("1-download.sh", *source)
     options = "--merges 60 --held-out 12 --workers 2".split()
+    refused = step("2-prepare.sh", *source, "--held-out", "90000")  # and can be run with another
+    assert refused.returncode and "--held-out is 90000, of " in refused.stderr
     done("2-prepare.sh", *source, *options)
     prepared = tmp_path / "data" / "wmt14.en-de"
     assert len((prepared / "bpe" / "valid.en").read_text().splitlines()) == 12
