@@ -34,7 +34,7 @@ def main() -> None:
 
     lines = args.results.read_text().splitlines() if args.results.exists() else []
     done = {line.split("\t")[0] for line in lines}
-    for penalty in args.penalties:
+    for penalty in dict.fromkeys(args.penalties):
         if penalty not in done:
             score = bleu(sys.argv[split + 1 :], penalty)
             print(f"length penalty {penalty}: BLEU {score:.2f}", flush=True)
