@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import torch
 from scales import ROOT
 
 TAIL = 15  # lines of the log of a command that failed
-PROGRESS = re.compile(r"\bloss=([\d.]+),.*\bnum_updates=(\d+),|^(generation \d+: .*)")
+WIDTH = 300  # characters of a line of it
+PROGRESS = re.compile(r"\bloss=([\d.]+),.*\bnum_updates=(\d+),|^(generation \d+: .*|\| \d+ \|.*)")
 
 
 class StepError(Exception):
@@ -35,12 +37,14 @@ class Step:
         name: of the step.
         module: what ``python -m`` runs.
         arguments: of it.
+        again: whether it is run again if it was with other arguments.
     """
 
     folder: Path
     name: str
     module: str
     arguments: list[str]
+    again: bool = False
 
     def run(self) -> dict[str, Any]:
         """Run it, unless it has been run to its end; after an interruption, again.
@@ -58,12 +62,15 @@ class Step:
         record = {"command": command, "seconds": 0.0, "cpu_seconds": 0.0, "peak_bytes": 0}
         record["status"] = None
         if path.exists():
-            record = json.loads(path.read_text())
-            if _machineless(record["command"]) != _machineless(command):
+            known = json.loads(path.read_text())
+            differences = _differences(known["command"], command)
+            if differences and not self.again:
                 raise StepError(
-                    f"{path} is of another command, {' '.join(record['command'])}: remove "
+                    f"{path} is of another command, which had {'; '.join(differences)}: remove "
                     f"{self.folder} or choose another --out"
                 )
+            if not differences:
+                record = known
             if record["status"] == 0:
                 return record
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -115,7 +122,23 @@ class Step:
 
     def _tail(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()[-TAIL:]
-        return "\n".join([f"the end of {self.log}:", *lines])
+        return "\n".join([f"the end of {self.log}:", *map(_shortened, lines)])
+
+
+def _shortened(line: str) -> str:
+    """Without the middle of a line such as that of all of fairseq's options."""
+    return line if len(line) <= WIDTH else f"{line[: WIDTH // 2]} ... {line[-WIDTH // 2 :]}"
+
+
+def _differences(known: list[str], command: list[str]) -> list[str]:
+    """Where two commands differ, but in what depends on how many GPUs there are, in words."""
+    old, new = _machineless(known), _machineless(command)
+    found = []
+    for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind != "equal":  # with the word before, the option
+            was, now = old[max(a - 1, 0) : b], new[max(c - 1, 0) : d]
+            found.append(f"{' '.join(was)} (now {' '.join(now)})")
+    return found
 
 
 def _machineless(command: list[str]) -> list[str]:

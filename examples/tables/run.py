@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
+from zlib import crc32
 
 from commands import Step, StepError, write
 from runner import Data, Runner
@@ -22,15 +23,16 @@ from scales import SCALES, arguments
 from tables import TABLES, Row, Table
 
 from fairseq_dartsformer.cli import positive_integer, quiet
-from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.errors import InputError, flag
 
 FORMATS = {
     "parameters": lambda n: f"{n / 1e6:.2f}M",
     "BLEU": "{:.1f}".format,
     "gain": "{:+.1f}".format,
     "updates": "{:,}".format,
-    "hours": "{:.2f}".format,
-    "peak memory": lambda n: f"{n / 1e9:.2f} GB",
+    "hidden size of search": str,
+    "hours of search": lambda n: f"{n:.2f}" if n >= 0.1 else f"{n:.1g}",
+    "peak memory of search": lambda n: f"{n / 1e9:.2f} GB",
 }
 
 
@@ -46,12 +48,17 @@ def get_parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="FOLDER",
-        help="binarised, as OUT/data-bin of examples/prepare.sh; Table 4's: De, Fr and Cs",
+        help="binarised, as OUT/data-bin of examples/prepare.sh; Table 4's: any of De, Fr and Cs",
     )
     add("--reference", type=Path, nargs="+", metavar="FILE", help="(default: OUT/text/test.TARGET)")
-    add("--search-data", type=Path, metavar="FOLDER", help="what searches see (default: --data)")
+    add(
+        "--search-data",
+        type=Path,
+        metavar="FOLDER",
+        help="what searches see (default: the first of --data)",
+    )
     add("--out", type=Path, default=Path("tables"), metavar="FOLDER", help="(default: tables)")
-    add("--seeds", type=int, nargs="+", default=[1], metavar="N", help="(default: 1)")
+    add("--seeds", type=int, nargs="+", metavar="N", help="(default: 1)")
     add("--rows", nargs="+", metavar="TEXT", help="only rows that contain one of these texts")
     for option in ("--search-updates", "--train-updates"):
         add(option, type=positive_integer, metavar="N", help="in place of the scale's")
@@ -113,18 +120,20 @@ def run_table(args: argparse.Namespace) -> str:
     search_data = data[0]
     if args.search_data is not None:  # its test set is not used
         search_data = Data(args.search_data, data[0].reference, "--search-data")
+    placed = _placed(data, table)
     rows = [r for r in table.rows if _wanted(r, args.rows)]
     if not rows:
         raise StepError(f"--rows is {' '.join(args.rows)}: no row of {args.table} contains it")
     out = args.out / args.scale
     runner = Runner(
-        SCALES[args.scale], out, search_data, data, args.search_updates, args.train_updates
+        SCALES[args.scale], out, search_data, placed, args.search_updates, args.train_updates
     )
-    settings = {"data": [d.name for d in data], "search data": search_data.name}
+    settings = {"data": [d and d.name for d in placed], "search data": search_data.name}
+    settings["references"] = [d and crc32(d.reference.read_bytes()) for d in placed]
     settings |= {"updates": [args.search_updates, args.train_updates]}
     path = out / f"{args.table}.json"
     results = _known(path, settings)
-    runs = [(row, seed) for row in rows for seed in args.seeds]
+    runs = [(row, seed) for row in rows for seed in args.seeds or [1]]
     for number, (row, seed) in enumerate(runs, 1):
         print(
             f"[{number}/{len(runs)}] {', '.join(filter(None, row.cells))}; seed {seed}", flush=True
@@ -135,6 +144,33 @@ def run_table(args: argparse.Namespace) -> str:
     text += render(table, [r for r in table.rows if _has(r, results)], [*results.values()])
     write(out / f"{args.table}.md", text)
     return text
+
+
+def _placed(data: Sequence[Data], table: Table) -> list[Data | None]:
+    """The data sets at the numbers that the table's rows have for them.
+
+    Raises:
+        StepError: there is one too many, or one of a language that the table does not have.
+    """
+    if not table.targets:
+        if len(data) > 1:
+            raise StepError(f"--data: {len(data)} folders, this table takes one")
+        return [*data]
+    placed: list[Data | None] = [None] * len(table.targets)
+    for one in data:
+        target = one.languages[1]
+        if target not in table.targets:
+            raise StepError(
+                f"--data {one.folder} is of {'-'.join(one.languages)}: this table's targets are "
+                f"{', '.join(table.targets)}"
+            )
+        number = table.targets.index(target)
+        if placed[number] is not None:
+            raise StepError(
+                f"--data: {placed[number].folder} and {one.folder} are both of {target}"
+            )
+        placed[number] = one
+    return placed
 
 
 def _known(path: Path, settings: Mapping[str, Any]) -> dict[tuple[tuple[str, ...], int], Any]:
@@ -163,7 +199,9 @@ def run_figure1(args: argparse.Namespace) -> str:
     print(f"planning two searches at each hidden size: {', '.join(dims)}", flush=True)
     step = Step(out, "figure1", "fairseq_dartsformer.cli.memory", given)
     step.run()
-    lines = [line for line in step.log.read_text().splitlines() if line.startswith("|")]
+    printed = step.log.read_text()
+    printed = printed[printed.rindex("| hidden size") :]  # by the last attempt
+    lines = [line for line in printed.splitlines() if line.startswith("|")]
     rows = [[float(cell) for cell in line.strip("| ").split("|")] for line in lines[2:]]
     ratio = mean(ours / darts for _, darts, ours in rows)
     text = f"Figure 1: peak memory of a search, planned, scale {args.scale}\n\n"
@@ -179,8 +217,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     quiet()
     if args.table != "figure1" and not args.data:
         parser.error("--data is needed: a folder that examples/prepare.sh has binarised")
-    if args.table == "figure1" and (args.data or args.rows):
-        parser.error("figure1 is planned, without data: it takes neither --data nor --rows")
+    if args.table == "figure1":
+        for option in sorted(vars(args).keys() - {"table", "scale", "out"}):
+            if getattr(args, option) is not None:
+                parser.error(f"figure1 is planned, not run: it does not take {flag(option)}")
     try:
         print(run_figure1(args) if args.table == "figure1" else run_table(args))
     except (StepError, InputError) as error:

@@ -37,7 +37,7 @@ class Data:
         option: where ``folder`` was given.
 
     Raises:
-        StepError: something of it is not there.
+        StepError: something of it is not there, of ``--data`` even the test set.
     """
 
     folder: Path
@@ -53,6 +53,10 @@ class Data:
                 f"{self.option} {self.folder}: expected one binarised pair of languages"
             )
         object.__setattr__(self, "languages", pairs.pop())
+        splits = ("valid", "test") if self.option == "--data" else ("valid",)
+        for split in splits:
+            if not any(self.folder.glob(f"{split}.{'-'.join(self.languages)}.*.idx")):
+                raise StepError(f"{self.option} {self.folder}: has no binarised split '{split}'")
         if self.reference is None:
             text = self.folder.parent / "text" / f"test.{self.languages[1]}"
             object.__setattr__(self, "reference", text)
@@ -88,14 +92,14 @@ class Runner:
         scale: how large.
         out: folder of all runs of this scale.
         search_data: what searches see.
-        data: what models are trained on, by the number of the pair.
+        data: what models are trained on, by the number of the pair; ``None`` of what is not given.
         search_updates, train_updates: replace the scale's.
     """
 
     scale: Scale
     out: Path
     search_data: Data
-    data: Sequence[Data]
+    data: Sequence[Data | None]
     search_updates: int | None = None
     train_updates: int | None = None
 
@@ -107,7 +111,7 @@ class Runner:
             InputError: a model cannot be built as the scale says.
         """
         result: dict[str, Any] = {"row": row.cells, "seed": seed}
-        if (row.arch is None and row.search is None) or row.pair >= len(self.data):
+        if (row.arch is None and row.search is None) or self.data[row.pair] is None:
             return result
         records, genotype = {}, None
         if row.search is not None:
@@ -125,8 +129,11 @@ class Runner:
             steps = [records[name] for name in ("search", "derive", "evolve") if name in records]
             # Without a GPU the processor's, whatever runs beside.
             clock = "seconds" if torch.cuda.is_available() else "cpu_seconds"
-            result["hours"] = sum(step[clock] for step in steps) / 3600
-            result["peak memory"] = max(step["peak_bytes"] for step in steps)
+            result["hidden size of search"] = self.scale.hidden_dim(
+                row.search.arch, row.search.size
+            )
+            result["hours of search"] = sum(step[clock] for step in steps) / 3600
+            result["peak memory of search"] = max(step["peak_bytes"] for step in steps)
         result["genotype"] = genotype
         result["steps"] = records
         return result
@@ -244,7 +251,7 @@ class Runner:
         write(hypotheses, translations(folder / "generate-test.txt", data.languages[1]))
         given = [str(data.reference.resolve()), "--input", str(hypotheses), "--metrics", "bleu"]
         given += ["--confidence", "--format", "json"]
-        step = Step(folder, "bleu", "sacrebleu", given)
+        step = Step(folder, "bleu", "sacrebleu", given, again=True)
         records["bleu"] = step.run()
         return {"parameters": parameters, **read_score(step.log.read_text())}
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from fairseq_dartsformer.models.architectures import SIZES as NAMED_SIZES
+
 ROOT = Path(__file__).resolve().parents[2]
 Options = Mapping[str, Any]
 # By group of a file in configs/: what is not the model's size, nor where and on what it runs.
@@ -96,6 +98,13 @@ class Scale:
     def train_options(self, size: str) -> Options:
         """Those of a training of that size."""
         return self.train.get(size, self.train[""])
+
+    def hidden_dim(self, arch: str, size: str) -> int:
+        """The hidden width of a supernet."""
+        sizes = self.sizes[arch][size]
+        if "hidden_dim" in sizes:
+            return sizes["hidden_dim"]
+        return NAMED_SIZES[arch][sizes.get("arch", arch).removeprefix(arch)]["hidden_dim"]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ import json
 import re
 import shutil
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,9 +17,9 @@ from fairseq_dartsformer.planning import count_parameters
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "tables"))
 import run
-from commands import Step, StepError, alone
+from commands import Step, StepError
 from matching import TOLERANCE, match, model_config
-from runner import Data, Runner, random_genotype, read_score, translations
+from runner import Data, Runner, random_genotype, translations
 from scales import SCALES
 from tables import TABLES, Row, Table
 
@@ -45,9 +43,6 @@ def test_the_papers_numbers():
     for row in (row for row in ROWS if row.arch and "BLEU" in row.paper):
         shared.setdefault((row.name, row.pair), set()).add(row.paper["BLEU"])
     assert {len(scores) for scores in shared.values()} == {1}
-
-
-# -- models
 
 
 def built(command: tuple[str, list[str]]):
@@ -117,9 +112,6 @@ def test_random_genotypes_are_uniform():
         assert all(abs(n - expected) < 5 * expected**0.5 for n in counts)
 
 
-# -- runs
-
-
 def test_a_table(data, tmp_path, monkeypatch, capsys):
     """Whole: both ways to search, training, translation; once."""
     reference = data.parent / "test.bb"
@@ -133,7 +125,7 @@ def test_a_table(data, tmp_path, monkeypatch, capsys):
     run.main([*given, "3"])
     text = (tmp_path / "tiny" / "table1.md").read_text()
     assert text.strip() in capsys.readouterr().out
-    row = r"^\| {} \| ([\d.]+)M \| {}M \| [\d.]+ ± [\d.]+ \| {} \| 0.0\d \| \d\.\d+ GB \|$"
+    row = r"^\| {} \| ([\d.]+)M \| {}M \| [\d.]+ ± [\d.]+ \| {} \| 0\.\d+ \| \d\.\d+ GB \|$"
     sampling = re.search(row.format(r"Sampling \| max \| 2", "60.1", "18.7"), text, re.M)
     derived = re.search(row.format(r"DARTSformer \| max \| 1", "64.5", "27.9"), text, re.M)
     assert float(sampling[1]) == pytest.approx(float(derived[1]), rel=0.03)
@@ -143,7 +135,7 @@ def test_a_table(data, tmp_path, monkeypatch, capsys):
         ["search", way, "train", "generate", "bleu"] for way in ("evolve", "derive")
     ]
     for result in results:
-        assert result["updates"] == 2 and result["hours"] > 0
+        assert result["updates"] == 2 and result["hours of search"] > 0
         costs = ("seconds", "cpu_seconds", "peak_bytes")
         assert all(step[cost] > 0 for step in result["steps"].values() for cost in costs)
         train = result["steps"]["train"]["command"]
@@ -159,53 +151,45 @@ def test_a_table(data, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "tiny" / "table1.md").read_text() == text
     with pytest.raises(SystemExit) as stop:
         run.main([*given, "4"])
-    assert stop.value.code == 1 and "is of another command" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and "which had --max-update 3 (now --max-update 4)" in error
 
 
-def test_a_step_that_failed_is_run_again(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    step = Step(tmp_path, "step", "script", [])
-    (tmp_path / "script.py").write_text("print('so far so good'); raise SystemExit(3)")
-    with pytest.raises(StepError, match=r"(?s)step failed with status 3.*so far so good"):
-        step.run()
-    before = json.loads(step.path.read_text())
-    assert before["status"] == 3
-    (tmp_path / "script.py").write_text("print('done')")
-    record = step.run()
-    assert record["status"] == 0 and record["seconds"] > before["seconds"]
-    assert step.log.read_text() == "so far so good\ndone\n"
+def corpus(folder: Path, target: str, splits=("train", "valid", "test")) -> Data:
+    """Data of which nothing but its names is there."""
+    folder.mkdir()
+    for split in splits:
+        (folder / f"{split}.en-{target}.en.idx").touch()
+    (folder / "reference").touch()
+    return Data(folder, folder / "reference")
 
 
-def test_what_is_shared_is_done_by_one(tmp_path, capsys):
-    """A folder is one command's; another says that it waits, and enters when the first has left."""
-    events = []
-
-    def enter(name: str) -> None:
-        with alone(tmp_path / "search"):
-            events.append(f"{name} in")
-            time.sleep(0.05)
-            events.append(f"{name} out")
-
-    with ThreadPoolExecutor() as pool, alone(tmp_path / "search"):
-        futures = [pool.submit(enter, name) for name in "ab"]
-        time.sleep(0.2)
-        assert not events and capsys.readouterr().out.count("waiting for another command") == 2
-        with alone(tmp_path / "train"):  # another folder is free
-            events.append("first out")
-    [future.result() for future in futures]
-    assert [event.split()[1] for event in events] == ["out", "in", "out", "in", "out"]
+def test_data_go_to_the_rows_of_their_language(tmp_path):
+    fr, de, ru, other = (corpus(tmp_path / k, k[:2]) for k in ("fr", "de", "ru", "de2"))
+    table = TABLES["table4"]
+    assert run._placed([fr, de], table) == [de, fr, None]
+    assert run._placed([fr], TABLES["table1"]) == [fr]
+    for data, message in (([ru], "de, fr, cs"), ([de, other], "are both of de")):
+        with pytest.raises(StepError, match=message):
+            run._placed(data, table)
+    with pytest.raises(StepError, match="2 folders, this table takes one"):
+        run._placed([de, fr], TABLES["table3"])
 
 
-@pytest.mark.parametrize("hypothesis, bleu", [("das ist ein Satz.", 100), ("nichts", 0)])
-def test_scores(tmp_path, hypothesis, bleu):
-    """Of translations that share nothing with their references, too."""
-    (tmp_path / "reference").write_text("das ist ein Satz.\n" * 3)
-    (tmp_path / "hypotheses").write_text(f"{hypothesis}\n" * 3)
-    given = [str(tmp_path / "reference"), "--input", str(tmp_path / "hypotheses")]
-    step = Step(tmp_path, "bleu", "sacrebleu", [*given, "--confidence", "--format", "json"])
-    step.run()
-    score = read_score(step.log.read_text())
-    assert score["BLEU"] == pytest.approx(bleu) and score["confidence"] >= 0
+def test_a_missing_split_is_found_first(tmp_path):
+    with pytest.raises(StepError, match="has no binarised split 'test'"):
+        corpus(tmp_path / "de", "de", ("train", "valid"))
+    Data(tmp_path / "de", tmp_path / "de" / "train.en-de.en.idx", "--search-data")  # not needed
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_hidden_sizes_of_searches(scale):
+    """Table 5's are the paper's at its scale, and in their order at the others."""
+    rows = [row for row in TABLES["table5"].rows if row.search]
+    sizes = [SCALES[scale].hidden_dim(row.search.arch, row.search.size) for row in rows]
+    assert sizes[:4] == sorted(set(sizes[:4]))
+    if scale == "paper":
+        assert [str(size) for size in sizes] == [r.paper["hidden size of search"] for r in rows]
 
 
 def test_data_that_took_the_place_of_others_is_not_taken_for_them(data, tmp_path):
@@ -264,7 +248,8 @@ def test_translations_are_in_the_order_of_the_test_set(tmp_path):
         ("table1 --data {1} {1} --reference {2}", "1 files for 2 of --data"),
         ("table1 --data {1} --reference {2} --rows Neither", "no row of table1"),
         ("table1 --data {1} --train-updates 0", "--train-updates: is '0'"),
-        ("figure1 --data {1}", "it takes neither --data nor --rows"),
+        ("figure1 --data {1}", "figure1 is planned, not run: it does not take --data"),
+        ("figure1 --seeds 2", "figure1 is planned, not run: it does not take --seeds"),
     ],
 )
 def test_bad_input(arguments, message, data, tmp_path, capsys):
