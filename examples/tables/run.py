@@ -18,7 +18,8 @@ from typing import Any
 from zlib import crc32
 
 from commands import Step, StepError, write
-from runner import Data, Runner
+from data_set import Data
+from runner import Runner
 from scales import SCALES, arguments
 from tables import TABLES, Row, Table
 

@@ -18,8 +18,9 @@ from fairseq_dartsformer.planning import count_parameters
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "tables"))
 import run
 from commands import Step, StepError
+from data_set import Data
 from matching import TOLERANCE, match, model_config
-from runner import Data, Runner, random_genotype, translations
+from runner import Runner, random_genotype, translations
 from scales import SCALES
 from tables import TABLES, Row, Table
 
