@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import weakref
 from collections.abc import Callable, Iterator
@@ -28,8 +29,10 @@ BLOCK = 512  # bytes: what CUDA's caching allocator rounds to
 def measured_peak(step: Callable[[], Any], device: str | torch.device = "cpu") -> int:
     """Bytes of real tensors that ``step`` holds at most beyond what was held before it.
 
-    It must not free what was: the CPU's allocator does not tell of that.
+    It must not free what was: the CPU's allocator does not tell of that, or takes it for what an
+    earlier measurement saw at the same address.
     """
+    gc.collect()  # else garbage might be freed within
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
