@@ -150,6 +150,8 @@ def test_until_text_is_tokenised_its_preparation_may_have_other_options(tmp_path
     (stubs / "python").chmod(0o755)
     out = tmp_path / "data" / "wmt14.en-de"
     (out / "extracted").touch()
+    (out / "text").mkdir()
+    (out / "text" / "train.en").write_text("a\n" * 3301)  # more than are held out
     for merges in ("300", "320"):
         command = ["--work", str(tmp_path), "--merges", merges]
         assert step("2-prepare.sh", *command, stubs=stubs).returncode == 3
