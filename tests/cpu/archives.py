@@ -36,7 +36,9 @@ def text_of(archive: corpora.Archive, language: str) -> list[str]:
 def content(archive: corpora.Archive) -> dict[str, bytes]:
     """The members of an archive, of every foreign language that its data sets have."""
     files = {"README": b"not text\n"}
-    for foreign in {name.rpartition("-")[2] for name in archive.datasets.split(",")}:
+    # In one order, so that it is always the same members that a cut archive lacks: de, not fr.
+    languages = {name.rpartition("-")[2] for name in archive.datasets.split(",")}
+    for foreign in sorted(languages, reverse=True):
         sides = {language: text_of(archive, language) for language in ("en", foreign)}
         if archive.kind == "czeng":
             rows = zip(sides["cs"], sides["en"], strict=True)
