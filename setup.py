@@ -4,21 +4,19 @@ from setuptools import find_packages, setup
 
 setup(
     name="fairseq-dartsformer",
-    version="0.1.0",
+    version="0.2.0",
     description="DARTSformer for fairseq: differentiable architecture search for Transformers "
     "on reversible networks",
     author="The DARTSformer for fairseq authors",
     license="MIT",
     license_files=["LICENSE"],
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     packages=find_packages(include=["fairseq_dartsformer*"]),
     package_data={"fairseq_dartsformer.report": ["page.html", "page.css"]},
     install_requires=[
         "torch>=2.11,<2.14",
-        'fairseq-fixed==0.12.3.1; python_version >= "3.11"',
-        # The official release, which no later Python imports; it asks for numpy.int.
-        'fairseq==0.12.2; python_version < "3.11"',
-        'numpy<1.24; python_version < "3.11"',
+        "fairseq-fixed==0.12.3.1",
+        "filelock>=3.12,<5",
         "jinja2>=3.1,<4",
         "matplotlib>=3.9,<4",
         "mock>=5,<6",  # subword-nmt imports it and does not ask for it
@@ -31,6 +29,7 @@ setup(
         "dev": [
             "furo>=2025.7",
             "hypothesis>=6.100,<7",
+            "import-linter>=2.1,<3",
             "ipykernel>=6.29,<8",
             "myst-nb>=1.3,<2",
             "nbclient>=0.10,<0.12",
@@ -54,7 +53,6 @@ setup(
     },
     classifiers=[
         "Intended Audience :: Science/Research",
-        "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",

@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from fairseq_dartsformer.cli import quiet
+from fairseq_dartsformer.cli.command import quiet
 
 quiet()  # importing fairseq turns on everybody's log
 HERE = Path(__file__).parent

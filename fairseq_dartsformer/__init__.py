@@ -1,11 +1,10 @@
 """DARTSformer for fairseq: memory-efficient differentiable Transformer architecture search.
 
-Importing the package registers everything that ``--user-dir`` users name, mends fairseq where
-:mod:`.compat` says so, has searches watched, and bad input reported in one line.
+Importing the package registers the models, tasks, criterion and optimizer that ``--user-dir`` users
+name, applies the patches that :mod:`.fairseq_patches` lists, and reports bad input in one line.
 """
 
-from . import compat, criterions, errors, models, optim, tasks, watching  # noqa: F401
+from . import criterions, errors, fairseq_patches, models, optim, tasks  # noqa: F401
 
 errors.install_excepthook()
-compat.apply()
-watching.install()
+fairseq_patches.apply()

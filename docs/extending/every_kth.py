@@ -8,10 +8,11 @@ from typing import Optional
 
 from fairseq.tasks import register_task
 
-from fairseq_dartsformer.agreement import compare_alpha
 from fairseq_dartsformer.errors import InputError
-from fairseq_dartsformer.levels import ALPHA, LEVELS, WEIGHTS
-from fairseq_dartsformer.strategies import SearchStrategy, register_strategy
+from fairseq_dartsformer.search.registry import register_strategy
+from fairseq_dartsformer.search.strategy import SearchStrategy
+from fairseq_dartsformer.search.worker_agreement import compare_alpha
+from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS
 from fairseq_dartsformer.tasks import TranslationSearchTask
 from fairseq_dartsformer.tasks.translation_search import TranslationSearchConfig
 

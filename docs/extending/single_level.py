@@ -9,10 +9,11 @@ from fairseq.logging import metrics
 from fairseq.optim import FairseqOptimizer
 from torch import nn
 
-from fairseq_dartsformer.agreement import compare_alpha
-from fairseq_dartsformer.levels import LEVELS
-from fairseq_dartsformer.search_space import mean_entropy
-from fairseq_dartsformer.strategies import SearchStrategy, register_strategy
+from fairseq_dartsformer.search.registry import register_strategy
+from fairseq_dartsformer.search.strategy import SearchStrategy
+from fairseq_dartsformer.search.worker_agreement import compare_alpha
+from fairseq_dartsformer.search_space.alpha import mean_entropy
+from fairseq_dartsformer.search_space.levels import LEVELS
 
 
 @register_strategy

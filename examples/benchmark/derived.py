@@ -14,8 +14,8 @@ import torch
 from fairseq.sequence_generator import SequenceGenerator
 from measuring import device, machine, print_table, times
 
-from fairseq_dartsformer.memory import measured_peak
-from fairseq_dartsformer.planning import Training, training_config
+from fairseq_dartsformer.memory.measurement import measured_peak
+from fairseq_dartsformer.memory.planner import Training, training_config
 
 # As many parameters as the base size with paper_fig4_approx.
 TRANSFORMER = (

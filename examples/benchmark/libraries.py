@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from measuring import device, machine, print_table, times
 from torch import Tensor, nn
 
-from fairseq_dartsformer.memory import measured_peak
+from fairseq_dartsformer.memory.measurement import measured_peak
 from fairseq_dartsformer.operations import Context
 from fairseq_dartsformer.reversible import ReversibleLayer, ReversibleStack
 

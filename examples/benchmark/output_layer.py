@@ -12,7 +12,7 @@ from measuring import device, machine, print_table, times
 
 import fairseq_dartsformer  # noqa: F401
 from fairseq_dartsformer.criterions.linear_cross_entropy import smoothed_cross_entropy
-from fairseq_dartsformer.memory import measured_peak
+from fairseq_dartsformer.memory.measurement import measured_peak
 
 SMOOTHING = 0.1
 

@@ -12,7 +12,7 @@ from measuring import machine, print_table
 from search_update import KINDS, Search, add_sizes
 from torch.profiler import profile
 
-from fairseq_dartsformer.levels import LEVELS
+from fairseq_dartsformer.search_space.levels import LEVELS
 
 
 def main() -> None:

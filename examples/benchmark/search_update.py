@@ -22,11 +22,11 @@ from measuring import device, machine, print_table, times
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fairseq_dartsformer.levels import LEVELS, gradients_for
-from fairseq_dartsformer.memory import measured_peak
+from fairseq_dartsformer.memory.measurement import measured_peak
+from fairseq_dartsformer.memory.planner import Training, training_config
 from fairseq_dartsformer.models import blocks
-from fairseq_dartsformer.planning import Training, training_config
 from fairseq_dartsformer.reversible import ReversibleStack
+from fairseq_dartsformer.search_space.levels import LEVELS, gradients_for
 
 KINDS = ("reconstruct", "store", "checkpoint", "public")
 EMBED_DIMS = {120: 128, 240: 128, 480: 256, 960: 256}  # as in Table 5

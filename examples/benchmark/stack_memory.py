@@ -9,7 +9,7 @@ import argparse
 
 from measuring import print_table
 
-from fairseq_dartsformer.planning import plan_memory, training_config
+from fairseq_dartsformer.memory.planner import plan_memory, training_config
 
 LENGTH = 50
 NETWORKS = {

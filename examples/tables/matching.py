@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 from scales import Options, arguments
 
 from fairseq_dartsformer.errors import InputError
-from fairseq_dartsformer.genotype import Genotype
-from fairseq_dartsformer.planning import count_parameters, training_config
+from fairseq_dartsformer.memory.planner import count_parameters, training_config
+from fairseq_dartsformer.search_space.genotype import Genotype
 
 TOLERANCE = 0.01  # of the number that is wanted
 LEVERS = {"ffn_dim": 4, "embed_dim": 1}  # what is adjusted, and about how many of the hidden width

@@ -23,7 +23,7 @@ from runner import Runner
 from scales import SCALES, arguments
 from tables import TABLES, Row, Table
 
-from fairseq_dartsformer.cli import positive_integer, quiet
+from fairseq_dartsformer.cli.command import positive_integer, quiet
 from fairseq_dartsformer.errors import InputError, flag
 
 FORMATS = {

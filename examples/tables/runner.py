@@ -18,9 +18,9 @@ from sacremoses import MosesDetokenizer
 from scales import Options, Scale, arguments
 from tables import Row, Search
 
-from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.memory.planner import count_parameters
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
-from fairseq_dartsformer.planning import count_parameters
+from fairseq_dartsformer.search_space.genotype import Genotype
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ..compat import load_checkpoint
 from ..errors import InputError
-from . import CommandParser, check_output, positive_integer, replacing, run_command
+from ..fairseq_patches import load_checkpoint
+from .command import CommandParser, check_output, positive_integer, replacing, run_command
 
 
 def average(paths: list[str]) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError
-from ..families import FIXED_OPERATION
-from ..genotype import Genotype
-from ..search_result import SearchResult, check_one_space, derive, read_search_result
-from ..search_space import entropy
-from . import CommandParser, check_output, positive_integer, replacing, run_command
+from ..search.snapshot import Snapshot, check_one_space, derive, load_snapshot
+from ..search_space.alpha import entropy
+from ..search_space.families import FIXED_OPERATION
+from ..search_space.genotype import Genotype
+from .command import CommandParser, check_output, positive_integer, replacing, run_command
 
 
-def report(result: SearchResult, exclude: Collection[str] = (), top: int | None = None) -> str:
+def report(result: Snapshot, exclude: Collection[str] = (), top: int | None = None) -> str:
     """Every node: choice, margin over the runner-up, entropy in nats, operations by weight.
 
     The margin is a difference of mixing weights among the operations not excluded. ``top`` shows
@@ -41,7 +41,7 @@ def report(result: SearchResult, exclude: Collection[str] = (), top: int | None 
     return "\n".join(lines)
 
 
-def changes(results: list[SearchResult], genotypes: list[Genotype]) -> str:
+def changes(results: list[Snapshot], genotypes: list[Genotype]) -> str:
     """A table: a row for every node, a column for every checkpoint, ``*`` where a choice is new.
 
     Raises:
@@ -115,7 +115,7 @@ def main(args: Namespace) -> None:
     """
     exclude = [name.strip() for name in args.exclude.split(",") if name.strip()]
     paths = output_paths(args.checkpoints, args.output) if args.output else []
-    results = [read_search_result(path) for path in args.checkpoints]
+    results = [load_snapshot(path) for path in args.checkpoints]
     genotypes = [derive(result, exclude) for result in results]
     table = changes(results, genotypes) if len(results) > 1 else None
     for path, genotype in zip(paths, genotypes, strict=False):

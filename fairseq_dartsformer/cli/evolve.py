@@ -19,12 +19,20 @@ from fairseq.data.encoders import TOKENIZER_REGISTRY
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..evolution import Architecture, Evolution, Space
-from ..genotype import Genotype
-from ..history import History
-from ..scoring import ScoreConfig, Scorer
-from ..scoring_workers import Scores, scoring
-from . import CommandParser, check_output, number, positive_integer, quiet, replacing, run_command
+from ..evolution.history import History
+from ..evolution.population import Architecture, Evolution, Space
+from ..evolution.scoring import ScoreConfig, Scorer
+from ..evolution.workers import Scores, scoring
+from ..search_space.genotype import Genotype
+from .command import (
+    CommandParser,
+    check_output,
+    number,
+    positive_integer,
+    quiet,
+    replacing,
+    run_command,
+)
 
 SCORES_A_LINE = 25  # in a log
 
@@ -197,7 +205,7 @@ class Search:
 
     def genotype(self, architecture: Architecture) -> Genotype:
         """What the architecture is written as."""
-        return self.scorer.result.genotype(self.scorer.choice(architecture))
+        return self.scorer.snapshot.genotype(self.scorer.choice(architecture))
 
     def cost(self, architectures: list[Architecture]) -> list[float]:
         """Score a generation; what the history has is not scored again."""

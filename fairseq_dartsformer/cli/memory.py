@@ -11,8 +11,8 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ..errors import InputError
-from ..planning import MemoryPlan, count_parameters, plan_memory, training_config
-from . import (
+from ..memory.planner import MemoryPlan, count_parameters, plan_memory, training_config
+from .command import (
     FIGURE_FORMATS,
     CommandParser,
     add_vocabulary,
@@ -174,7 +174,7 @@ def draw(args: Namespace, rest: list[str]) -> None:
     Raises:
         InputError: an option is at fault.
     """
-    from ..plots import memory_figure, save  # matplotlib is slow to load
+    from ..plots import memory_figure, save
 
     path = Path(args.figure)
     check_output(path, [], "--figure")

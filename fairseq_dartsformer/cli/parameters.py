@@ -5,11 +5,11 @@ Embeddings of both sides and the output are shared. Nothing is allocated.
 
 from argparse import Namespace
 
-from ..families import FAMILIES
-from ..genotype import Genotype
+from ..memory.planner import count_parameters, training_config
 from ..models.architectures import SIZES
-from ..planning import count_parameters, training_config
-from . import CommandParser, add_vocabulary, quiet, run_command
+from ..search_space.families import FAMILIES
+from ..search_space.genotype import Genotype
+from .command import CommandParser, add_vocabulary, quiet, run_command
 
 TRANSFORMERS = (
     "transformer_small",

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..alpha_history import AlphaHistory, find_checkpoints
 from ..errors import InputError
-from ..genotype import BUILTIN, Genotype
-from ..search_result import derive, read_search_result
-from . import FIGURE_FORMATS, CommandParser, check_output, quiet, replacing, run_command
+from ..search.snapshot import derive, find_checkpoints, history_of, load_snapshot
+from ..search_space.alpha_history import AlphaHistory
+from ..search_space.genotype import BUILTIN, Genotype
+from .command import FIGURE_FORMATS, CommandParser, check_output, quiet, replacing, run_command
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,7 +84,7 @@ def read_history(inputs: Sequence[str]) -> AlphaHistory:
     """
     if len(inputs) == 1 and inputs[0].endswith(".tsv"):
         return AlphaHistory.load(inputs[0])
-    return AlphaHistory.of(map(read_search_result, checkpoints_of(inputs)))
+    return history_of(map(load_snapshot, checkpoints_of(inputs)))
 
 
 def read_genotype(inputs: Sequence[str]) -> Genotype:
@@ -97,7 +97,7 @@ def read_genotype(inputs: Sequence[str]) -> Genotype:
         raise InputError("--kind genotype needs a genotype or checkpoints: a table does not do")
     if is_genotype(inputs):
         return Genotype.load(inputs[0])
-    results = map(read_search_result, checkpoints_of(inputs))
+    results = map(load_snapshot, checkpoints_of(inputs))
     return derive(max(results, key=lambda result: result.updates))
 
 
@@ -116,7 +116,7 @@ def draw(kind: str | None, inputs: Sequence[str]) -> Figure:
     Raises:
         InputError: it cannot be read, or cannot be drawn so.
     """
-    from .. import plots  # matplotlib is slow to load
+    from .. import plots
 
     if kind is None:
         one = len(inputs) == 1 and not inputs[0].endswith(".tsv") and not Path(inputs[0]).is_dir()

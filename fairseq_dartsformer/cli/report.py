@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from ..report.run import read_retraining, read_search
-from . import CommandParser, check_output, quiet, replacing, run_command
+from .command import CommandParser, check_output, quiet, replacing, run_command
 
 
 def get_parser() -> CommandParser:
@@ -48,7 +48,7 @@ def main(args: Namespace) -> None:
     check_output(output, [args.log] if args.log else [])
     search = read_search(Path(args.folder), Path(args.log) if args.log else None)
     retrained = [read_retraining(Path(folder)) for folder in args.retrained]
-    from ..report.page import render  # matplotlib is slow to load
+    from ..report.page import render
 
     page = render(search, retrained, command(args))
     with replacing(output) as temporary:

@@ -1,7 +1,7 @@
-"""Data of the two levels and its order."""
+"""The data of the two levels and their order."""
 
 from .bilevel_dataset import BilevelDataset
 from .bilevel_iterator import BilevelBatchIterator
-from .division import Division
+from .data_split import DataSplit
 
-__all__ = ["BilevelBatchIterator", "BilevelDataset", "Division"]
+__all__ = ["BilevelBatchIterator", "BilevelDataset", "DataSplit"]

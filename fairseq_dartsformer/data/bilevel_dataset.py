@@ -9,7 +9,7 @@ import numpy as np
 from fairseq.data import FairseqDataset, LanguagePairDataset
 
 from ..errors import InputError
-from ..levels import ALPHA, LEVELS, WEIGHTS
+from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
 
 
 class BilevelDataset(FairseqDataset):
@@ -20,12 +20,17 @@ class BilevelDataset(FairseqDataset):
     Args:
         datasets: the dataset of each level; both may be the same object.
         members: for each level the indices that belong to it.
+        split: what identifies the data and their division, as :meth:`DataSplit.identity` says it.
     """
 
     def __init__(
-        self, datasets: Mapping[str, LanguagePairDataset], members: Mapping[str, np.ndarray]
+        self,
+        datasets: Mapping[str, LanguagePairDataset],
+        members: Mapping[str, np.ndarray],
+        split: Mapping[str, Any],
     ):
         super().__init__()
+        self.split = dict(split)
         self.datasets = dict(datasets)
         self.members = dict(members)
         self.offsets = {WEIGHTS: 0, ALPHA: len(datasets[WEIGHTS])}
@@ -92,10 +97,13 @@ class BilevelDataset(FairseqDataset):
         Raises:
             InputError: they make no batch.
         """
-        try:
-            batches = self.datasets[level].batch_by_size(
-                indices, required_batch_size_multiple=required_batch_size_multiple, **limits
+        batches = self.datasets[level].batch_by_size(
+            indices, required_batch_size_multiple=required_batch_size_multiple, **limits
+        )
+        if len(batches) == 0:
+            raise InputError(
+                f"the {len(indices)} sentences to update {level} on make no batch: fairseq drops a "
+                f"last batch that --required-batch-size-multiple {required_batch_size_multiple} "
+                "does not divide"
             )
-        except InputError as error:
-            raise InputError(f"the data to update {level} on: {error}") from None
         return [[int(i) + self.offsets[level] for i in batch] for batch in batches]

@@ -11,8 +11,9 @@ from fairseq.data import data_utils
 from fairseq.data.iterators import EpochBatchIterator
 
 from ..errors import InputError
-from ..levels import ALPHA, LEVELS, WEIGHTS
+from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
 from .bilevel_dataset import BilevelDataset
+from .data_split import check_same_split
 
 Batch = Sequence[int]
 
@@ -35,7 +36,6 @@ class BilevelBatchIterator(EpochBatchIterator):
         batches: each level's batches of the dataset's indices, none empty.
         update_freq: the entries of ``--update-freq``, one an epoch, the last one ever after.
         skip_remainder_batch: drop the last, incomplete group.
-        division: the options by which the data were divided between the levels.
         arguments: as fairseq's iterator takes them.
     """
 
@@ -45,7 +45,6 @@ class BilevelBatchIterator(EpochBatchIterator):
         batches: Mapping[str, Sequence[Batch]],
         update_freq: Sequence[int],
         skip_remainder_batch: bool = False,
-        division: str = "",
         **arguments: Any,
     ):
         super().__init__(
@@ -59,7 +58,6 @@ class BilevelBatchIterator(EpochBatchIterator):
         self.batches = {level: tuple(batches[level]) for level in LEVELS}
         self.update_freq = tuple(update_freq)
         self.drop_incomplete = skip_remainder_batch
-        self.division = division
         self._check_update_freq()
 
     def _check_update_freq(self) -> None:
@@ -134,8 +132,12 @@ class BilevelBatchIterator(EpochBatchIterator):
         return [batch for i in order for batch in units[i]] + tail
 
     def state_dict(self) -> dict[str, Any]:
-        """fairseq's state, and what its position and the two levels' data hang on."""
-        return {**super().state_dict(), "division": self.division, "counting": self._counting()}
+        """fairseq's state, what its position depends on, and what identifies the data."""
+        return {
+            **super().state_dict(),
+            "data_split": self.dataset.split,
+            "counting": self._counting(),
+        }
 
     def _counting(self) -> dict[str, int]:
         """What a position within the epoch is counted in."""
@@ -146,15 +148,10 @@ class BilevelBatchIterator(EpochBatchIterator):
         """Go on where the state was taken.
 
         Raises:
-            InputError: the data are divided otherwise, or it was taken in the middle of an epoch
-                with other batches or groups.
+            InputError: the search began with other data or another division of them, or the state
+                was taken in the middle of an epoch with other batches or groups.
         """
-        saved = state_dict.get("division")
-        if saved is not None and saved != self.division:
-            raise InputError(
-                f"the search began with {saved}, now there are {self.division}: sentences would "
-                "change sides between weights and alpha; resume with the same"
-            )
+        self.check_data(state_dict)
         self.epoch = state_dict["epoch"]
         saved, now = state_dict.get("counting"), self._counting()
         if state_dict.get("iterations_in_epoch", 0) > 0 and saved not in (None, now):
@@ -165,3 +162,12 @@ class BilevelBatchIterator(EpochBatchIterator):
                 "epoch anew"
             )
         super().load_state_dict(state_dict)
+
+    def check_data(self, state_dict: Mapping[str, Any]) -> None:
+        """Check that a resumed search has the data that it began with, also where its place in
+        them is not restored (``--reset-dataloader``).
+
+        Raises:
+            InputError: it does not.
+        """
+        check_same_split(self.dataset.split, state_dict)

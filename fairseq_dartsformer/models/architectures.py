@@ -7,7 +7,7 @@ from fractions import Fraction
 from fairseq.models import ARCH_CONFIG_REGISTRY, register_model_architecture
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..compat import undo_tpu
+from ..fairseq_patches import undo_tpu
 from .config import NetworkConfig
 
 BASE = {"embed_dim": 256, "hidden_dim": 960, "attention_heads": 8}

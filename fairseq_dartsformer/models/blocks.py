@@ -7,17 +7,14 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 
 from ..errors import InputError, flag
-from ..families import FIXED_OPERATION, Family
-from ..genotype import BUILTIN, Genotype
 from ..operations import OperationConfig, build_operation
-from ..search_space import new_alpha
+from ..search_space.alpha import new_alpha
+from ..search_space.families import FIXED_OPERATION, Family
+from ..search_space.genotype import BUILTIN, Genotype
+from ..search_space.mixed_op import MixedOp
 from .architectures import remember
-from .checks import check_at_least, parse_operations
 from .config import CandidatesConfig, GenotypeConfig, SizeConfig
-
-# For each layer, for each node, the names of the node's operations: the candidates of a search
-# node, or one operation.
-Block = Sequence[Sequence[Sequence[str]]]
+from .option_checks import Block, check_at_least, parse_operations
 
 
 def searched_block(cfg: CandidatesConfig, family: Family, stack: str, nodes: int) -> Block:
@@ -85,9 +82,8 @@ def check_agreement(cfg: GenotypeConfig, decided: dict[str, Sequence[object]]) -
 
 def build_layers(
     cfg: SizeConfig, block: Block, stack: str, channels: int
-) -> Iterator[list[list[nn.Module]]]:
-    """For each layer of a stack of identical blocks, each node's operations, with weights of their
-    own in every layer.
+) -> Iterator[list[MixedOp]]:
+    """The nodes of each layer of a stack of identical blocks; no two layers share weights.
 
     Args:
         cfg: sizes and rates.
@@ -108,4 +104,4 @@ def build_layers(
     )
     for i in range(getattr(cfg, f"{stack}_layers")):
         layer = block[i % len(block)]
-        yield [[build_operation(name, operation_cfg) for name in names] for names in layer]
+        yield [MixedOp(build_operation(name, operation_cfg) for name in names) for names in layer]

@@ -11,10 +11,10 @@ from typing import Optional
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II
 
-from ..reversible import POOLINGS, ReversibleStack
+from ..reversible import BACKPROPS, POOLINGS
 
 POOLING_CHOICES = ChoiceEnum(list(POOLINGS))
-BACKPROP_CHOICES = ChoiceEnum(list(ReversibleStack.BACKPROPS))
+BACKPROP_CHOICES = ChoiceEnum(list(BACKPROPS))
 
 
 def option(default, help: str, **metadata):

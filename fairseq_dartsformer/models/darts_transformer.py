@@ -8,9 +8,8 @@ from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
 from torch import nn
 
-from ..families import DARTS_TRANSFORMER as FAMILY
+from ..search_space.families import DARTS_TRANSFORMER as FAMILY
 from .architectures import fill_sizes, register_sizes
-from .base import TranslationModel
 from .blocks import (
     Block,
     alpha_of,
@@ -20,9 +19,10 @@ from .blocks import (
     genotype_of,
     searched_block,
 )
-from .checks import check_block, check_sizes
 from .config import CandidatesConfig, GenotypeConfig, SizeConfig
+from .option_checks import check_block, check_sizes
 from .sequential import SequentialLayer, SequentialStack
+from .translation import TranslationModel
 
 
 class SequentialTranslationModel(TranslationModel):

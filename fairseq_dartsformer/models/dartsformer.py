@@ -9,10 +9,9 @@ from fairseq.tasks import FairseqTask
 from torch import nn
 
 from ..errors import InputError
-from ..families import DARTSFORMER as FAMILY
 from ..reversible import ReversibleLayer
+from ..search_space.families import DARTSFORMER as FAMILY
 from .architectures import fill_sizes, register_sizes
-from .base import TranslationModel
 from .blocks import (
     Block,
     alpha_of,
@@ -22,9 +21,10 @@ from .blocks import (
     genotype_of,
     searched_block,
 )
-from .checks import check_at_least, check_block, check_sizes
 from .config import DerivedConfig, ReversibleConfig, SearchConfig
-from .monitored_stack import MonitoredStack
+from .option_checks import check_at_least, check_block, check_sizes
+from .reconstruction_check import MonitoredStack
+from .translation import TranslationModel
 
 
 class ReversibleTranslationModel(TranslationModel):
@@ -67,6 +67,7 @@ class ReversibleTranslationModel(TranslationModel):
                 str(cfg.backprop),
                 stack,
                 cfg.check_reconstruction,
+                seeded=alphas[stack] is not None,
             )
         return cls.assemble(cfg, task, stacks, alphas)
 

@@ -24,11 +24,11 @@ from torch import nn
 from ..errors import InputError, flag
 from ..operations import OperationConfig
 from .architectures import fill_sizes, register_sizes, remember
-from .checked import CheckedModel
-from .checks import check_sizes
+from .checkpoint_checks import CheckedModel
 from .config import EvolvedConfig
 from .embedding import load_pretrained
 from .evolved_cells import DecoderCell, EncoderCell, doubled_heads, layer_norm
+from .option_checks import check_sizes
 
 DEPTH = 2  # layers of a cell
 

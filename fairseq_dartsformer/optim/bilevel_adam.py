@@ -12,7 +12,7 @@ from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 
 from ..errors import InputError
-from ..levels import ALPHA, LEVELS, WEIGHTS, level_of
+from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for, level_of
 
 
 @dataclass
@@ -35,11 +35,11 @@ class BilevelAdamConfig(FairseqDataclass):
 
 @register_optimizer("bilevel_adam", dataclass=BilevelAdamConfig)
 class BilevelAdam(FairseqOptimizer):
-    """Two Adams, of which an update steps one.
+    """Two Adam optimizers; each update steps one of them.
 
-    The search strategy says which (:meth:`..strategies.base.SearchStrategy.updating`). The other
-    level's parameters and moments stay as they are, whatever stands in its gradients. The schedule
-    drives the weights' learning rate alone.
+    The search strategy sets the level (``SearchStrategy.updating``). The other level's parameters
+    and moments do not change, whatever its gradients are. The schedule sets only the weights'
+    learning rate.
 
     Args:
         cfg: options.
@@ -100,6 +100,11 @@ class BilevelAdam(FairseqOptimizer):
         """Options that ``--optimizer-overrides`` may replace; the weights'."""
         return self._options()[WEIGHTS]
 
+    def all_reduce_grads(self, module: torch.nn.Module) -> None:
+        """Sum over workers only the gradients of the level that this update steps."""
+        with gradients_for(module, self._optimizer.level):
+            super().all_reduce_grads(module)
+
     def set_lr(self, lr: float) -> None:
         """Set the weights' learning rate; alpha's is fixed."""
         self.param_groups[0]["lr"] = lr
@@ -135,8 +140,8 @@ class LevelAdam(torch.optim.Adam):
         if self.level not in LEVELS:
             raise InputError(
                 "--optimizer bilevel_adam needs --task translation_search, or one of a plugin's "
-                "that derives from it, and a --search-strategy that names the level of each update "
-                "(SearchStrategy.updating): nobody has named this one's"
+                "that derives from it, and a --search-strategy that sets the level of each update "
+                "(SearchStrategy.updating): no level was set for this update"
             )
         groups = self.param_groups
         for group in groups:

@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..alpha_history import AlphaHistory, NodeHistory
+from ..search_space.alpha_history import AlphaHistory, NodeHistory
 from .style import FONT, GREY, INK, LOOKS, check_size, in_words, legend, plain
 
 LAYER_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#5c5c5c", "#e69f00")

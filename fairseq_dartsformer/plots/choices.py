@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ..alpha_history import AlphaHistory
+from ..search_space.alpha_history import AlphaHistory
 from .style import FONT, GREY, INK, LOOKS, check_size, in_words, legend, text_color
 
 

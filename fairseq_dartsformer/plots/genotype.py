@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 
-from ..families import FAMILIES, Family
-from ..genotype import Block, Genotype
+from ..search_space.families import FAMILIES, Family
+from ..search_space.genotype import Block, Genotype
 from .style import GREY, INK, LOOKS, check_size, in_words, text_color
 
 # All lengths are in units of the drawing; all fonts in points.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from statistics import median
 
 from .run import Run, Search
@@ -27,7 +27,7 @@ def duration(seconds: float | None) -> str:
 
 
 def summary(search: Search) -> str:
-    written = datetime.fromtimestamp(search.last.written, timezone.utc)
+    written = datetime.fromtimestamp(search.last.written, UTC)
     state = "finished" if search.finished else "not finished"
     return (
         f"A search by {search.result.strategy}, {state}; its last checkpoint is of "

@@ -15,10 +15,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from .. import plots
-from ..alpha_history import AlphaHistory
 from ..errors import InputError
-from ..genotype import Genotype
 from ..plots.style import LOOKS, in_words, text_color
+from ..search_space.alpha_history import AlphaHistory
+from ..search_space.genotype import Genotype
 from .command import command_line, training_options
 from .facts import cost, duration, facts, progress, summary
 from .run import Run, Search
@@ -107,7 +107,7 @@ def _checkpoints(search: Search) -> list[list[str]]:
     """A row a checkpoint."""
     means = {name: dict(search.interval_means(f"loss_{name}")) for name in ("weights", "alpha")}
     rows = []
-    for snapshot in search.snapshots:
+    for snapshot in search.checkpoints:
         of_levels = [means[name].get(snapshot.updates) for name in means]
         values = [*of_levels, snapshot.validation]
         cells = ["" if value is None else f"{value:.3f}" for value in values]

@@ -10,15 +10,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from ..alpha_history import AlphaHistory, find_checkpoints
-from ..compat import load_checkpoint
 from ..errors import InputError
-from ..genotype import Genotype
-from ..levels import LEVELS
-from ..search_result import SearchResult, derive, search_result
-from ..strategies import STRATEGIES
+from ..fairseq_patches import load_checkpoint
+from ..search.registry import STRATEGIES
+from ..search.snapshot import Snapshot, derive, find_checkpoints, history_of, snapshot_of
+from ..search_space.alpha_history import AlphaHistory
+from ..search_space.genotype import Genotype
+from ..search_space.levels import LEVELS
+from .checkpoint_summary import CheckpointSummary, count_parameters, number
 from .log import Curve, Log, read_events, read_log
-from .snapshot import Snapshot, count_parameters, number
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Run:
     Attributes:
         folder: where it saves.
         cfg: fairseq's configuration, of the last checkpoint.
-        snapshots: of its checkpoints, by updates.
+        checkpoints: what its checkpoints say, by updates.
         parameters: how many the model has.
         log: what it has logged.
         unreadable: what was wrong with checkpoints that could not be read.
@@ -36,14 +36,14 @@ class Run:
 
     folder: Path
     cfg: Mapping[str, Any]
-    snapshots: list[Snapshot]
+    checkpoints: list[CheckpointSummary]
     parameters: int
     log: Log
     unreadable: list[str] = field(default_factory=list)
 
     @property
-    def last(self) -> Snapshot:
-        return self.snapshots[-1]
+    def last(self) -> CheckpointSummary:
+        return self.checkpoints[-1]
 
     @property
     def updates(self) -> int:
@@ -80,7 +80,7 @@ class Run:
     @property
     def seconds_an_update(self) -> float | None:
         """Between the first and the last checkpoint, or since the start where there is one."""
-        timed = [(s.updates, s.seconds) for s in self.snapshots if s.seconds is not None]
+        timed = [(s.updates, s.seconds) for s in self.checkpoints if s.seconds is not None]
         if not timed:
             return None
         (first, start), (last, end) = (timed[0] if len(timed) > 1 else (0, 0.0)), timed[-1]
@@ -115,7 +115,7 @@ class Run:
     def interval_means(self, name: str) -> Curve:
         """A statistic's mean since the checkpoint before, by the meters that checkpoints carry."""
         curve, before = [], (0.0, 0.0)
-        for snapshot in self.snapshots:
+        for snapshot in self.checkpoints:
             total, weight = snapshot.meters.get(name, (0.0, 0.0))
             if weight < before[1]:  # a new epoch has begun
                 before = (0.0, 0.0)
@@ -135,7 +135,7 @@ class Run:
         subset = str(self.option("dataset", "valid_subset") or "valid").split(",")[0]
         validation = dict(self.log.curve(subset, "loss"))
         if self.option("checkpoint", "best_checkpoint_metric") in (None, "loss"):
-            validation |= {s.updates: s.validation for s in self.snapshots if s.validation}
+            validation |= {s.updates: s.validation for s in self.checkpoints if s.validation}
         losses["validation"] = sorted(validation.items())
         return losses
 
@@ -149,7 +149,7 @@ class Search(Run):
         history: of alpha, and the genotype at each checkpoint; ``None`` if it does not learn alpha.
     """
 
-    result: SearchResult = field(kw_only=True)
+    result: Snapshot = field(kw_only=True)
     history: AlphaHistory | None = field(kw_only=True)
     genotype: Genotype | None = field(kw_only=True)
 
@@ -164,10 +164,10 @@ def read_search(folder: Path, log: Path | None = None) -> Search:
     Raises:
         InputError: it is not the folder of a search, or the log says nothing.
     """
-    results: list[SearchResult] = []
+    results: list[Snapshot] = []
 
     def keep(state: Mapping[str, Any], path: Path) -> None:
-        results.append(search_result(state, str(path)))
+        results.append(snapshot_of(state, str(path)))
 
     logged = read_log(log) if log else read_events(folder)
     run = _read(folder, find_checkpoints(folder), logged, keep)
@@ -177,7 +177,7 @@ def read_search(folder: Path, log: Path | None = None) -> Search:
     return Search(
         **vars(run),
         result=last,
-        history=AlphaHistory.of(results) if learns else None,
+        history=history_of(results) if learns else None,
         genotype=derive(last) if learns else None,
     )
 
@@ -211,14 +211,14 @@ def _read(
     Raises:
         InputError: none can be read.
     """
-    snapshots: dict[int, Snapshot] = {}
+    snapshots: dict[int, CheckpointSummary] = {}
     errors: list[InputError] = []
     cfg: Mapping[str, Any] = {}
     parameters = latest = 0
     for path in paths:
         try:
             state = load_checkpoint(str(path))
-            snapshot = Snapshot.of(state, path)
+            snapshot = CheckpointSummary.of(state, path)
             keep(state, path)
         except InputError as error:
             errors.append(error)

@@ -1,4 +1,4 @@
-"""Backpropagation with reconstruction (Algorithm 1), one branch at a time.
+"""Backpropagation with reconstruction (Algorithm 1), one operation at a time.
 
 A chain of autograd functions, one a layer, in which only the last keeps anything: the top output.
 Two things go up and two come down. Values go up as the stream, beside an empty carrier; down come
@@ -22,17 +22,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .branches import Mixture
+from .coupling import ReversibleLayer
+from .node import Mixture, by_node
 from .seeding import preserved_generators, seed_generators
-
-if TYPE_CHECKING:
-    from .coupling import ReversibleLayer
 
 
 def reconstructing_forward(
@@ -64,7 +62,10 @@ def reconstructing_forward(
         stream = stream + torch.stack(reconstruction.chunk(splits, dim=-1))
     for layer, mixture, seed in zip(layers, mixtures, seeds, strict=True):
         parameters = [
-            p for node in layer.running(mixture) for branch, _ in node for p in branch.parameters()
+            parameter
+            for node in active(layer, mixture)
+            for operation, _ in node
+            for parameter in operation.parameters()
         ]
         carrier, stream = _Layer.apply(
             layer, seed, type(context), carrier, stream, mixture, *context, *parameters
@@ -91,7 +92,8 @@ class _Top(torch.autograd.Function):
 class _Layer(torch.autograd.Function):
     """One reversible layer: Eq. 3 forward, Algorithm 1 backward.
 
-    Inputs after the stream: the mixture, the context's tensors, every running branch's parameters.
+    Inputs after the stream: the mixture, the context's tensors, the parameters of every active
+    operation.
     """
 
     @staticmethod
@@ -116,9 +118,9 @@ class _Layer(torch.autograd.Function):
 
         ctx.mark_dirty(stream)
         with ctx.autocast():
-            for k, branches in enumerate(layer.running(mixture)):
+            for k, running in enumerate(by_node(mixture, layer.splits)):
                 others = _others(stream, k, carrier.dtype)
-                stream[k].add_(layer.residual(k, others, branches, context, seed))
+                stream[k].add_(layer.residual(k, others, running, context, seed))
         # Looks like the stream and takes the room of one number.
         return carrier.new_zeros(()).expand(carrier.shape), stream
 
@@ -135,6 +137,12 @@ class _Layer(torch.autograd.Function):
         return (None, None, None, grad_x, y, pass_.grad_weights, *pass_.grads)
 
 
+def active(layer: ReversibleLayer, mixture: Mixture) -> list[Sequence[tuple[Any, Tensor | None]]]:
+    """For every node of a layer the operations that run, each with its weight."""
+    running = by_node(mixture, layer.splits)
+    return [node.active(row) for node, row in zip(layer.nodes, running, strict=True)]
+
+
 def _others(stream: Tensor, k: int, dtype: torch.dtype) -> list[Tensor]:
     """Copies of all splits but the k-th, as the network sees them."""
     return [split.to(dtype, copy=True) for i, split in enumerate(stream) if i != k]
@@ -146,12 +154,12 @@ class _BackwardPass:
     Args:
         ctx: the autograd context of the layer's forward pass.
         weights: `m × candidates`, or ``None`` without any.
-        context: the branches' context.
+        context: what the operations see besides their input.
     """
 
     def __init__(self, ctx: Any, weights: Tensor | None, context: NamedTuple):
         self.layer, self.seed, self.autocast = ctx.layer, ctx.seed, ctx.autocast
-        self.branches = self.layer.running(ctx.choice if weights is None else weights)
+        self.active = active(self.layer, ctx.choice if weights is None else weights)
         # In the order of the inputs of _Layer.forward.
         _, _, _, self.needs_x, _, self.needs_weights, *needs = ctx.needs_input_grad
         self.context = context._make(
@@ -163,12 +171,12 @@ class _BackwardPass:
         self.indices = self._parameter_indices(len(context), needs)
 
     def _parameter_indices(self, start: int, needs: Sequence[bool]) -> dict[Any, dict[int, Tensor]]:
-        """For each branch: which of its parameters take a gradient, by place in ``grads``."""
+        """For each operation the parameters that take a gradient, by place in ``grads``."""
         indices: dict[Any, dict[int, Tensor]] = {}
-        for node in self.branches:
-            for branch, _ in node:
-                parameters = list(enumerate(branch.parameters(), start))
-                indices[branch] = {i: p for i, p in parameters if needs[i]}
+        for node in self.active:
+            for operation, _ in node:
+                parameters = list(enumerate(operation.parameters(), start))
+                indices[operation] = {i: p for i, p in parameters if needs[i]}
                 start += len(parameters)
         return indices
 
@@ -191,29 +199,31 @@ class _BackwardPass:
                     grad_y[i].add_(grad)
 
     def _node(self, k: int, h: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Recompute ``G_k(h)`` and backpropagate ``grad`` through it, branch by branch."""
+        """Recompute ``G_k(h)`` and backpropagate ``grad`` through it, operation by operation."""
         total = grad_h = None
-        for o, (branch, weight) in enumerate(self.branches[k]):
+        for o, (operation, weight) in enumerate(self.active[k]):
             with torch.enable_grad(), self.autocast():
-                out = branch(h, self.context).to(h.dtype)
+                out = operation(h, self.context).to(h.dtype)
             value = out.detach()
             if weight is None:
-                return value, self._branch_grads(branch, out, h, grad)
+                return value, self._operation_grads(operation, out, h, grad)
             if self.needs_weights:
                 self.grad_weights[k, o] = torch.dot(grad.flatten(), value.flatten())
             total = torch.zeros_like(h) if total is None else total
             total.addcmul_(weight, value)
-            grad_branch = self._branch_grads(branch, out, h, weight * grad)
-            if grad_branch is not None:
-                grad_h = grad_branch if grad_h is None else grad_h.add_(grad_branch)
+            grad_input = self._operation_grads(operation, out, h, weight * grad)
+            if grad_input is not None:
+                grad_h = grad_input if grad_h is None else grad_h.add_(grad_input)
         return total, grad_h
 
-    def _branch_grads(self, branch: Any, out: Tensor, h: Tensor, grad_out: Tensor) -> Tensor | None:
+    def _operation_grads(
+        self, operation: Any, out: Tensor, h: Tensor, grad_out: Tensor
+    ) -> Tensor | None:
         """Add the gradients of parameters and context to ``grads``; return that of ``h``."""
         if not out.requires_grad:
             return None
         inputs = {i: t for i, t in enumerate(self.context) if t is not None and t.requires_grad}
-        inputs |= self.indices[branch]
+        inputs |= self.indices[operation]
         if h.requires_grad:
             inputs[-1] = h
         if not inputs:  # the context or the parameters took gradients only in the forward pass

@@ -1,83 +1,30 @@
-"""`translation_search`: translation whose model is a supernet, trained by a search strategy."""
+"""`translation_search`: translation with a supernet, trained by a search strategy."""
 
-from dataclasses import dataclass, field
-from typing import Any, List, Optional
+from dataclasses import dataclass
+from typing import Any
 
+import torch
 from fairseq.data import FairseqDataset
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
-from omegaconf import II
 
 from ..errors import InputError
-from ..strategies import SearchStrategy, build_strategy
-from ..watching import SearchWatch
+from ..search import SearchStrategy, build_strategy
+from ..search.monitor import Monitor, stop_training
+from ..search.options import SearchOptions
 
 
 @dataclass
-class TranslationSearchConfig(TranslationConfig):
-    """Options besides those of fairseq's `translation`."""
-
-    search_strategy: str = field(
-        default="darts",
-        metadata={
-            "help": "how the supernet is trained: darts updates weights and alpha in turn; "
-            "uniform_sampling trains the weights of one operation a search node, drawn anew for "
-            "each update"
-        },
-    )
-    arch_fraction: Optional[float] = field(
-        default=None,
-        metadata={
-            "help": "darts: fraction of the training sentences that alpha is updated on, drawn by "
-            "--seed; the weights have the rest (default: 2.0/4.5)"
-        },
-    )
-    arch_subset: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "darts: binarised split that alpha is updated on, in place of --arch-fraction; "
-            "the weights then have all of the training data"
-        },
-    )
-    warn_skip_share: Optional[float] = field(
-        default=None,
-        metadata={
-            "help": "darts: warn when identity or zero is the best operation of more than this "
-            "share of the search nodes (default: 0.5)"
-        },
-    )
-    stop_skips: Optional[int] = field(
-        default=None,
-        metadata={
-            "help": "darts: stop when identity or zero is the best operation of so many search "
-            "nodes (default: never)"
-        },
-    )
-    stop_entropy: Optional[float] = field(
-        default=None,
-        metadata={
-            "help": "darts: stop when the mean entropy of the mixing weights, in nats, is down to "
-            "this (default: never)"
-        },
-    )
-    stop_unchanged: Optional[int] = field(
-        default=None,
-        metadata={
-            "help": "darts: stop when the genotype has not changed for so many updates "
-            "(default: never)"
-        },
-    )
-    seed: int = II("common.seed")
-    memory_efficient_fp16: bool = II("oc.select:common.memory_efficient_fp16,false")
-    memory_efficient_bf16: bool = II("oc.select:common.memory_efficient_bf16,false")
-    update_freq: List[int] = II("optimization.update_freq")
-    # Commands that do not train have no optimizer.
-    optimizer_name: Optional[str] = II("oc.select:optimizer._name,null")
+class TranslationSearchConfig(SearchOptions, TranslationConfig):
+    """Options of fairseq's `translation` and of searches."""
 
 
 @register_task("translation_search", dataclass=TranslationSearchConfig)
 class TranslationSearchTask(TranslationTask):
     """Architecture search on translation.
+
+    An update goes from fairseq's trainer to :meth:`train_step`, once a batch, and through the
+    strategy to fairseq's own ``train_step``; then to :meth:`optimizer_step`.
 
     Raises:
         InputError: the options contradict each other or are out of range.
@@ -88,7 +35,8 @@ class TranslationSearchTask(TranslationTask):
     def __init__(self, cfg: TranslationSearchConfig, src_dict, tgt_dict):
         super().__init__(cfg, src_dict, tgt_dict)
         self.strategy: SearchStrategy = build_strategy(cfg)
-        self.watch = SearchWatch(cfg, self.strategy.learns_alpha())
+        self.monitor = Monitor(cfg, self.strategy.learns_alpha())
+        self._supernet: torch.nn.Module | None = None
         # The training split as fairseq loads it, and what the strategy makes of it.
         self._training_split: FairseqDataset | None = None
         self._training_data: FairseqDataset | None = None
@@ -97,7 +45,7 @@ class TranslationSearchTask(TranslationTask):
         """Build a supernet.
 
         Raises:
-            InputError: the model is none.
+            InputError: the model is not a supernet.
         """
         model = super().build_model(cfg, from_checkpoint)
         if getattr(model.encoder, "alpha", None) is None:
@@ -106,15 +54,24 @@ class TranslationSearchTask(TranslationTask):
                 "darts_transformer_search); to train a derived model use --task translation"
             )
         self.strategy.prepare(model)
+        self._supernet, self.monitor.model_cfg = model, cfg
+        self._keep_parameters_apart()
         return model
+
+    def _keep_parameters_apart(self) -> None:
+        """Have ``--fp16`` keep a float32 copy of each parameter: levels, and operations that were
+        not drawn, are parameters that the optimizer does not step."""
+        root = self.cfg._get_root()
+        if "common" in root:
+            root.common.fp16_no_flatten_grads = True
 
     def load_dataset(
         self, split: str, epoch: int = 1, combine: bool | None = None, **kwargs
     ) -> None:
         """Load a split; for training, what the strategy makes of it.
 
-        To validate or to translate the training split is to go through it in order: validation
-        says that it does not ``combine``, and translation gives the ``task_cfg`` of the model.
+        Validation and translation take the training split in order: validation says that it does
+        not ``combine``, and translation gives the ``task_cfg`` of the model.
 
         Raises:
             InputError: data that the strategy needs do not exist or are empty.
@@ -122,8 +79,19 @@ class TranslationSearchTask(TranslationTask):
         super().load_dataset(split, epoch=epoch, combine=bool(combine), **kwargs)
         in_order = combine is False or "task_cfg" in kwargs
         if split == self.cfg.train_subset and not in_order:
+
+            def load_split(name: str) -> FairseqDataset:
+                try:
+                    self.load_dataset(name, epoch=epoch)
+                except FileNotFoundError as error:
+                    raise InputError(
+                        f"--arch-subset is {name!r}, but there is no such binarised split in "
+                        f"{self.cfg.data}"
+                    ) from error
+                return self.datasets[name]
+
             self._training_split = self.datasets[split]
-            self._training_data = self.strategy.training_data(self, self._training_split, epoch)
+            self._training_data = self.strategy.training_data(self._training_split, load_split)
             self.datasets[split] = self._training_data
 
     def get_batch_iterator(self, dataset, **kwargs):
@@ -131,54 +99,61 @@ class TranslationSearchTask(TranslationTask):
         make = super().get_batch_iterator
         if dataset is not self._training_data:
             return make(dataset, **kwargs)
-        # A search's validation of its training split asks with the same dataset, for an iterator of
-        # its own; whether batches are shuffled in groups fairseq says of training alone.
+        # Validation of the training split asks with the same dataset, for an iterator of its own;
+        # only training says whether batches are shuffled in groups.
         if kwargs.get("disable_iterator_cache") and "grouped_shuffling" not in kwargs:
             return make(self._training_split, **kwargs)
-        self.watch.data = self.strategy.batches(self, dataset, make, **kwargs)
-        return self.watch.data
+        return self.strategy.batches(self, dataset, make, **kwargs)
 
     def train_step(
         self, sample, model, criterion, optimizer, update_num, ignore_grad: bool = False, **kwargs
     ):
-        """Forward and backward pass, by the strategy."""
-        fairseqs = super().train_step
-
-        def step():
-            return fairseqs(sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs)
-
-        return self.strategy.train_step(step, sample, model, optimizer, update_num, ignore_grad)
+        """Forward and backward pass of a batch, by the strategy."""
+        return self.strategy.train_step(
+            super().train_step, sample, model, criterion, optimizer, update_num, ignore_grad
+        )
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
-        """The optimizer's step, and what the strategy does after it."""
+        """The optimizer's step, and what strategy and monitor do before and after it."""
+        self.strategy.before_optimizer_step(model, optimizer, update_num)
         super().optimizer_step(optimizer, model, update_num)
         self.strategy.after_update(model, optimizer, update_num + 1)
+        distributed = torch.distributed.is_initialized()
+        first_worker = not distributed or torch.distributed.get_rank() == 0
+        reason = self.monitor.after_update(self._supernet, update_num + 1, first_worker)
+        if reason is not None:
+            stop_training(self.cfg, update_num + 1)
 
     def valid_step(self, sample, model, criterion, **kwargs):
         """Forward pass, by the strategy."""
-        fairseqs = super().valid_step
-        return self.strategy.valid_step(
-            lambda: fairseqs(sample, model, criterion, **kwargs), sample, model
-        )
+        return self.strategy.valid_step(super().valid_step, sample, model, criterion)
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:
-        """fairseq's figures and the strategy's."""
+        """fairseq's statistics and the strategy's.
+
+        Raises:
+            NotFiniteError: the loss of an update is not finite.
+        """
         super().reduce_metrics(logging_outputs, criterion)
         self.strategy.reduce_metrics(logging_outputs)
+        if criterion.training:
+            self.monitor.check_loss(float(sum(log.get("loss", 0) for log in logging_outputs)))
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps for watch and strategy, under the name that fairseq looks for.
+        """State of monitor and strategy for a checkpoint, under the name that fairseq looks for.
 
-        Official fairseq does not ask: there both begin anew when a search is resumed.
+        Raises:
+            NotFiniteError: a parameter is not finite, so that nothing should be saved.
         """
-        state = self.watch.state_dict()
-        if strategys := self.strategy.state_dict():
-            state["strategy"] = strategys
+        self.monitor.check_parameters(self._supernet)
+        state = self.monitor.state_dict()
+        if of_strategy := self.strategy.state_dict():
+            state["strategy"] = of_strategy
         return {type(self).__name__: state}
 
     def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
-        """Restore it, as far as there was any."""
+        """Restore what :meth:`get_checkpoint_dict` returned."""
         if "strategy" in state:
             self.strategy.load_state_dict(state["strategy"])
         if state.keys() - {"strategy"}:
-            self.watch.load_state_dict(state)
+            self.monitor.load_state_dict(state)

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from plugins import EXTENDING
-from running import LOGGED, SEARCH, prepare_data, start_server, train
+from helpers.plugins import EXTENDING
+from helpers.running import LOGGED, SEARCH, prepare_data, start_server, train
 
 warnings.filterwarnings("ignore", message=".*pin_memory.*")
 

@@ -1,17 +1,16 @@
 """What is known of alpha over a search is what its checkpoints say."""
 
 import pytest
-from searches import results, search_state
+from helpers.searches import results, search_state
 
-from fairseq_dartsformer.alpha_history import AlphaHistory
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
-from fairseq_dartsformer.search_result import derive, search_result
-from fairseq_dartsformer.search_space import entropy
+from fairseq_dartsformer.search.snapshot import derive, history_of, snapshot_of
+from fairseq_dartsformer.search_space.alpha import entropy
 
 
 def test_history_agrees_with_derivation():
     found = results(6, layers=2)
-    history = AlphaHistory.of(reversed(found))
+    history = history_of(reversed(found))
     assert history.updates == [10_000 * n for n in range(1, 7)]
     genotypes = list(map(derive, found))
     for node, searched in zip(history.nodes, found[0].nodes(), strict=True):
@@ -27,18 +26,18 @@ def test_history_agrees_with_derivation():
 
 def test_last_change():
     """Since then the choice is the last one; just before it was another."""
-    for node in AlphaHistory.of(results(40, encoder_operations="ffn,glu")).nodes:
+    for node in history_of(results(40, encoder_operations="ffn,glu")).nodes:
         change = node.last_change
         assert len(set(node.chosen[change or 0 :])) == 1
         assert change is None or node.chosen[change - 1] != node.chosen[-1]
     state = search_state(1)
-    unchanged = AlphaHistory.of([search_result(state, "a"), search_result(state, "b")])
+    unchanged = history_of([snapshot_of(state, "a"), snapshot_of(state, "b")])
     assert [node.last_change for node in unchanged.nodes] == [None] * 8
 
 
 def test_nothing_else_than_the_paper_s_operations_in_a_panel():
     """The encoder has no cross attention to draw."""
-    history = AlphaHistory.of(results(2))
+    history = history_of(results(2))
     for node in history.nodes:
         expected = ENCODER_OPERATIONS if node.stack == "encoder" else DECODER_OPERATIONS
         assert tuple(node.weights) == expected

@@ -4,10 +4,11 @@ import re
 import reprlib
 
 import pytest
-from searches import RECORDED, results
+from helpers.searches import RECORDED, results
 
-from fairseq_dartsformer.alpha_history import AlphaHistory
 from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.search.snapshot import history_of
+from fairseq_dartsformer.search_space.alpha_history import AlphaHistory
 
 
 def test_table_keeps_all():
@@ -15,7 +16,7 @@ def test_table_keeps_all():
         {"layers": 1, "splits": 3},
         {"decoder_splits": 3, "_name": "darts_transformer_search"},
     ):
-        history = AlphaHistory.of(results(3, **options))
+        history = history_of(results(3, **options))
         read = AlphaHistory.from_tsv(history.to_tsv(), "table")
         assert (read.updates, read.family) == (history.updates, history.family)
         assert read.to_tsv() == history.to_tsv()
@@ -40,7 +41,7 @@ def test_recorded_table_is_as_it_would_be_written():
     ],
 )
 def test_damaged_table(damage, message):
-    text = AlphaHistory.of(results(3)).to_tsv()
+    text = history_of(results(3)).to_tsv()
     with pytest.raises(InputError, match=f"^a.tsv.*{message}"):
         AlphaHistory.from_tsv(damage(text), "a.tsv")
 
@@ -57,7 +58,7 @@ OTHER = {
 
 @pytest.mark.parametrize("column", OTHER)
 def test_a_table_s_error_names_the_column_and_what_it_may_be(column):
-    lines = AlphaHistory.of(results(3)).to_tsv().split("\n")
+    lines = history_of(results(3)).to_tsv().split("\n")
     cells = dict(zip(lines[0].split("\t"), lines[4].split("\t"), strict=True))
     values, expected = OTHER[column]
     for value in values:
@@ -73,7 +74,7 @@ def test_a_table_s_error_names_the_column_and_what_it_may_be(column):
 @pytest.mark.parametrize("separator", [" ", "", "\t\t"])
 def test_a_table_s_tab_that_is_lost(separator):
     """Wherever in a line it was."""
-    lines = AlphaHistory.of(results(1)).to_tsv().splitlines()
+    lines = history_of(results(1)).to_tsv().splitlines()
     count = 5 + separator.count("\t")
     for k in range(1, 6):
         cells = lines[6].split("\t")
@@ -84,7 +85,7 @@ def test_a_table_s_tab_that_is_lost(separator):
 
 def test_a_table_s_line_that_is_missing():
     """It is told which; that a whole node is missing at all times cannot be known."""
-    lines = AlphaHistory.of(results(2, layers=1)).to_tsv().splitlines()
+    lines = history_of(results(2, layers=1)).to_tsv().splitlines()
     for k in range(1, len(lines)):
         names = zip(lines[0].split("\t"), lines[k].split("\t")[:-1], strict=False)
         line = ", ".join(f"{column} {value}" for column, value in names)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import (
+from helpers.running import (
     DARTS,
     DERIVED,
     EVOLVED,

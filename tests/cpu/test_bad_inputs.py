@@ -5,14 +5,14 @@
 
 import pytest
 import torch
-from attempting import Outcome, Unclear, attempt
-from bad_checkpoints import Touch
-from bad_kinds import BAD
+from fairseq_dartsformer.fairseq_patches.evaluation import evaluate
+from helpers.attempting import Outcome, Unclear, attempt
+from helpers.bad_checkpoints import Touch
+from helpers.bad_kinds import BAD
+from helpers.trying import Place, check, contents, explore
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trying import Place, check, contents, explore
 
-from fairseq_dartsformer.compat.evaluation import evaluate
 from fairseq_dartsformer.errors import LONGEST, InputError
 from fairseq_dartsformer.optim.bilevel_adam import read_betas
 

@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "benchmark"))
 import search_update
 
-from fairseq_dartsformer.levels import LEVELS
+from fairseq_dartsformer.search_space.levels import LEVELS
 
 UPDATE = "--layers 2 --sentences 3 --length 5 --vocabulary 50"
 # Options that make each script quick, and the first rows of its table.

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from running import SEARCH, checkpoint, train, train_workers
-from searches import search_state
+from fairseq_dartsformer.search.outlook import SKIPS, Outlook
+from helpers.running import SEARCH, checkpoint, train, train_workers
+from helpers.searches import search_state
 from test_resume import check_same_end
 
-from fairseq_dartsformer.search_result import search_result
-from fairseq_dartsformer.search_space import mean_entropy
-from fairseq_dartsformer.watching.collapse import reason_to_stop, warning_of_skips
-from fairseq_dartsformer.watching.outlook import SKIPS, Outlook
+from fairseq_dartsformer.search.early_stopping import reason_to_stop, warning_of_skips
+from fairseq_dartsformer.search.snapshot import snapshot_of
+from fairseq_dartsformer.search_space.alpha import mean_entropy
 
 LAST = 16  # updates
 # All four of the encoder's nodes can but skip; the decoder's cannot.
@@ -28,7 +28,7 @@ def options(**given):
 def outlook(best: list[str]) -> Outlook:
     """One in which the eight nodes have the given operations for their best."""
     state, names = search_state(0), iter(best)
-    result = search_result(state, "")
+    result = snapshot_of(state, "")
     for node in result.nodes():
         place = result.candidates[node.stack].index(next(names))
         result.alpha_of(node)[place] = result.alpha_of(node).max() + 1

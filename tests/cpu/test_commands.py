@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from running import DARTS, DERIVED, EVOLVED, PLUGIN, SEARCH, start, train
+from helpers.running import DARTS, DERIVED, EVOLVED, PLUGIN, SEARCH, start, train
 
 from fairseq_dartsformer.cli import average, derive
-from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.search_space.genotype import Genotype
 
 
 def run(command: str, arguments: list[str], folder, **options):

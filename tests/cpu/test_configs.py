@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from fairseq.models import ARCH_CONFIG_REGISTRY
+from helpers.running import DARTS_GENOTYPE, checkpoint, start
 from omegaconf import DictConfig, OmegaConf
-from running import DARTS_GENOTYPE, checkpoint, start
 
-from fairseq_dartsformer.genotype import BUILTIN
 from fairseq_dartsformer.models.architectures import FFN_RATIOS, SIZES
+from fairseq_dartsformer.search_space.genotype import BUILTIN
 
 pytest.importorskip("hydra", "1.2", "the files set hydra.job.chdir")
 

@@ -8,14 +8,21 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
     label_smoothed_nll_loss,
 )
 from fairseq.models.transformer import TransformerConfig, TransformerModel
-from models import Task, batch, build_derived, build_evolved, build_search, every_operation_once
+from helpers.models import (
+    Task,
+    batch,
+    build_derived,
+    build_evolved,
+    build_search,
+    every_operation_once,
+)
 from torch import nn
 
 from fairseq_dartsformer.criterions import ChunkedLabelSmoothedCrossEntropyCriterion
 from fairseq_dartsformer.criterions import linear_cross_entropy as output_layer
 from fairseq_dartsformer.errors import InputError
-from fairseq_dartsformer.levels import LEVELS, gradients_for
-from fairseq_dartsformer.memory import measured_peak
+from fairseq_dartsformer.memory.measurement import measured_peak
+from fairseq_dartsformer.search_space.levels import LEVELS, gradients_for
 
 CRITERIA = (LabelSmoothedCrossEntropyCriterion, ChunkedLabelSmoothedCrossEntropyCriterion)
 SMOOTHING = 0.1

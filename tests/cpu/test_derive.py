@@ -9,13 +9,13 @@ from argparse import Namespace
 import pytest
 import torch
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
-from searches import saved, search_state
+from helpers.searches import saved, search_state
 
 from fairseq_dartsformer.cli import derive as command
 from fairseq_dartsformer.errors import InputError
-from fairseq_dartsformer.genotype import Genotype
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
-from fairseq_dartsformer.search_result import derive, search_result
+from fairseq_dartsformer.search.snapshot import derive, snapshot_of
+from fairseq_dartsformer.search_space.genotype import Genotype
 
 
 def run(monkeypatch, *arguments):
@@ -34,7 +34,7 @@ def failure(monkeypatch, capsys, *arguments) -> str:
 
 
 def derived(state, exclude=()):
-    return derive(search_result(state, "c.pt"), exclude)
+    return derive(snapshot_of(state, "c.pt"), exclude)
 
 
 @pytest.mark.parametrize("pooling", ["max", "avg"])
@@ -61,7 +61,7 @@ def test_darts_on_a_transformer():
     assert (genotype.family, genotype.pooling) == ("darts_transformer", None)
     names = [[DECODER_OPERATIONS[o] for o in layer] for layer in best]
     assert genotype.decoder == tuple((a, "cross_attention", b) for a, b in names)
-    result = search_result(state, "c.pt")
+    result = snapshot_of(state, "c.pt")
     lines = [
         line for line in command.report(result, top=1).splitlines() if "decoder layer 2" in line
     ]
@@ -70,7 +70,7 @@ def test_darts_on_a_transformer():
     assert fixed == "decoder layer 2 node 2: cross_attention, fixed"
     assert last.startswith(f"decoder layer 2 node 3: {names[1][1]}, margin")
     with pytest.raises(InputError, match="has another search space"):
-        results = [result, search_result(search_state(), "d.pt")]
+        results = [result, snapshot_of(search_state(), "d.pt")]
         command.changes(results, list(map(derive, results)))
 
 
@@ -119,7 +119,7 @@ def test_report_has_weights_margin_and_entropy():
     state = search_state(encoder_operations="ffn,glu,zero", decoder_operations="ffn,glu")
     state["model"]["encoder.alpha"][:] = torch.tensor([0.5, 0.2, 0.3]).log()
     state["model"]["decoder.alpha"].zero_()
-    result = search_result(state, "c.pt")
+    result = snapshot_of(state, "c.pt")
     lines = command.report(result).splitlines()
     nats = -sum(p * math.log(p) for p in (0.5, 0.2, 0.3))
     assert lines[:5] == [

@@ -4,13 +4,13 @@ from random import Random
 
 import pytest
 import torch
-from models import build_darts, build_search, inheriting, step_by_step
+from helpers.models import build_darts, build_search, inheriting, step_by_step
 from torch import nn
 
-from fairseq_dartsformer.families import DARTS_TRANSFORMER, DARTSFORMER, Family
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
-from fairseq_dartsformer.search_result import SearchResult, derive
-from fairseq_dartsformer.search_space import chosen, draw
+from fairseq_dartsformer.search.snapshot import Snapshot, derive
+from fairseq_dartsformer.search_space.families import DARTS_TRANSFORMER, DARTSFORMER, Family
+from fairseq_dartsformer.search_space.sampling import chosen, draw
 
 SEARCHED = [
     *((DARTSFORMER, n, pooling) for n in (2, 3) for pooling in ("max", "avg")),
@@ -18,7 +18,7 @@ SEARCHED = [
 ]
 
 
-def searched(family: Family, splits: int, pooling: str | None) -> tuple[nn.Module, SearchResult]:
+def searched(family: Family, splits: int, pooling: str | None) -> tuple[nn.Module, Snapshot]:
     """A supernet with sharp alphas, and what is read from its checkpoint."""
     torch.manual_seed(splits)
     if family is DARTSFORMER:
@@ -30,7 +30,7 @@ def searched(family: Family, splits: int, pooling: str | None) -> tuple[nn.Modul
         nn.init.normal_(stack.alpha, std=1e6)
     alpha = {"encoder": supernet.encoder.alpha, "decoder": supernet.decoder.alpha}
     candidates = {"encoder": ENCODER_OPERATIONS, "decoder": DECODER_OPERATIONS}
-    return supernet, SearchResult("checkpoint", 0, pooling, candidates, alpha, family)
+    return supernet, Snapshot("checkpoint", 0, pooling, candidates, alpha, family)
 
 
 NET = {

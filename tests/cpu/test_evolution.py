@@ -6,11 +6,11 @@ from collections import Counter
 from random import Random
 
 import pytest
-from models import uniform_genotype
+from helpers.models import uniform_genotype
 
 from fairseq_dartsformer.errors import InputError
-from fairseq_dartsformer.evolution import Evolution, Space
-from fairseq_dartsformer.history import History
+from fairseq_dartsformer.evolution.history import History
+from fairseq_dartsformer.evolution.population import Evolution, Space
 
 # 3^6 architectures; a candidate's number is its size.
 SPACE = Space([[0, 1, 2]] * 6, shared=10)

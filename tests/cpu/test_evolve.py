@@ -13,15 +13,15 @@ from random import Random
 
 import pytest
 import torch
-from models import SIZES, inheriting
+from helpers.models import SIZES, inheriting
+from helpers.running import DARTS, PLUGIN, SAMPLING, SAMPLING_DARTS, SEARCH, start, train
 from omegaconf import OmegaConf, open_dict
-from running import DARTS, PLUGIN, SAMPLING, SAMPLING_DARTS, SEARCH, start, train
 
 from fairseq_dartsformer.cli import evolve as command
-from fairseq_dartsformer.compat import load_checkpoint
-from fairseq_dartsformer.evolution import Evolution, Space
-from fairseq_dartsformer.genotype import Genotype
-from fairseq_dartsformer.scoring import ScoreConfig, Scorer
+from fairseq_dartsformer.evolution.population import Evolution, Space
+from fairseq_dartsformer.evolution.scoring import ScoreConfig, Scorer
+from fairseq_dartsformer.fairseq_patches import load_checkpoint
+from fairseq_dartsformer.search_space.genotype import Genotype
 
 KINDS = {
     "sampling": SAMPLING,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from models import Task, build_evolved
+from helpers.models import Task, build_evolved
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from plugins import EXTENDING, registered
-from running import DERIVED, SAMPLING, SEARCH, SUPERNET, start, train, training
+from helpers.plugins import EXTENDING, registered
+from helpers.running import DERIVED, SAMPLING, SEARCH, SUPERNET, start, train, training
 from test_log import lines
 
-from fairseq_dartsformer import operations, strategies
+from fairseq_dartsformer import operations
 from fairseq_dartsformer.cli import derive, plot
-from fairseq_dartsformer.genotype import Genotype
-from fairseq_dartsformer.levels import LEVELS
 from fairseq_dartsformer.plots.style import LOOKS
+from fairseq_dartsformer.search import registry as strategies
+from fairseq_dartsformer.search_space.genotype import Genotype
+from fairseq_dartsformer.search_space.levels import LEVELS
 
 CANDIDATES = {stack: "average,conv_3,zero" for stack in ("encoder", "decoder")}
 TRIAL = ["--user-dir", EXTENDING, *"--max-update 6 --disable-validation".split()]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import test_operation
 import torch
-from plugins import EXTENDING, registered
+from helpers.plugins import EXTENDING, registered
 from test_operation import NETWORKS, build
 
 from fairseq_dartsformer.errors import InputError

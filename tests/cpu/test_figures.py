@@ -7,19 +7,19 @@ from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
+from helpers.models import every_operation_once
+from helpers.searches import RECORDED, results, search_state
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
-from models import every_operation_once
-from searches import RECORDED, results, search_state
 
 from fairseq_dartsformer import plots
-from fairseq_dartsformer.alpha_history import AlphaHistory
-from fairseq_dartsformer.families import FAMILIES
-from fairseq_dartsformer.genotype import BUILTIN, Genotype
 from fairseq_dartsformer.plots.style import LOOKS, in_words
-from fairseq_dartsformer.search_result import derive, search_result
+from fairseq_dartsformer.search.snapshot import derive, history_of, snapshot_of
+from fairseq_dartsformer.search_space.alpha_history import AlphaHistory
+from fairseq_dartsformer.search_space.families import FAMILIES
+from fairseq_dartsformer.search_space.genotype import BUILTIN, Genotype
 
 FIGURES = [
     plots.alpha_figure,
@@ -55,7 +55,7 @@ def check_layout(figure) -> None:
 
 def random_genotype(layers: int, splits: int) -> Genotype:
     state = search_state(layers, layers, splits, pooling="avg")
-    return derive(search_result(state, "c.pt"))
+    return derive(snapshot_of(state, "c.pt"))
 
 
 GENOTYPES = {
@@ -126,7 +126,7 @@ def test_fixed_nodes_alone_have_two_frames():
     ids=lambda space: f"s={space['layers']} n={space['splits']}",
 )
 def test_history(figure, space):
-    history = AlphaHistory.of(results(**space))
+    history = history_of(results(**space))
     drawn = figure(history)
     check_layout(drawn)
     shown = [text for text, _ in texts(drawn)]
@@ -140,7 +140,7 @@ def test_history(figure, space):
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("count", [1, 2])
 def test_history_of_few_checkpoints(figure, count):
-    check_layout(figure(AlphaHistory.of(results(count, layers=1))))
+    check_layout(figure(history_of(results(count, layers=1))))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_history_of_few_checkpoints(figure, count):
 )
 def test_choices_axis_has_updates_of_the_search_alone(updates):
     (result,) = results(1)
-    history = AlphaHistory.of(replace(result, updates=update) for update in updates)
+    history = history_of(replace(result, updates=update) for update in updates)
     figure = plots.choices_figure(history)
     check_layout(figure)
     ticks = [text.get_text() for text in figure.axes[0].get_xticklabels()]

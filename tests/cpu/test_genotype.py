@@ -8,8 +8,8 @@ from random import Random
 import pytest
 
 from fairseq_dartsformer.errors import InputError
-from fairseq_dartsformer.genotype import BUILTIN, Genotype
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
+from fairseq_dartsformer.search_space.genotype import BUILTIN, Genotype
 
 PAPER = {
     "version": 1,

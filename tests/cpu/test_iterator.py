@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from fairseq_dartsformer.data import BilevelBatchIterator, BilevelDataset
 from fairseq_dartsformer.errors import InputError
-from fairseq_dartsformer.levels import ALPHA, LEVELS, WEIGHTS
+from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS
 
 EPOCHS = 4
 SENTENCES = {WEIGHTS: 40, ALPHA: 30}

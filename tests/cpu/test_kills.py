@@ -14,12 +14,12 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
-from killing import compare, kill_and_resume, leaves
-from running import SEARCH, start_workers, train, train_workers, training
+from helpers.killing import compare, kill_and_resume, leaves
+from helpers.running import SEARCH, start_workers, train, train_workers, training
 from test_bad_input import check_line, files
 
-from fairseq_dartsformer.compat import load_checkpoint
 from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.fairseq_patches import load_checkpoint
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 import torch
-from models import batch, build_search, multiplications
-from recording import Step
-from running import SEARCH, train, train_workers
+from helpers.models import batch, build_search, multiplications
+from helpers.recording import Step
+from helpers.running import SEARCH, train, train_workers
 
-from fairseq_dartsformer.levels import ALPHA, WEIGHTS, gradients_for
+from fairseq_dartsformer.search_space.levels import ALPHA, WEIGHTS, gradients_for
 
 ARCH_LR = 3e-3  # as in SEARCH
 

@@ -9,22 +9,22 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fairseq.logging import progress_bar
+from fairseq_dartsformer.search.outlook import SKIPS, Outlook
+from helpers.running import DARTS, SAMPLING, SEARCH, train, train_workers, training
+from helpers.searches import search_state
 from omegaconf import OmegaConf
-from running import DARTS, SAMPLING, SEARCH, train, train_workers, training
-from searches import search_state
 from test_log import lines, scalars, summaries
 
-from fairseq_dartsformer.genotype import Genotype
-from fairseq_dartsformer.search_result import (
-    SearchResult,
+from fairseq_dartsformer.search.snapshot import (
+    Snapshot,
     derive,
-    read_search_result,
-    search_result,
+    load_snapshot,
+    snapshot_of,
 )
-from fairseq_dartsformer.search_space import entropy
-from fairseq_dartsformer.watching.board import Board
-from fairseq_dartsformer.watching.board import scalars as of_outlook
-from fairseq_dartsformer.watching.outlook import SKIPS, Outlook
+from fairseq_dartsformer.search.tensorboard import Board
+from fairseq_dartsformer.search.tensorboard import scalars as of_outlook
+from fairseq_dartsformer.search_space.alpha import entropy
+from fairseq_dartsformer.search_space.genotype import Genotype
 
 # A rate at which the genotype changes before one's eyes; what each look saw is saved.
 LOOKS = "--max-update 12 --log-interval 3 --save-interval-updates 3 --arch-lr 0.3".split()
@@ -32,9 +32,9 @@ LOOKS += "--log-format json --disable-validation --tensorboard-logdir".split()
 LINE = re.compile(r"genotype after (\d+) updates: encoder ([\w /]+), decoder ([\w /]+)(?:; (.*))?")
 
 
-def saved(folder, updates: int) -> SearchResult:
+def saved(folder, updates: int) -> Snapshot:
     (path,) = (folder / "checkpoints").glob(f"checkpoint_*_{updates}.pt")
-    return read_search_result(str(path))
+    return load_snapshot(str(path))
 
 
 def layers(block: str) -> list[list[str]]:
@@ -156,7 +156,7 @@ def test_weights_and_biases_is_shown_the_same(monkeypatch, tmp_path):
     monkeypatch.setattr(progress_bar, "_tensorboard_writers", {})
     board = Board(OmegaConf.create(common))
     for seed in (0, 1):
-        seen = Outlook.of(search_result(search_state(seed), ""))
+        seen = Outlook.of(snapshot_of(search_state(seed), ""))
         board.show(seen, changed=seed, new=seed == 0)
         values = wandb.steps[10_000 * (seed + 1)]
         expected = {f"alpha/{name}": value for name, value in of_outlook(seen, seed).items()}
@@ -200,5 +200,5 @@ def test_nothing_is_written_where_nothing_was_asked_for(monkeypatch):
     monkeypatch.setattr(progress_bar, "wandb", wandb := Wandb())
     monkeypatch.setattr(progress_bar, "_tensorboard_writers", writers := {})
     board = Board(OmegaConf.create({"tensorboard_logdir": None, "wandb_project": None}))
-    board.show(Outlook.of(search_result(search_state(), "")), changed=0, new=True)
+    board.show(Outlook.of(snapshot_of(search_state(), "")), changed=0, new=True)
     assert wandb.steps == {} and writers == {}

@@ -10,10 +10,10 @@ import torch
 
 from fairseq_dartsformer.cli import memory as command
 from fairseq_dartsformer.criterions import linear_cross_entropy
-from fairseq_dartsformer.levels import LEVELS, gradients_for
-from fairseq_dartsformer.memory import fake_tensors, measured_peak, way_of_a_gpu
-from fairseq_dartsformer.planning import MemoryPlan, Training, plan_memory, training_config
-from fairseq_dartsformer.strategies import STRATEGIES
+from fairseq_dartsformer.memory.measurement import fake_tensors, measured_peak, way_of_a_gpu
+from fairseq_dartsformer.memory.planner import MemoryPlan, Training, plan_memory, training_config
+from fairseq_dartsformer.search.registry import STRATEGIES
+from fairseq_dartsformer.search_space.levels import LEVELS, gradients_for
 
 SMALL = (
     "--embed-dim 32 --hidden-dim 96 --ffn-dim 128 --encoder-layers 2 --decoder-layers 2 "

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models import (
+from helpers.models import (
     batch,
     build_darts,
     build_derived,

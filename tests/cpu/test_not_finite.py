@@ -9,8 +9,9 @@ import pytest
 import torch
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.trainer import Trainer
-from models import batch, build_darts, build_search
-from running import (
+from fairseq_dartsformer.search.not_finite import Places, in_passes
+from helpers.models import batch, build_darts, build_search
+from helpers.running import (
     DARTS,
     SAMPLING,
     SEARCH,
@@ -25,10 +26,9 @@ from running import (
 from test_resume import check_same_end
 from torch import nn
 
-from fairseq_dartsformer.families import FAMILIES
 from fairseq_dartsformer.operations import OPERATIONS_BY_STACK
-from fairseq_dartsformer.search_result import SearchResult
-from fairseq_dartsformer.watching.finite import Places, in_passes
+from fairseq_dartsformer.search.snapshot import Snapshot
+from fairseq_dartsformer.search_space.families import FAMILIES
 
 LAST = 12  # updates
 BUILD = {"dartsformer": build_search, "darts_transformer": build_darts}
@@ -195,7 +195,7 @@ def places(family: str, **options) -> Places:
     operations = {f"{stack}_operations": ",".join(names) for stack in OPERATIONS_BY_STACK}
     model = BUILD[family](**operations, **options)
     alpha = {stack: getattr(model, stack).alpha for stack in OPERATIONS_BY_STACK}
-    space = SearchResult(
+    space = Snapshot(
         "", 0, None, dict.fromkeys(OPERATIONS_BY_STACK, names), alpha, family=FAMILIES[family]
     )
     return Places(model, space)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from helpers.running import DARTS, SEARCH, train
 from nbclient import NotebookClient
-from running import DARTS, SEARCH, train
 
-from fairseq_dartsformer.genotype import Genotype
-from fairseq_dartsformer.search_result import derive, read_search_result
+from fairseq_dartsformer.search.snapshot import derive, load_snapshot
+from fairseq_dartsformer.search_space.genotype import Genotype
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
@@ -35,7 +35,7 @@ def test_walks_through_a_search(data, tmp_path, monkeypatch, kind):
     notebook = nbformat.read(NOTEBOOK, nbformat.NO_CONVERT)
     resources = {"metadata": {"path": str(tmp_path)}}
     NotebookClient(notebook, timeout=200, kernel_name="python3", resources=resources).execute()
-    genotype = derive(read_search_result(str(tmp_path / "checkpoints" / "checkpoint_last.pt")))
+    genotype = derive(load_snapshot(str(tmp_path / "checkpoints" / "checkpoint_last.pt")))
     assert Genotype.load(tmp_path / "genotype.json") == genotype
     text = printed(notebook)
     assert genotype.to_json() in text and "6 updates" in text

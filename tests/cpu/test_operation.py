@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from models import SIZES, build_derived, build_search, uniform_genotype
-from plugins import registered
+from helpers.models import SIZES, build_derived, build_search, uniform_genotype
+from helpers.plugins import registered
 from test_models import (  # noqa: F401  they run here upon this module's models
     test_beams_may_be_reordered,
     test_decoder_is_causal,
@@ -19,13 +19,13 @@ from test_models import (  # noqa: F401  they run here upon this module's models
 from test_reversible import assert_same_gradients, gradients
 from torch import Tensor, nn
 
+from fairseq_dartsformer.memory.planner import plan_memory, training_config
 from fairseq_dartsformer.operations import (
     OPERATIONS_BY_STACK,
     Context,
     OperationConfig,
     build_operation,
 )
-from fairseq_dartsformer.planning import plan_memory, training_config
 
 NETWORKS = ["supernet", "derived 2 max", "derived 3 avg"]
 CPU_AND_GPU = [

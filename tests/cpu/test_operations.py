@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from models import multiplications
+from helpers.models import multiplications
 from torch import nn
 
-from fairseq_dartsformer.memory import measured_peak
+from fairseq_dartsformer.memory.measurement import measured_peak
 from fairseq_dartsformer.operations import (
     DECODER_OPERATIONS,
     ENCODER_OPERATIONS,

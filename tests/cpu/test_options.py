@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from models import (
+from helpers.models import (
     Task,
     batch,
     build_darts,
@@ -18,9 +18,9 @@ from models import (
 )
 
 from fairseq_dartsformer.errors import InputError
-from fairseq_dartsformer.genotype import BUILTIN
 from fairseq_dartsformer.operations.attention import CrossAttention
 from fairseq_dartsformer.operations.feed_forward import FeedForward
+from fairseq_dartsformer.search_space.genotype import BUILTIN
 
 GENOTYPE = BUILTIN["paper_fig4_approx"]
 DERIVED_DARTS = partial(

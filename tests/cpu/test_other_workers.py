@@ -5,7 +5,15 @@ from itertools import islice, product
 
 import pytest
 from fairseq.data.iterators import EpochBatchIterator
-from running import SAMPLING, SEARCH, checkpoint, start_workers, train, train_workers, training
+from helpers.running import (
+    SAMPLING,
+    SEARCH,
+    checkpoint,
+    start_workers,
+    train,
+    train_workers,
+    training,
+)
 from test_bad_input import check_line
 from test_iterator import iterator, pairs, updates
 

@@ -5,14 +5,14 @@ import sys
 
 import pytest
 from fairseq.data import Dictionary
-from models import Task, every_operation_once
+from helpers.models import Task, every_operation_once
 from omegaconf import OmegaConf
 
 from fairseq_dartsformer.cli import memory
 from fairseq_dartsformer.cli import parameters as command
+from fairseq_dartsformer.memory.planner import count_parameters, training_config
 from fairseq_dartsformer.models import DARTSTransformerModel, EvolvedTransformerModel
 from fairseq_dartsformer.models.config import EvolvedConfig, GenotypeConfig
-from fairseq_dartsformer.planning import count_parameters, training_config
 
 
 def table(monkeypatch, capsys, *options: str) -> dict[str, tuple[int, str]]:

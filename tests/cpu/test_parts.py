@@ -5,7 +5,7 @@ import shutil
 import pytest
 from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from running import DERIVED, SEARCH, checkpoint, train, training
+from helpers.running import DERIVED, SEARCH, checkpoint, train, training
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from searches import saved, search_state
+from helpers.searches import saved, search_state
 
-from fairseq_dartsformer.alpha_history import AlphaHistory
 from fairseq_dartsformer.cli import plot as command
-from fairseq_dartsformer.search_result import derive, search_result
+from fairseq_dartsformer.search.snapshot import derive, snapshot_of
+from fairseq_dartsformer.search_space.alpha_history import AlphaHistory
 
 
 def run(monkeypatch, *arguments):
@@ -38,7 +38,7 @@ def words(path: Path) -> set[str]:
 def test_genotype_of_anything(search, tmp_path, monkeypatch):
     """A file, a name, a checkpoint, or the last checkpoint of a folder."""
     last = search_state(1)
-    genotype = derive(search_result(last, "c.pt"))
+    genotype = derive(snapshot_of(last, "c.pt"))
     (tmp_path / "genotype.json").write_text(genotype.to_json())
     given = [
         [tmp_path / "genotype.json"],

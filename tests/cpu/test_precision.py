@@ -5,8 +5,8 @@ import math
 
 import pytest
 import torch
-from recording import Step
-from running import (
+from helpers.recording import Step
+from helpers.running import (
     DARTS,
     DERIVED,
     DERIVED_DARTS,
@@ -17,7 +17,7 @@ from running import (
     train,
 )
 
-from fairseq_dartsformer.levels import ALPHA, WEIGHTS
+from fairseq_dartsformer.search_space.levels import ALPHA, WEIGHTS
 
 UPDATES = 24
 SLOW = {"derived_darts": 72}  # to learn

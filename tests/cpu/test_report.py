@@ -6,14 +6,14 @@ import sys
 
 import pytest
 import torch
-from pages import page_of
-from running import DERIVED, LOGGED, SAMPLING, raw_checkpoint, train
-from searches import search_state
+from helpers.pages import page_of
+from helpers.running import DERIVED, LOGGED, SAMPLING, raw_checkpoint, train
+from helpers.searches import search_state
 
-from fairseq_dartsformer.alpha_history import AlphaHistory
 from fairseq_dartsformer.cli import report as command
 from fairseq_dartsformer.plots.style import in_words
 from fairseq_dartsformer.report.run import read_search
+from fairseq_dartsformer.search.snapshot import history_of
 
 
 def test_page_is_whole_by_itself(logged_search, tmp_path):
@@ -29,7 +29,7 @@ def test_page_is_whole_by_itself(logged_search, tmp_path):
 def test_page_says_what_the_checkpoints_do(logged_search, tmp_path):
     folder = logged_search / "checkpoints"
     page, _ = page_of(tmp_path, folder)
-    history = AlphaHistory.of(read_search(folder).result for _ in range(1))
+    history = history_of(read_search(folder).result for _ in range(1))
     text = " ".join(page.cells)
     for node in history.nodes:
         assert history.name(node) in text and in_words(node.chosen[-1]) in text

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from fairseq.logging import metrics
-from pages import page_of
-from running import raw_checkpoint
-from searches import search_state
+from helpers.pages import page_of
+from helpers.running import raw_checkpoint
+from helpers.searches import search_state
 
 from fairseq_dartsformer.report.facts import duration
 

@@ -1,7 +1,7 @@
 """What a search has logged: what a report reads of it in each form, and past anything else."""
 
 import pytest
-from running import LOGGED, SEARCH, train
+from helpers.running import LOGGED, SEARCH, train
 
 from fairseq_dartsformer.report.log import read_events, read_log
 from fairseq_dartsformer.report.run import read_search

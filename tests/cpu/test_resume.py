@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from running import (
+from helpers.running import (
     DARTS,
     DERIVED,
     DERIVED_DARTS,
@@ -27,7 +27,7 @@ from running import (
     training,
 )
 
-from fairseq_dartsformer.genotype import BUILTIN
+from fairseq_dartsformer.search_space.genotype import BUILTIN
 
 LAST = 30  # updates
 # A schedule that knows the rate from the optimizer alone, and lowers it after every epoch.

@@ -4,10 +4,10 @@ import statistics
 
 import pytest
 import torch
-from models import RATES, batch, build_search
+from helpers.models import RATES, batch, build_search
 from torch import nn
 
-from fairseq_dartsformer.memory import measured_peak
+from fairseq_dartsformer.memory.measurement import measured_peak
 from fairseq_dartsformer.operations import (
     DECODER_OPERATIONS,
     Context,
@@ -15,12 +15,8 @@ from fairseq_dartsformer.operations import (
     build_operation,
     fast_convolution,
 )
-from fairseq_dartsformer.reversible import (
-    ReversibleLayer,
-    ReversibleStack,
-    reconstructing_forward,
-)
-from fairseq_dartsformer.search_space import mixing_weights, new_alpha
+from fairseq_dartsformer.reversible import ReversibleLayer, ReversibleStack, reconstructing_forward
+from fairseq_dartsformer.search_space.alpha import mixing_weights, new_alpha
 
 GRID = [(n, pooling) for n in (2, 3, 4) for pooling in ("max", "avg")]
 

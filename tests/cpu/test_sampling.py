@@ -7,18 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from models import batch, build_darts, build_search, multiplications
+from helpers.models import batch, build_darts, build_search, multiplications
+from helpers.running import SAMPLING, SAMPLING_DARTS, train
 from omegaconf import OmegaConf
-from running import SAMPLING, SAMPLING_DARTS, train
 from test_log import LOGGING, lines
 from test_reversible import assert_same_gradients
 from torch import nn
 
 from fairseq_dartsformer.errors import InputError
-from fairseq_dartsformer.levels import ALPHA, WEIGHTS
-from fairseq_dartsformer.search_space import chosen, draw
-from fairseq_dartsformer.strategies import STRATEGIES, SearchStrategy, build_strategy
-from fairseq_dartsformer.strategies.uniform_sampling import UniformSampling
+from fairseq_dartsformer.search.registry import STRATEGIES, build_strategy
+from fairseq_dartsformer.search.strategy import SearchStrategy
+from fairseq_dartsformer.search.uniform_sampling import UniformSampling
+from fairseq_dartsformer.search_space.levels import ALPHA, WEIGHTS
+from fairseq_dartsformer.search_space.sampling import chosen, draw
 from fairseq_dartsformer.tasks.translation_search import TranslationSearchConfig
 
 BUILD = {"dartsformer": build_search, "darts_transformer": build_darts}

@@ -6,8 +6,8 @@ from signal import SIGKILL
 
 import pytest
 import torch
-from models import build_search
-from running import (
+from helpers.models import build_search
+from helpers.running import (
     SAMPLING,
     SEARCH,
     SUPERNET,
@@ -20,15 +20,15 @@ from running import (
 )
 from test_extending import TRIAL, derived, plugin  # noqa: F401  registered here, too
 
-from fairseq_dartsformer import strategies
-from fairseq_dartsformer.agreement import compare_alpha
 from fairseq_dartsformer.errors import InputError
-from fairseq_dartsformer.genotype import Genotype
-from fairseq_dartsformer.levels import ALPHA, LEVELS, WEIGHTS
-from fairseq_dartsformer.planning import Training, training_config
-from fairseq_dartsformer.strategies import SearchStrategy
-from fairseq_dartsformer.strategies.darts import Darts
-from fairseq_dartsformer.strategies.uniform_sampling import UniformSampling
+from fairseq_dartsformer.memory.planner import Training, training_config
+from fairseq_dartsformer.search import registry as strategies
+from fairseq_dartsformer.search.darts import Darts
+from fairseq_dartsformer.search.strategy import SearchStrategy
+from fairseq_dartsformer.search.uniform_sampling import UniformSampling
+from fairseq_dartsformer.search.worker_agreement import compare_alpha
+from fairseq_dartsformer.search_space.genotype import Genotype
+from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS
 
 
 @pytest.mark.parametrize("precision", [[], ["--fp16"]])

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from models import uniform_genotype
+from helpers.models import uniform_genotype
 
 from fairseq_dartsformer.cli.parameters import TRANSFORMER
-from fairseq_dartsformer.genotype import BUILTIN
-from fairseq_dartsformer.planning import count_parameters
+from fairseq_dartsformer.memory.planner import count_parameters
+from fairseq_dartsformer.search_space.genotype import BUILTIN
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "tables"))
 import run

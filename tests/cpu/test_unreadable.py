@@ -9,11 +9,11 @@ from fractions import Fraction
 
 import pytest
 import torch
-from bad_checkpoints import Touch
-from searches import search_state
+from helpers.bad_checkpoints import Touch
+from helpers.searches import search_state
 
-from fairseq_dartsformer.compat import load_checkpoint
 from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.fairseq_patches import load_checkpoint
 
 
 def written(value, **how) -> bytes:

@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-from archives import make_archives
-from steps import WMT, check_refused, done, step
+from helpers.archives import make_archives
+from helpers.steps import WMT, check_refused, done, step
 
-from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.search_space.genotype import Genotype
 
 STEPS = sorted(path.name for path in WMT.glob("[1-8]-*.sh"))
 

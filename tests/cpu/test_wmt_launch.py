@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.steps import WMT, check_refused, done, step
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from steps import WMT, check_refused, done, step
 
-from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.search_space.genotype import Genotype
 
 GENOTYPE = Genotype.load("paper_fig4_approx").to_json()
 

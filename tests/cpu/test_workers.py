@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 from fairseq.trainer import Trainer
-from recording import Step
-from running import (
+from helpers.recording import Step
+from helpers.running import (
     DARTS,
     DERIVED,
     DERIVED_DARTS,
@@ -21,7 +21,7 @@ from running import (
     training,
 )
 
-from fairseq_dartsformer.levels import WEIGHTS
+from fairseq_dartsformer.search_space.levels import WEIGHTS
 
 UPDATES = 20
 # Adam would make large steps of rounding errors where the exact gradient is 0, as that of the keys'

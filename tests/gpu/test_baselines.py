@@ -4,13 +4,13 @@ from random import Random
 
 import pytest
 import torch
-from models import build_darts, build_evolved, build_search
-from running import SAMPLING, SAMPLING_DARTS, prepare_data, start_server, train
+from helpers.models import build_darts, build_evolved, build_search
+from helpers.running import SAMPLING, SAMPLING_DARTS, prepare_data, start_server, train
 from test_gpu import gradients, relative_difference
 
-from fairseq_dartsformer.evolution import Space
-from fairseq_dartsformer.scoring import ScoreConfig, Scorer
-from fairseq_dartsformer.search_space import chosen, draw
+from fairseq_dartsformer.evolution.population import Space
+from fairseq_dartsformer.evolution.scoring import ScoreConfig, Scorer
+from fairseq_dartsformer.search_space.sampling import chosen, draw
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 

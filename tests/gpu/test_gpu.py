@@ -4,11 +4,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
-from models import RATES, batch, build_search
+from helpers.models import RATES, batch, build_search
 
 from fairseq_dartsformer.criterions.linear_cross_entropy import smoothed_cross_entropy
+from fairseq_dartsformer.memory.planner import Training, plan_memory, training_config
 from fairseq_dartsformer.operations.convolution import dynamic_convolution
-from fairseq_dartsformer.planning import Training, plan_memory, training_config
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import DARTS, DERIVED, EVOLVED, SAMPLING, SEARCH, checkpoint, prepare_data, training
+from helpers.running import (
+    DARTS,
+    DERIVED,
+    EVOLVED,
+    SAMPLING,
+    SEARCH,
+    checkpoint,
+    prepare_data,
+    training,
+)
 
 from fairseq_dartsformer.report.run import read_retraining
 

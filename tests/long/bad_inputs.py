@@ -16,10 +16,10 @@ os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNIN
 sys.path.insert(0, str(Path(__file__).parents[1] / "cpu"))
 
 import torch
-from attempting import in_processes
-from bad_kinds import BAD
-from running import prepare_data, start_server
-from trying import Place, explore
+from helpers.attempting import in_processes
+from helpers.bad_kinds import BAD
+from helpers.running import prepare_data, start_server
+from helpers.trying import Place, explore
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Evolutionary search with a supernet's weights: population, scores and their record."""

@@ -1,0 +1,169 @@
+"""The score of an architecture: a supernet's, running the architecture's operations alone.
+
+It is that of the derived model, had it inherited the supernet's weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from fairseq import checkpoint_utils, tasks, utils
+from fairseq.logging import metrics
+from fairseq.tasks.translation import TranslationConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ..errors import InputError
+from ..fairseq_patches.reading import load_checkpoint, reading
+from ..search.snapshot import Snapshot, snapshot_of
+from ..search_space.sampling import Choice, chosen
+from .population import Architecture
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """What a score depends on.
+
+    Attributes:
+        checkpoint: of a search.
+        data: binarised.
+        valid_subset: the split to score on.
+        max_tokens: of a batch.
+        score: ``"loss"``, of the search's criterion in bits, or ``"bleu"``.
+        beam, lenpen, remove_bpe, detok: for BLEU, as fairseq's validation takes them; the output is
+            at most as long as the input and 50.
+        fp16: compute in half precision.
+    """
+
+    checkpoint: str
+    data: str
+    valid_subset: str = "valid"
+    max_tokens: int = 5000
+    score: str = "loss"
+    beam: int = 5
+    lenpen: float = 1.0
+    remove_bpe: str | None = None
+    detok: str = "space"
+    fp16: bool = False
+
+
+class Scorer:
+    """Scores architectures on a validation set.
+
+    Args:
+        cfg: what scores depend on.
+        device: to compute on.
+
+    Raises:
+        InputError: the checkpoint is not of a search, or the data are not there or do not fit.
+    """
+
+    def __init__(self, cfg: ScoreConfig, device: torch.device | str = "cpu"):
+        self.cfg, self.device = cfg, torch.device(device)
+        state = load_checkpoint(cfg.checkpoint)
+        self.snapshot: Snapshot = snapshot_of(state, cfg.checkpoint)
+        self.nodes = list(self.snapshot.nodes())
+        with reading(cfg.checkpoint):
+            self.task = self._task(state["cfg"])
+            (model,), saved = checkpoint_utils.load_model_ensemble(
+                [cfg.checkpoint], task=self.task, state=state
+            )
+            self.criterion = self.task.build_criterion(saved.criterion)
+        self.model = (model.half() if cfg.fp16 else model).to(self.device).eval()
+        self.criterion.to(self.device).eval()
+        self.batches = self._batches()
+
+    def _task(self, saved: DictConfig) -> tasks.FairseqTask:
+        """The task of translation: a search's would run architectures of its own choice."""
+        cfg = self.cfg
+        with open_dict(saved):
+            saved.task._name, saved.task.data = "translation", cfg.data
+            saved.task.eval_bleu = cfg.score == "bleu"
+            saved.task.eval_bleu_args = json.dumps(
+                {"beam": cfg.beam, "lenpen": cfg.lenpen, "max_len_a": 1, "max_len_b": 50}
+            )
+            saved.task.eval_bleu_detok = cfg.detok
+            saved.task.eval_bleu_remove_bpe = cfg.remove_bpe
+        known = [name for name in saved.task if name in TranslationConfig.__dataclass_fields__]
+        return tasks.setup_task(OmegaConf.masked_copy(saved.task, known))
+
+    def _batches(self) -> list[dict]:
+        """The validation set, on the device; bar sentences too long for the model or a batch."""
+        cfg, task = self.cfg, self.task
+        folder = utils.split_paths(cfg.data)[0]
+        # fairseq cannot open an empty one.
+        empty = any(p.stat().st_size == 0 for p in Path(folder).glob(f"{cfg.valid_subset}.*.bin"))
+        try:
+            if empty:
+                raise FileNotFoundError
+            task.load_dataset(cfg.valid_subset, combine=False, epoch=1)
+        except FileNotFoundError:
+            raise InputError(
+                f"--valid-subset is {cfg.valid_subset!r}, but there is no such binarised split "
+                f"with sentences in {folder}"
+            ) from None
+        batches = task.get_batch_iterator(
+            dataset=task.dataset(cfg.valid_subset),
+            max_tokens=cfg.max_tokens,
+            max_positions=utils.resolve_max_positions(
+                task.max_positions(), self.model.max_positions(), cfg.max_tokens
+            ),
+            ignore_invalid_inputs=True,
+        ).next_epoch_itr(shuffle=False)
+        if len(batches) == 0:
+            raise InputError(
+                f"--max-tokens is {cfg.max_tokens}, which every sentence of --valid-subset "
+                f"{cfg.valid_subset} exceeds"
+            )
+        if self.device.type == "cpu":
+            return list(batches)
+        return [utils.move_to_cuda(batch, self.device) for batch in batches]
+
+    def choice(self, architecture: Architecture) -> Choice:
+        """The architecture as the supernet takes it."""
+        choice = {
+            stack: [[0] * alpha.size(1) for _ in alpha]
+            for stack, alpha in self.snapshot.alpha.items()
+        }
+        for node, o in zip(self.nodes, architecture, strict=True):
+            choice[node.stack][node.layer][node.row] = o
+        return choice
+
+    def parameters(self) -> tuple[list[list[int]], int]:
+        """For every node and candidate, how many parameters a derived model has by it; and how many
+        it has in any case."""
+        table, searched = [], 0
+        for node in self.nodes:
+            layers = getattr(self.model, node.stack).stack.layers
+            block = len(self.snapshot.alpha[node.stack])
+            branches = [layer.nodes[node.place] for layer in list(layers)[node.layer :: block]]
+            sizes = [
+                sum(p.numel() for branch in repeated for p in branch.parameters())
+                for repeated in zip(*branches, strict=True)
+            ]
+            table.append(sizes)
+            searched += sum(sizes)
+        everything = sum(p.numel() for p in self.model.parameters())
+        return table, everything - searched - sum(
+            alpha.numel() for alpha in self.snapshot.alpha.values()
+        )
+
+    @torch.no_grad()
+    def score(self, architecture: Architecture) -> float:
+        """Loss in bits (infinite if it is not a number), or BLEU."""
+        with (
+            chosen(self.model, self.choice(architecture)),
+            metrics.aggregate(new_root=True) as meters,
+        ):
+            logs = [
+                self.task.valid_step(batch, self.model, self.criterion)[-1]
+                for batch in self.batches
+            ]
+            self.task.reduce_metrics(logs, self.criterion)
+        if self.cfg.score == "bleu":
+            return float(meters.get_smoothed_value("bleu"))
+        loss = float(meters["loss"].avg)
+        return loss if math.isfinite(loss) else math.inf

@@ -1,0 +1,1 @@
+"""Memory of a training: measured, and planned on tensors without contents."""

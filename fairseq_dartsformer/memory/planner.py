@@ -1,0 +1,256 @@
+"""Planning a training's memory: real model, loss and optimizer upon tensors without contents."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from fairseq import criterions, models, optim, options
+from fairseq.data import Dictionary
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.optim.amp_optimizer import AMPOptimizer
+from fairseq.tasks import TASK_REGISTRY
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..search.darts import Darts
+from ..search.registry import STRATEGIES
+from ..search_space.alpha import is_alpha
+from ..tasks import TranslationSearchTask
+from .measurement import StorageCounter, fake_tensors
+
+DRAWS = 10  # updates to plan where they differ: enough to meet every operation somewhere
+
+DEFAULTS = (
+    "--criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1 --lr 5e-4".split()
+)
+DERIVED_DEFAULTS = "--task translation --optimizer adam".split()
+
+
+def training_config(arch: str, given: Sequence[str]) -> DictConfig:
+    """fairseq's configuration of a training; task, optimizer and criterion may be left out.
+
+    Args:
+        arch: the architecture.
+        given: other options of ``fairseq-train``, but the data.
+
+    Raises:
+        InputError: an option cannot be planned for.
+    """
+    defaults = _search_defaults(given) if "_search" in arch else DERIVED_DEFAULTS
+    namespace = options.parse_args_and_arch(
+        options.get_training_parser(),
+        input_args=["none", *defaults, *DEFAULTS, "--arch", arch, *given],
+    )
+    cfg = convert_namespace_to_omegaconf(namespace)
+    for half in ("fp16", "bf16"):
+        if cfg.common[f"memory_efficient_{half}"]:
+            raise InputError(f"--memory-efficient-{half} cannot be planned, only --{half}")
+    if "check_reconstruction" in cfg.model:
+        cfg.model.check_reconstruction = 0  # there is nothing to compare
+    return cfg
+
+
+def _search_defaults(given: Sequence[str]) -> list[str]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--search-strategy", default=Darts.name)
+    # One that does not exist is reported when the task is set up.
+    strategy = STRATEGIES.get(parser.parse_known_args(given)[0].search_strategy, Darts)
+    return ["--task", "translation_search", "--optimizer", strategy.optimizer]
+
+
+@dataclass
+class Training:
+    """A model in training, as fairseq's trainer would have it."""
+
+    cfg: DictConfig
+    vocabulary: int
+    model: nn.Module = field(init=False)
+
+    def __post_init__(self):
+        cfg = self.cfg
+        dictionary = _Symbols(self.vocabulary)
+        self.task = TASK_REGISTRY[cfg.task._name](cfg.task, dictionary, dictionary)
+        self.model = models.build_model(cfg.model, self.task)
+        self.criterion = criterions.build_criterion(cfg.criterion, self.task)
+        if cfg.common.fp16 or cfg.common.bf16:
+            _convert(self.model, torch.float16 if cfg.common.fp16 else torch.bfloat16)
+        # The level of each update to plan.
+        self.levels: tuple[str | None, ...] = (None,)
+        if isinstance(self.task, TranslationSearchTask):
+            strategy = self.task.strategy
+            strategy.prepare(self.model)
+            self.levels = strategy.levels * (DRAWS if strategy.draws else 1)
+
+    def build_optimizer(self) -> None:
+        """Build it, and leave in it what the first updates of all levels do."""
+        cfg, half = self.cfg, self.cfg.common.fp16 or self.cfg.common.bf16
+        params = [p for p in self.model.parameters() if p.requires_grad]
+        build = optim.FP16Optimizer if half else AMPOptimizer if cfg.common.amp else None
+        self.optimizer = (
+            build.build_optimizer(cfg, params)
+            if build
+            else optim.build_optimizer(cfg.optimizer, params)
+        )
+        for level in dict.fromkeys(self.levels):
+            if level is not None:  # which `bilevel_adam` asks for
+                self.optimizer.optimizer.level = level
+            loss = sum((0.0 * p).sum().float() for p in params)
+            self.optimizer.zero_grad()
+            self.optimizer.backward(loss)
+            self.step()
+
+    def batch(self, level: str | None, sentences: int, length: int) -> dict[str, Any]:
+        """Sentence pairs of random symbols, `B × T` on both sides, one of which ends in padding."""
+        device = next(self.model.parameters()).device
+        tokens = torch.randint(4, self.vocabulary, (sentences, length), device=device)
+        tokens[0, -1] = self.task.source_dictionary.pad()
+        inputs = {"src_tokens": tokens, "prev_output_tokens": tokens.clone()}
+        lengths = torch.full((sentences,), length, device=device)
+        return {
+            "level": level,
+            "target": tokens.clone(),
+            "ntokens": tokens.numel() - 1,
+            "net_input": {**inputs, "src_lengths": lengths},
+        }
+
+    def compute_gradients(self, batch: dict[str, Any], update: int) -> None:
+        """Forward and backward pass of the update of that number."""
+        self.task.train_step(batch, self.model, self.criterion, self.optimizer, update)
+
+    def step(self) -> None:
+        """Let the optimizer use the gradients, and free them."""
+        self.optimizer.clip_grad_norm(0.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def count_parameters(cfg: DictConfig, vocabulary: int) -> int:
+    """Parameters of a model, alpha included; none is allocated.
+
+    Args:
+        cfg: fairseq's configuration of a training.
+        vocabulary: symbols of the joint dictionary.
+
+    Raises:
+        InputError: options that do not fit together.
+    """
+    with torch.device("meta"):
+        model = Training(cfg, vocabulary).model
+    return sum(p.numel() for p in model.parameters())
+
+
+class _Symbols(Dictionary):
+    """A dictionary of so many symbols, whatever they be."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+
+def _convert(model: nn.Module, dtype: torch.dtype) -> None:
+    """``model.to(dtype)``, which torch cannot do to fake parameters; alpha stays as it is."""
+    converted: dict[nn.Parameter, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and not is_alpha(parameter):
+                if parameter not in converted:
+                    converted[parameter] = nn.Parameter(parameter.detach().to(dtype))
+                module._parameters[name] = converted[parameter]
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes that training holds.
+
+    Attributes:
+        parameters: the model's own, buffers included.
+        gradients: of the level that has most.
+        optimizer: its state, and in half precision the float32 copies of parameters and gradients.
+        activations: the most that the forward and backward pass of the stacks hold beyond these.
+        output_layer: the most that the output layer and the loss hold beyond the activations.
+        total: the peak of all together; less than the sum, since not all peak at once.
+        count: number of parameters.
+    """
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    activations: int
+    output_layer: int
+    total: int
+    count: int
+
+
+def plan_memory(cfg: DictConfig, vocabulary: int, sentences: int, length: int) -> MemoryPlan:
+    """Run updates of every level upon fake tensors.
+
+    Args:
+        cfg: fairseq's configuration of a training.
+        vocabulary: symbols of the joint dictionary.
+        sentences: pairs in a batch.
+        length: tokens of each of their sentences.
+    """
+    with fake_tensors() as counter:
+        training = Training(cfg, vocabulary)
+        model = training.model.train()
+        count = sum(p.numel() for p in model.parameters())
+        parameters = counter.held
+        training.build_optimizer()
+        optimizer = counter.held - parameters
+        gradients = activations = output_layer = total = 0
+        for update, level in enumerate(training.levels):
+            batch = training.batch(level, sentences, length)
+            start = counter.peak = counter.held
+            with _Phases(counter, model.decoder) as phases:
+                training.compute_gradients(batch, update)
+            own = counter.held - start
+            gradients = max(gradients, own)
+            # What the stacks hold while they go back comes beside their gradients.
+            activations = max(activations, phases.forward - start, counter.peak - counter.held)
+            output_layer = max(output_layer, phases.output_layer)
+            total = max(total, phases.forward, phases.output_peak, counter.peak)
+            counter.peak = counter.held
+            training.step()
+            total = max(total, counter.peak)
+    return MemoryPlan(parameters, gradients, optimizer, activations, output_layer, total, count)
+
+
+class _Phases:
+    """Tells an update's phases apart: the stacks forward, the output layer, the stacks backward.
+
+    Attributes:
+        forward: the peak of the first phase.
+        output_peak, output_layer: the peak of the second, whole and beyond what the first left.
+    """
+
+    def __init__(self, counter: StorageCounter, decoder: nn.Module):
+        self.counter, self.decoder = counter, decoder
+
+    def __enter__(self) -> _Phases:
+        extract = self.decoder.extract_features
+
+        def extract_features(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
+            features, extra = extract(*args, **kwargs)
+            self.forward = self.counter.peak
+            self.counter.peak = self.kept = self.counter.held
+            features.register_hook(self._stacks_go_back)
+            return features, extra
+
+        self.decoder.extract_features = extract_features
+        return self
+
+    def _stacks_go_back(self, _: Tensor) -> None:
+        self.output_peak = self.counter.peak
+        self.output_layer = self.output_peak - self.kept
+        self.counter.peak = self.counter.held
+
+    def __exit__(self, *_: Any) -> None:
+        del self.decoder.extract_features

@@ -1,0 +1,177 @@
+"""Encoder and decoder: input, stack, closing norm; and the decoder's output layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from fairseq.data import Dictionary
+from fairseq.models import FairseqEncoder, FairseqIncrementalDecoder
+from torch import Tensor, nn
+
+from ..operations import Context
+from ..operations.base import linear
+from ..search_space.alpha import mixing_weights
+from .config import SizeConfig
+from .embedding import StackInput
+
+
+class _Side(nn.Module):
+    """What encoder and decoder share; a mixin in front of fairseq's class.
+
+    Attributes:
+        choice: `s × searched nodes` indices of candidates: each node is the chosen one alone; the
+            mixture of all by alpha while it is ``None``.
+
+    Args:
+        cfg: the model's options.
+        dictionary: the side's symbols.
+        stack_input: embeds them.
+        stack: the layers.
+        alpha: `s × searched nodes × candidates` of a supernet, ``None`` of a derived model.
+    """
+
+    choice: Sequence[Sequence[int]] | None = None
+
+    def __init__(
+        self,
+        cfg: SizeConfig,
+        dictionary: Dictionary,
+        stack_input: StackInput,
+        stack: nn.Module,
+        alpha: nn.Parameter | None,
+    ):
+        super().__init__(dictionary)
+        # First of the model's parameters: the buffer in which `legacy_ddp` sums gradients takes its
+        # dtype from the first, and alpha's float32 keeps them from being rounded.
+        self.register_parameter("alpha", alpha)
+        self.input = stack_input
+        self.stack = stack
+        self.layer_norm = nn.LayerNorm(cfg.hidden_dim)
+
+    def run_stack(self, x: Tensor, context: Context, **state: Any) -> Tensor:
+        """The stack and its closing norm upon `T × B × d`, in the dtype of the weights."""
+        mixtures = self.choice
+        if mixtures is None and self.alpha is not None:
+            mixtures = mixing_weights(self.alpha)
+        x = self.stack(x, mixtures, context, **state)
+        return self.layer_norm(x.to(self.layer_norm.weight.dtype))
+
+    def max_positions(self) -> int:
+        return self.input.max_positions
+
+    def _apply(self, fn, recurse: bool = True):
+        """Move as usual, but alpha never below float32: half would swallow its steps."""
+        before = None if self.alpha is None else (self.alpha.data, self.alpha.grad)
+        super()._apply(fn, recurse)
+        alpha = self.alpha
+        if alpha is not None and alpha.dtype.itemsize < torch.float32.itemsize:
+            data, grad = (None if t is None else t.to(alpha.device, torch.float32) for t in before)
+            alpha.grad = None
+            alpha.data = data
+            alpha.grad = grad
+        return self
+
+
+class TranslationEncoder(_Side, FairseqEncoder):
+    """Encoder; arguments as :class:`_Side`."""
+
+    def forward(
+        self, src_tokens: Tensor, src_lengths: Tensor | None = None, **unused: Any
+    ) -> dict[str, list[Tensor]]:
+        """Encode tokens `B × S`.
+
+        Returns:
+            fairseq's dictionary: ``encoder_out`` [`S × B × d`], ``encoder_padding_mask``
+            [bool `B × S`] (empty without padding), and entries that generation asks for.
+        """
+        x, padding_mask = self.input(src_tokens)
+        x = self.run_stack(x, Context(padding_mask=padding_mask))
+        return {
+            "encoder_out": [x],
+            "encoder_padding_mask": [] if padding_mask is None else [padding_mask],
+            "encoder_embedding": [],
+            "encoder_states": [],
+            "src_tokens": [],
+            "src_lengths": [],
+        }
+
+    def reorder_encoder_out(
+        self, encoder_out: dict[str, list[Tensor]], new_order: Tensor
+    ) -> dict[str, list[Tensor]]:
+        """Select sentences of the batch, as beam search does."""
+        batch_dim = {"encoder_out": 1, "encoder_padding_mask": 0}
+        return {
+            name: [t.index_select(batch_dim[name], new_order) for t in tensors]
+            for name, tensors in encoder_out.items()
+        }
+
+
+class TranslationDecoder(_Side, FairseqIncrementalDecoder):
+    """Decoder; arguments as :class:`_Side`.
+
+    The output goes from d back to e, then through the embedding, tied under fairseq's sharing
+    options.
+    """
+
+    def __init__(
+        self,
+        cfg: SizeConfig,
+        dictionary: Dictionary,
+        stack_input: StackInput,
+        stack: nn.Module,
+        alpha: nn.Parameter | None,
+    ):
+        super().__init__(cfg, dictionary, stack_input, stack, alpha)
+        self.project_out = linear(cfg.hidden_dim, cfg.embed_dim, bias=False)
+        self.output_projection = nn.Linear(cfg.embed_dim, len(dictionary), bias=False)
+        if cfg.share_decoder_input_output_embed or cfg.share_all_embeddings:
+            self.output_projection.weight = stack_input.embedding.tokens.weight
+        else:
+            nn.init.normal_(self.output_projection.weight, std=cfg.embed_dim**-0.5)
+
+    def forward(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: dict[str, list[Tensor]] | None = None,
+        incremental_state: dict[str, dict[str, Tensor | None]] | None = None,
+        features_only: bool = False,
+        **unused: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Decode.
+
+        Args:
+            prev_output_tokens: `B × T`.
+            encoder_out: what the encoder returned.
+            incremental_state: if given, only the last step is computed.
+            features_only: skip the output layer.
+
+        Returns:
+            Logits `B × T × V` (features `B × T × e`), and fairseq's dictionary of extras.
+        """
+        x, extra = self.extract_features(prev_output_tokens, encoder_out, incremental_state)
+        return (x if features_only else self.output_layer(x)), extra
+
+    def extract_features(
+        self,
+        prev_output_tokens: Tensor,
+        encoder_out: dict[str, list[Tensor]] | None = None,
+        incremental_state: dict[str, dict[str, Tensor | None]] | None = None,
+        **unused: Any,
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Features `B × T × e` before the output layer; arguments as `forward`."""
+        x, padding_mask = self.input(prev_output_tokens, incremental_state)
+        masks = encoder_out["encoder_padding_mask"]
+        context = Context(
+            encoder_out=encoder_out["encoder_out"][0],
+            encoder_padding_mask=masks[0] if masks else None,
+            padding_mask=padding_mask,
+        )
+        state = {} if incremental_state is None else {"incremental_state": incremental_state}
+        x = self.run_stack(x, context, **state)
+        return self.project_out(x.transpose(0, 1)), {"attn": [None], "inner_states": []}
+
+    def output_layer(self, features: Tensor, **unused: Any) -> Tensor:
+        """Features `B × T × e` to logits `B × T × V`."""
+        return self.output_projection(features)

@@ -1,0 +1,105 @@
+"""Checks of options that can be made before anything is built; each names the option at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fairseq.data import Dictionary
+
+from ..errors import InputError, flag
+from ..operations import (
+    DECODER_OPERATIONS,
+    ENCODER_OPERATIONS,
+    OPERATIONS_BY_STACK,
+    describe_operations,
+)
+from .config import NetworkConfig, SizeConfig
+
+# For each layer, for each node, the names of the node's operations: the candidates of a search
+# node, or one operation.
+Block = Sequence[Sequence[Sequence[str]]]
+
+HEADED = ("self_attention", "cross_attention", "dynamic_conv")
+SIZES = (
+    "embed_dim",
+    "hidden_dim",
+    "ffn_dim",
+    "attention_heads",
+    "encoder_layers",
+    "decoder_layers",
+)
+LARGEST = 1 << 16  # of any size: more would fill the memory, or take hours, before it failed
+POSITIONS = ("max_source_positions", "max_target_positions")
+PAPER_OPERATIONS = {"encoder": ENCODER_OPERATIONS, "decoder": DECODER_OPERATIONS}
+RATES = ("dropout", "attention_dropout", "activation_dropout", "weight_dropout")
+
+
+def check_sizes(cfg: NetworkConfig, source: Dictionary, target: Dictionary) -> None:
+    """Check what all models share, of it what this one has.
+
+    Raises:
+        InputError: the first thing found wrong.
+    """
+    for name in (name for name in SIZES if name in cfg):
+        # fairseq's sinusoids divide by d/2 - 1.
+        check_at_least(cfg, name, 4 if name == "hidden_dim" else 1)
+    for name in POSITIONS:
+        check_at_least(cfg, name, 1, 1 << 20)
+    for name in (name for name in RATES if name in cfg):
+        rate = getattr(cfg, name)
+        if not 0 <= rate < 1:
+            raise InputError(f"{flag(name)} is {rate}, it must lie in [0, 1)")
+    if cfg.share_all_embeddings and source != target:
+        raise InputError(
+            "--share-all-embeddings needs one dictionary for both sides: preprocess with "
+            "--joined-dictionary"
+        )
+    if cfg.share_all_embeddings and cfg.decoder_embed_path not in (None, cfg.encoder_embed_path):
+        raise InputError("--share-all-embeddings is not compatible with --decoder-embed-path")
+
+
+def check_block(cfg: SizeConfig, block: Block, stack: str, splits: int = 1) -> None:
+    """Check that a block divides its stack's layers, and the heads the width of a split.
+
+    Raises:
+        InputError: one does not.
+    """
+    layers = getattr(cfg, f"{stack}_layers")
+    if layers % len(block):
+        raise InputError(
+            f"{flag(f'{stack}_layers')} is {layers}, it must be a multiple of the searched block's "
+            f"{len(block)} layers"
+        )
+    names = {name for layer in block for node in layer for name in node}
+    width = cfg.hidden_dim // splits
+    if width % cfg.attention_heads and any(name.startswith(HEADED) for name in names):
+        what = f"{cfg.hidden_dim}/{splits} = {width} (--hidden-dim over the splits)"
+        raise InputError(
+            f"--attention-heads is {cfg.attention_heads}, which does not divide the {stack}'s "
+            + (f"width of a split, {what}" if splits > 1 else f"width, --hidden-dim {width}")
+        )
+
+
+def check_at_least(cfg: NetworkConfig, name: str, least: int, most: int | None = LARGEST) -> None:
+    """Check that the integer option ``name`` is ``least`` or more, and no more than ``most``."""
+    value = getattr(cfg, name)
+    if value < least:
+        raise InputError(f"{flag(name)} is {value}, it must be at least {least}")
+    if most is not None and value > most:
+        raise InputError(f"{flag(name)} is {value}, it must be at most {most}")
+
+
+def parse_operations(text: str | None, stack: str) -> tuple[str, ...]:
+    """The candidates that a stack's comma-separated option names; the paper's for ``None``."""
+    if text is None:
+        return PAPER_OPERATIONS[stack]
+    name, allowed = f"{stack}_operations", OPERATIONS_BY_STACK[stack]
+    names = tuple(part.strip() for part in text.split(","))
+    for candidate in names:
+        if candidate not in allowed:
+            raise InputError(
+                f"{flag(name)} names {candidate!r}; it may name {describe_operations(stack)}"
+            )
+        if names.count(candidate) > 1:
+            raise InputError(f"{flag(name)} names {candidate!r} more than once")
+    return names

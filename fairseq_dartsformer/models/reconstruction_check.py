@@ -1,0 +1,75 @@
+"""``--check-reconstruction``: how well the backward pass finds the input of a stack again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from fairseq.logging import metrics
+from torch import Tensor
+
+from ..reversible import ReversibleLayer, ReversibleStack
+from ..reversible.node import Mixtures
+
+logger = logging.getLogger(__name__)
+
+# Relative to the input's root mean square. A reconstruction that repeats the forward pass's
+# arithmetic is exact up to 1e-7; at a thousandth, gradients begin to be wrong in their third digit.
+BOUND = 1e-3
+
+
+class MonitoredStack(ReversibleStack):
+    """Compares, now and then, the reconstructed input of its first layer with the true one.
+
+    Logs `reconstruction_error_STACK`: the root mean square of the difference, relative to that of
+    the input.
+
+    Args:
+        layers, backprop, seeded: as :class:`ReversibleStack` takes them.
+        name: the stack's, in the log.
+        every: compare every so many updates, and at the next, which in a search is of the other
+            level; 0 for never.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[ReversibleLayer],
+        backprop: str,
+        name: str,
+        every: int,
+        seeded: bool = True,
+    ):
+        super().__init__(layers, backprop, seeded)
+        self.name, self.every = name, every
+        self.updates = 0
+
+    def forward(self, x: Tensor, mixtures: Mixtures, context: NamedTuple, **state: Any) -> Tensor:
+        """As the stack's own."""
+        return super().forward(x, mixtures, context, self._watch(x), **state)
+
+    def set_num_updates(self, updates: int) -> None:
+        """Take the number of updates so far; called by fairseq."""
+        self.updates = updates
+
+    def _watch(self, x: Tensor) -> Tensor | None:
+        """If it is time: a leaf for the reconstruction of ``x`` to arrive at as a gradient."""
+        if not (self.every and self.training and self.updates % self.every < 2):
+            return None
+        leaf = x.new_zeros(()).expand(x.shape).requires_grad_()
+        leaf.register_hook(partial(self._compare, x.detach()))
+        return leaf
+
+    @torch.no_grad()
+    def _compare(self, x: Tensor, rebuilt: Tensor) -> None:
+        error = float((rebuilt - x).square().mean().sqrt() / x.square().mean().sqrt())
+        metrics.log_scalar(f"reconstruction_error_{self.name}", error, round=9)
+        if not error <= BOUND:
+            logger.warning(
+                f"the {self.name}'s input was reconstructed with a relative error of {error:.1e} "
+                f"after {self.updates} updates, more than {BOUND:.0e}: its gradients are wrong. "
+                "Use --backprop store, or kernels that give the same result twice "
+                "(torch.use_deterministic_algorithms)"
+            )

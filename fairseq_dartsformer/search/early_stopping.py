@@ -1,0 +1,72 @@
+"""When a search has gone far enough, or astray.
+
+DARTS tends to fill its architectures with operations that compute nothing, the longer the more.
+DARTS+ (Liang et al. 2019, arXiv:1909.06035) stops when a cell has so many of them, or when the
+ranking of its operations no longer changes.
+"""
+
+from __future__ import annotations
+
+from ..errors import InputError, flag
+from ..search_space.alpha import mean_entropy
+from .options import SearchOptions
+from .snapshot import SKIPS, Snapshot
+
+# Ours. Of the paper's eight nodes, drawn at random as they are in the beginning, more than half are
+# skips in 3 of 1,000 cases.
+WARN_SKIP_SHARE = 0.5
+
+
+def check_options(cfg: SearchOptions) -> None:
+    """Refuse bounds that make no sense.
+
+    Raises:
+        InputError: one is out of range.
+    """
+    share = cfg.warn_skip_share
+    if share is not None and not 0 <= share <= 1:
+        raise InputError(f"--warn-skip-share is {share}, it must lie in [0, 1]; 1 never warns")
+    if cfg.stop_entropy is not None and not cfg.stop_entropy > 0:
+        raise InputError(f"--stop-entropy is {cfg.stop_entropy}, it must be above 0")
+    for option in ("stop_skips", "stop_unchanged"):
+        if cfg[option] is not None and cfg[option] < 1:
+            raise InputError(f"{flag(option)} is {cfg[option]}, it must be at least 1")
+
+
+def warning_of_skips(cfg: SearchOptions, snapshot: Snapshot) -> str | None:
+    """What to warn of, if more of the nodes than may be would compute nothing."""
+    bound = WARN_SKIP_SHARE if cfg.warn_skip_share is None else cfg.warn_skip_share
+    share = len(snapshot.skips) / len(snapshot.best)
+    if not share > bound:
+        return None
+    nodes = ", ".join(f"{node} {snapshot.best[node]}" for node in snapshot.skips)
+    return (
+        f"{' or '.join(SKIPS)} is the best of {len(snapshot.skips)} of {len(snapshot.best)} nodes, "
+        f"{share:.0%} of them and more than --warn-skip-share {bound:g}, after "
+        f"{snapshot.updates} updates, with alpha's entropy at "
+        f"{mean_entropy(snapshot.alpha.values()):.4f}: {nodes}"
+    )
+
+
+def reason_to_stop(cfg: SearchOptions, snapshot: Snapshot, unchanged: int) -> str | None:
+    """Which of the user's bounds is reached, if any.
+
+    It follows from alpha alone, so that all workers agree.
+
+    Args:
+        cfg: the task's options.
+        snapshot: the present one.
+        unchanged: for how many updates it has been the same.
+    """
+    if cfg.stop_skips is not None and len(snapshot.skips) >= cfg.stop_skips:
+        skips = " or ".join(SKIPS)
+        return f"{skips} is the best of {len(snapshot.skips)} nodes (--stop-skips {cfg.stop_skips})"
+    entropy = mean_entropy(snapshot.alpha.values())
+    if cfg.stop_entropy is not None and entropy <= cfg.stop_entropy:
+        return f"alpha's entropy is {entropy:.4f} (--stop-entropy {cfg.stop_entropy})"
+    if cfg.stop_unchanged is not None and unchanged >= cfg.stop_unchanged:
+        return (
+            f"the genotype has not changed for {unchanged} updates "
+            f"(--stop-unchanged {cfg.stop_unchanged})"
+        )
+    return None

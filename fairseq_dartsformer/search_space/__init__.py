@@ -1,0 +1,1 @@
+"""What is searched: families and genotypes, alpha and its relaxation, the mixed operation."""

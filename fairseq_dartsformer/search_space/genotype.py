@@ -1,0 +1,225 @@
+"""The genotype: the operation of every split, as a frozen record and as JSON (Section 3.1)."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from reprlib import repr as shown
+from typing import Any
+
+from ..errors import InputError
+from ..operations import OPERATIONS_BY_STACK, describe_operations
+from ..reversible import POOLINGS
+from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, Family
+
+VERSION = 1
+LONGEST = 1 << 20  # characters of a file; one of a hundred layers has five thousand
+
+Block = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """One architecture: ``encoder[i][k]`` is the operation of node k in layer i of the block.
+
+    A node is a split of a reversible layer, or one of the nodes of a Transformer layer. A stack
+    repeats its block; the two blocks may differ in length, and DARTSformer's in the number of
+    splits. The decoder's fixed node is written out. Lists are taken for tuples.
+
+    Raises:
+        InputError: a value is not allowed; the message names its place and what was expected.
+    """
+
+    encoder: Block
+    decoder: Block
+    pooling: str | None = "max"  # None in a family without splits
+    family: str = DARTSFORMER.name
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        # not by equality alone: True and 1.0 both equal 1
+        if type(self.version) is not int or self.version != VERSION:
+            raise InputError(f"version is {shown(self.version)}: expected {VERSION}")
+        if self.family not in list(FAMILIES):
+            expected = " or ".join(map(repr, FAMILIES))
+            raise InputError(f"family is {shown(self.family)}: expected {expected}")
+        family = FAMILIES[self.family]
+        if family.pooled and self.pooling not in list(POOLINGS):
+            raise InputError(f"pooling is {shown(self.pooling)}: expected 'max' or 'avg'")
+        if not family.pooled and self.pooling is not None:
+            raise InputError(
+                f"pooling is {shown(self.pooling)}: expected none, as {self.family} has no splits"
+            )
+        for stack in OPERATIONS_BY_STACK:
+            object.__setattr__(self, stack, _block(getattr(self, stack), stack, family))
+
+    @property
+    def encoder_splits(self) -> int:
+        return len(self.encoder[0])
+
+    @property
+    def decoder_splits(self) -> int:
+        """Counts the fixed last split."""
+        return len(self.decoder[0])
+
+    @property
+    def encoder_block(self) -> int:
+        """Layers in the encoder's block."""
+        return len(self.encoder)
+
+    @property
+    def decoder_block(self) -> int:
+        """Layers in the decoder's block."""
+        return len(self.decoder)
+
+    def to_json(self) -> str:
+        """Equal genotypes give the same text: fixed key order, one layer a line."""
+
+        def block(layers: Block) -> str:
+            return "[\n" + ",\n".join(f"    {json.dumps(layer)}" for layer in layers) + "\n  ]"
+
+        values = {
+            "version": json.dumps(self.version),
+            "family": json.dumps(self.family),
+            **({} if self.pooling is None else {"pooling": json.dumps(self.pooling)}),
+            "encoder": block(self.encoder),
+            "decoder": block(self.decoder),
+        }
+        lines = (f'  "{key}": {value}' for key, value in values.items())
+        return "{\n" + ",\n".join(lines) + "\n}"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "Genotype":
+        """Read a genotype; ``where`` says in an error where the text comes from.
+
+        Raises:
+            InputError: the text is not JSON, or not a genotype.
+        """
+        try:
+            return cls(**_record(text))
+        except InputError as error:
+            raise InputError(f"genotype {where}: {error}") from None
+
+    @classmethod
+    def load(cls, spec: str | os.PathLike[str]) -> "Genotype":
+        """Read a genotype from JSON text (it starts with ``{``), a built-in name or a file.
+
+        Raises:
+            InputError: ``spec`` is none of these, cannot be read, or is not a genotype.
+        """
+        spec = os.fspath(spec)
+        if spec.lstrip().startswith("{"):
+            return cls.from_json(spec, "given as text")
+        if spec in BUILTIN:
+            return BUILTIN[spec]
+        try:
+            with Path(spec).open(encoding="utf-8") as file:
+                text = file.read(LONGEST + 1)
+        except FileNotFoundError:
+            names = ", ".join(BUILTIN)
+            raise InputError(
+                f"genotype {spec}: neither a file nor a built-in genotype ({names})"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise InputError(f"genotype {spec}: not UTF-8 at byte {error.start}") from None
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"genotype {spec}: cannot be read: {reason}") from None
+        if len(text) > LONGEST:
+            raise InputError(f"genotype {spec}: is no genotype: it has over {LONGEST} characters")
+        return cls.from_json(text, spec)
+
+
+def _record(text: str) -> dict[str, Any]:
+    """Parse JSON strictly: one object, with a genotype's keys, each once."""
+    try:
+        record = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+    except InputError:
+        raise
+    except RecursionError:
+        raise InputError("not JSON that can be read: nested too deeply") from None
+    except ValueError as error:
+        raise InputError(f"not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise InputError(f"is {shown(record)}: expected an object {{...}}")
+    required, optional = ("version", "pooling", "encoder", "decoder"), ("family",)
+    for key in record:
+        if key not in required + optional:
+            raise InputError(
+                f"unknown key {shown(key)}: expected {', '.join(required)}, and perhaps family"
+            )
+    family = record.get("family")
+    if isinstance(family, str) and family in FAMILIES and not FAMILIES[family].pooled:
+        required = tuple(key for key in required if key != "pooling")
+        record.setdefault("pooling", None)
+    for key in required:
+        if key not in record:
+            raise InputError(f"{key} is missing: expected {', '.join(required)}")
+    return record
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in record:
+            raise InputError(f"key {shown(key)} stands twice")
+        record[key] = value
+    return record
+
+
+def _constant(name: str) -> Any:
+    raise InputError(f"not JSON: {name} is no JSON number")
+
+
+def _block(layers: Any, stack: str, family: Family) -> Block:
+    """Check one stack's block; return it as tuples."""
+    _check_list(layers, stack, "a list of layers", 1)
+    for i, layer in enumerate(layers):
+        _check_list(layer, f"{stack}[{i}]", f"a list of operations, one a {family.node}", 2)
+        _check_length(layer, f"{stack}[{i}]", family.nodes[stack], f"as {family.name} has")
+        _check_length(
+            layer,
+            f"{stack}[{i}]",
+            len(layers[0]),
+            f"as {stack}[0] has; every layer of a stack has the same {family.node}s",
+        )
+        for k, name in enumerate(layer):
+            if not isinstance(name, str) or name not in OPERATIONS_BY_STACK[stack]:
+                raise InputError(
+                    f"{stack}[{i}][{k}] is {shown(name)}: expected one of "
+                    f"{describe_operations(stack)}"
+                )
+            if family.is_fixed(stack, k, len(layer)) and name != FIXED_OPERATION:
+                which = {-1: "last", 1: "second"}[family.fixed]
+                raise InputError(
+                    f"{stack}[{i}][{k}] is {name!r}: the {which} {family.node} of every decoder "
+                    f"layer is fixed: {FIXED_OPERATION!r}"
+                )
+    return tuple(tuple(layer) for layer in layers)
+
+
+def _check_length(layer: Any, place: str, expected: int | None, reason: str) -> None:
+    if expected is not None and len(layer) != expected:
+        raise InputError(f"{place} has length {len(layer)}: expected {expected}, {reason}")
+
+
+def _check_list(value: Any, place: str, expected: str, shortest: int) -> None:
+    if not isinstance(value, list | tuple):
+        raise InputError(f"{place} is {shown(value)}: expected {expected}")
+    if len(value) < shortest:
+        raise InputError(
+            f"{place} has length {len(value)}: expected {expected}, {shortest} or more"
+        )
+
+
+BUILTIN: dict[str, Genotype] = {
+    # A reconstruction: the paper's Figure 4 as far as a description of it tells, not its authors'
+    # own record. The order of the layers is uncertain.
+    "paper_fig4_approx": Genotype(
+        encoder=(("ffn", "ffn"), ("self_attention", "self_attention")),
+        decoder=(
+            ("ffn", "cross_attention", "cross_attention"),
+            ("self_attention", "cross_attention", "cross_attention"),
+        ),
+    ),
+}

@@ -1,0 +1,221 @@
+"""Small models and batches for the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from fairseq.data import Dictionary
+from omegaconf import OmegaConf
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import fairseq_dartsformer  # noqa: F401
+from fairseq_dartsformer.models import (
+    DARTSformerModel,
+    DARTSformerSearchModel,
+    DARTSTransformerModel,
+    DARTSTransformerSearchModel,
+    EvolvedTransformerModel,
+)
+from fairseq_dartsformer.models.config import (
+    CandidatesConfig,
+    DerivedConfig,
+    EvolvedConfig,
+    GenotypeConfig,
+    SearchConfig,
+)
+from fairseq_dartsformer.operations import (
+    DECODER_OPERATIONS,
+    ENCODER_OPERATIONS,
+    OPERATIONS_BY_STACK,
+)
+from fairseq_dartsformer.search.snapshot import Snapshot
+from fairseq_dartsformer.search_space.genotype import Genotype
+
+SIZES = {
+    "embed_dim": 8,
+    "hidden_dim": 24,
+    "ffn_dim": 20,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "attention_heads": 2,
+    "dropout": 0.2,
+    "attention_dropout": 0.2,
+    "activation_dropout": 0.2,
+    "weight_dropout": 0.2,
+    "max_source_positions": 64,
+    "max_target_positions": 64,
+}
+
+
+RATES = ("dropout", "attention_dropout", "activation_dropout", "weight_dropout")
+
+
+class Task:
+    """What a model asks of its task."""
+
+    def __init__(self, symbols: int = 30, same: bool = True):
+        self.source_dictionary = self._dictionary(symbols)
+        self.target_dictionary = self._dictionary(symbols if same else symbols + 3)
+
+    @staticmethod
+    def _dictionary(symbols: int) -> Dictionary:
+        dictionary = Dictionary()
+        for i in range(symbols):
+            dictionary.add_symbol(f"w{i}")
+        return dictionary
+
+
+def build_search(task: Task | None = None, **options: Any) -> DARTSformerSearchModel:
+    """A small supernet; options replace those of SIZES."""
+    cfg = OmegaConf.structured(SearchConfig(**{**SIZES, **options}))
+    return DARTSformerSearchModel.build_model(cfg, task or Task())
+
+
+def build_darts(task: Task | None = None, **options: Any) -> DARTSTransformerSearchModel:
+    """A small supernet of DARTS on a Transformer."""
+    cfg = OmegaConf.structured(CandidatesConfig(**{**SIZES, **options}))
+    return DARTSTransformerSearchModel.build_model(cfg, task or Task())
+
+
+def build_derived(
+    genotype: Genotype, task: Task | None = None, **options: Any
+) -> DARTSformerModel | DARTSTransformerModel:
+    """A small model of the genotype's family."""
+    model, config = {
+        "dartsformer": (DARTSformerModel, DerivedConfig),
+        "darts_transformer": (DARTSTransformerModel, GenotypeConfig),
+    }[genotype.family]
+    cfg = OmegaConf.structured(config(**{**SIZES, "genotype": genotype.to_json(), **options}))
+    return model.build_model(cfg, task or Task())
+
+
+def inheriting(
+    supernet: torch.nn.Module,
+    result: Snapshot,
+    genotype: Genotype,
+    task: Task | None = None,
+    **options: Any,
+) -> DARTSformerModel | DARTSTransformerModel:
+    """The model of ``genotype`` with the weights of the supernet that ``result`` is of."""
+    derived = build_derived(genotype, task, **options)
+    state = {}
+    for name, tensor in supernet.state_dict().items():
+        parts = name.split(".")
+        if parts[-1] == "alpha":
+            continue
+        if "nodes" in parts:
+            stack, layer, node, candidate = parts[0], *(int(parts[i]) for i in (3, 5, 6))
+            block = getattr(genotype, stack)
+            chosen = block[layer % len(block)][node]
+            if not result.family.is_fixed(stack, node, len(block[0])):
+                if result.candidates[stack][candidate] != chosen:
+                    continue
+                parts[6] = "0"
+        state[".".join(parts)] = tensor
+    derived.to(supernet.encoder.alpha.dtype).load_state_dict(state)
+    return derived.eval()
+
+
+def build_evolved(task: Task | None = None, **options: Any) -> EvolvedTransformerModel:
+    """A small Evolved Transformer, of one cell a side where nothing else is said."""
+    sizes = SIZES.keys() - {"embed_dim", "weight_dropout"}
+    cfg = {name: SIZES[name] for name in sizes} | options
+    cfg = OmegaConf.structured(EvolvedConfig(**cfg))
+    return EvolvedTransformerModel.build_model(cfg, task or Task())
+
+
+def uniform_genotype(operation: str, splits: int, pooling: str) -> Genotype:
+    """Every node is ``operation``, but where the encoder cannot have it, or the decoder's last."""
+    in_encoder = operation if operation in OPERATIONS_BY_STACK["encoder"] else "ffn"
+    return Genotype(
+        encoder=((in_encoder,) * splits,),
+        decoder=((operation,) * (splits - 1) + ("cross_attention",),),
+        pooling=pooling,
+    )
+
+
+def every_operation_once(splits: int, pooling: str | None) -> Genotype:
+    """A genotype in which each operation stands at least once, spread over several layers.
+
+    Without a pooling, one of DARTS on a Transformer.
+    """
+    if pooling is None:
+        decoder = [(a, "cross_attention", b) for a, b in _rows(DECODER_OPERATIONS, 2)]
+        return Genotype(_rows(ENCODER_OPERATIONS, 2), decoder, None, "darts_transformer")
+    encoder = _rows(ENCODER_OPERATIONS, splits)
+    decoder = tuple((*row, "cross_attention") for row in _rows(DECODER_OPERATIONS, splits - 1))
+    return Genotype(encoder=encoder, decoder=decoder, pooling=pooling)
+
+
+def _rows(names: tuple[str, ...], width: int) -> tuple[tuple[str, ...], ...]:
+    padded = names + names[: -len(names) % width]
+    return tuple(padded[i : i + width] for i in range(0, len(padded), width))
+
+
+def sentence(length: int, seed: int, symbols: int = 30) -> Tensor:
+    """Random token indices, ended by EOS."""
+    generator = torch.Generator().manual_seed(seed)
+    words = torch.randint(4, 4 + symbols, (length - 1,), generator=generator)
+    return torch.cat([words, torch.tensor([2])])
+
+
+def pad(sentences: list[Tensor], left: bool = False, extra: int = 0) -> Tensor:
+    """A batch `B × T`, padded on one side, ``extra`` positions more than need be."""
+    width = max(map(len, sentences)) + extra
+    batch = torch.full((len(sentences), width), 1)
+    for row, tokens in zip(batch, sentences, strict=True):
+        row[width - len(tokens) :] = tokens if left else row[width - len(tokens) :]
+        if not left:
+            row[: len(tokens)] = tokens
+    return batch
+
+
+def shift(sentences: list[Tensor]) -> list[Tensor]:
+    """Decoder inputs of target sentences: EOS first, the last word dropped."""
+    return [torch.cat([s[-1:], s[:-1]]) for s in sentences]
+
+
+def batch(lengths: list[int], seed: int = 0) -> dict[str, Tensor]:
+    """A padded batch of sentence pairs, as fairseq's collater makes it."""
+    sources = [sentence(length, seed + i) for i, length in enumerate(lengths)]
+    targets = [sentence(length, seed + 50 + i) for i, length in enumerate(reversed(lengths))]
+    return {
+        "src_tokens": pad(sources, left=True),
+        "src_lengths": torch.tensor(lengths),
+        "prev_output_tokens": pad(shift(targets)),
+    }
+
+
+def step_by_step(model, src_tokens: Tensor, prev_output_tokens: Tensor) -> Tensor:
+    """Logits `B × T × V` of incremental decoding."""
+    encoder_out = model.encoder(src_tokens)
+    state: dict = {}
+    steps = [
+        model.decoder(prev_output_tokens[:, : i + 1], encoder_out, incremental_state=state)[0]
+        for i in range(prev_output_tokens.size(1))
+    ]
+    return torch.cat(steps, dim=1)
+
+
+class _Products(TorchDispatchMode):
+    """Counts the multiplications in matrix products."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ in ("mm", "bmm", "addmm", "addmm_", "baddbmm"):
+            self.count += out.numel() * args[-1].size(-2)
+        return out
+
+
+def multiplications(step: Callable[[], Any]) -> int:
+    """How many ``step`` makes in matrix products, those within fused attention not counted."""
+    with _Products() as products:
+        step()
+    return products.count

@@ -1,0 +1,107 @@
+"""What a training does, step by step, seen from inside its process."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import torch
+from fairseq.trainer import Trainer
+from torch import Tensor
+
+from fairseq_dartsformer.search_space.levels import LEVELS, level_of
+
+PIECES = 20  # of a file that is written slowly
+
+
+@dataclass
+class Step:
+    """What a call of the trainer's ``train_step`` left behind; of the start, for the first.
+
+    Attributes:
+        level: the update's level, ``None`` for a derived model.
+        updates: number of updates so far; an overflow leaves it as it was.
+        loss: mean loss of the update's words in bits, ``None`` after an overflow.
+        lr: learning rates of the optimizer's groups.
+        state: of each level, its parameters in one vector: their ``value``, their ``master`` in
+            the optimizer, the ``gradient`` there (0 for none) and Adam's moments.
+    """
+
+    level: str | None
+    updates: int
+    loss: float | None
+    lr: list[float]
+    state: dict[str, dict[str, Tensor]]
+
+    @classmethod
+    def of(cls, trainer, log: dict[str, Any] | None) -> Step:
+        optimizer = trainer.optimizer
+        masters = {}
+        if hasattr(optimizer, "fp16_params"):
+            pairs = zip(optimizer.fp16_params, optimizer.fp32_params, strict=True)
+            masters = {id(half): single for half, single in pairs}
+        parts: dict[str, dict[str, list[Tensor]]] = {level: {} for level in LEVELS}
+        for parameter in trainer.get_model().parameters():
+            master = masters.get(id(parameter), parameter)
+            gradient = torch.zeros_like(master) if master.grad is None else master.grad
+            moments = optimizer.optimizer.state.get(master, {})
+            values = {"value": parameter, "master": master, "gradient": gradient, **moments}
+            of_level = parts[level_of(parameter)]
+            for name, value in values.items():
+                of_level.setdefault(name, []).append(torch.as_tensor(value).detach().flatten())
+        return cls(
+            level=getattr(optimizer.optimizer, "level", None),
+            updates=trainer.get_num_updates(),
+            loss=None if log is None else float(log["loss"]),
+            lr=[group["lr"] for group in optimizer.param_groups],
+            state={
+                level: {name: torch.cat(values) for name, values in of_level.items()}
+                for level, of_level in parts.items()
+            },
+        )
+
+
+def watch(steps: list[Step] | None, kill_after: int | None) -> None:
+    """Append the start and every step to ``steps``; die after so many updates."""
+    train_step = Trainer.train_step
+
+    def watched(self: Trainer, *arguments, **options):
+        if steps == []:
+            steps.append(Step.of(self, None))
+        log = train_step(self, *arguments, **options)
+        if steps is not None:
+            steps.append(Step.of(self, log))
+        if self.get_num_updates() == kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return log
+
+    Trainer.train_step = watched
+
+
+def write_slowly(seconds: float) -> None:
+    """Let the writing of a checkpoint, and each copy of it, take so long."""
+    save = torch.save
+
+    def save_slowly(content: Any, file: BinaryIO) -> None:
+        buffer = io.BytesIO()
+        save(content, buffer)
+        pour(buffer.getvalue(), file)
+
+    def copy_slowly(source: str, target: str) -> str:
+        with open(source, "rb") as content, open(target, "wb") as file:
+            pour(content.read(), file)
+        return target
+
+    def pour(content: bytes, file: BinaryIO) -> None:
+        step = len(content) // PIECES + 1
+        for begin in range(0, len(content), step):
+            file.write(content[begin : begin + step])
+            file.flush()
+            time.sleep(seconds / PIECES)
+
+    torch.save, shutil.copyfile = save_slowly, copy_slowly
