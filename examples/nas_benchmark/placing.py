@@ -13,7 +13,7 @@ from sampling import RANDOM, from_cells, to_cells
 from scipy import stats
 from table import Row, Table
 
-from fairseq_dartsformer.genotype import Genotype
+from fairseq_dartsformer.search_space.genotype import Genotype
 
 TABLE = Path(__file__).with_name("table.csv")
 RESAMPLES = 10_000

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from fairseq_dartsformer.genotype import Genotype
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
+from fairseq_dartsformer.search_space.genotype import Genotype
 
 LAYERS = 2  # layers of a block (s)
 NODES = 2  # searched nodes of a layer, in the encoder and in the decoder

@@ -10,8 +10,8 @@ import pytest
 from fairseq import options
 from scipy import stats
 
-from fairseq_dartsformer.genotype import BUILTIN
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
+from fairseq_dartsformer.search_space.genotype import BUILTIN
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "nas_benchmark"))
 from placing import Benchmark, place, query
