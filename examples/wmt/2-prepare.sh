@@ -26,7 +26,7 @@ out=$work/data/$data
 merges=${merges:-${defaults[0]}} max_ratio=${max_ratio:-${defaults[1]}}
 positive merges workers
 [[ $max_ratio =~ ^[1-9][0-9]*(\.[0-9]+)?$ ]] || die "--max-ratio is $max_ratio, it must be a number from 1"
-[[ $held_out =~ ^[0-9]+$ ]] || die "--held-out is $held_out, it must be a whole number"
+[[ $held_out =~ ^[0-9]+$ ]] || die "--held-out is $held_out, it must be an integer from 0"
 
 if [[ ! -e $out/extracted ]]; then
   echo "[wmt, $(clock)] text of $data"
