@@ -139,6 +139,16 @@ def test_pairs_are_drawn_at_random_and_none_is_lost(count):
     assert all(abs(n - expected) <= 5 * (expected * (1 - count / 100)) ** 0.5 for n in places)
 
 
+def prepare(
+    text: Path | str, out: Path, source: str, target: str, *options: str
+) -> subprocess.CompletedProcess:
+    command = ["bash", EXAMPLES / "prepare.sh", "--text", text, "--out", out, *options]
+    command += ["--source-lang", source, "--target-lang", target]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
     """A corpus with everything that editors and the web put into text, prepared by prepare.sh."""
@@ -149,13 +159,8 @@ def prepared(tmp_path_factory) -> Path:
     for language, side in (("en", lines), ("pt-BR", others)):
         text = "".join(f"{line}\n" for line in side)
         (folder / f"raw.{language}").write_text(text, encoding="utf-8-sig")
-    command = ["bash", str(EXAMPLES / "prepare.sh"), "--text", str(folder / "raw")]
-    command += "--source-lang en --target-lang pt-BR --merges 20 --max-ratio 9 --out".split()
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore"}
-    result = subprocess.run(
-        [*command, str(folder)], capture_output=True, text=True, env=environment
-    )
+    options = "--merges 20 --max-ratio 9".split()
+    result = prepare(folder / "raw", folder, "en", "pt-BR", *options)
     assert result.returncode == 0, result.stderr
     assert "train: 3 pairs without text on a side are dropped" in result.stdout
     return folder
@@ -198,11 +203,7 @@ def test_text_that_is_used_unchanged_has_no_empty_lines(prepared, tmp_path):
     shutil.copytree(prepared / "text", tmp_path / "text")
     with (tmp_path / "text" / "test.pt_BR").open("a") as file:
         print("\x01 \x02", file=file)
-    command = ["bash", str(EXAMPLES / "prepare.sh"), "--text", str(tmp_path / "text")]
-    command += ["--source-lang", "en", "--target-lang", "pt_BR", "--out", str(tmp_path)]
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path}
-    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    result = prepare(tmp_path / "text", tmp_path, "en", "pt_BR")
     assert result.returncode == 1
     assert f"{tmp_path}/text/test.pt_BR:3: the line is empty" in result.stderr
 
@@ -240,9 +241,7 @@ def test_scripts_refuse_unknown_options(script, arguments, message):
     ("source", "message"), [("en.x", "languages are en.x and pt_BR"), ("pt-BR", "are both pt_BR")]
 )
 def test_languages_that_cannot_be_in_file_names_are_refused(tmp_path, source, message):
-    command = ["bash", str(EXAMPLES / "prepare.sh"), "--text", "mine", "--out", str(tmp_path / "o")]
-    command += ["--source-lang", source, "--target-lang", "pt_BR"]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = prepare("mine", tmp_path / "o", source, "pt_BR")
     assert result.returncode == 1 and message in result.stderr
     assert not (tmp_path / "o").exists()
 

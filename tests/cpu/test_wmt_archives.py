@@ -112,19 +112,12 @@ def test_a_damaged_archive_is_named(archives, tmp_path, dataset, file, damage):
     assert not list((tmp_path / "out").glob("train.??"))
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda table: table.replace("\t", " "),
-        lambda table: table + "one.tgz\tlines\n",
-        lambda table: "",
-    ],
-)
-def test_a_damaged_table_is_named(archives, tmp_path, damage):
+def test_a_damaged_table_is_named(archives, tmp_path):
     path = tmp_path / "table.tsv"
-    path.write_text(damage((archives / "archives.tsv").read_text()))
-    with pytest.raises(ValueError, match=r"table\.tsv: expected the columns file, kind, "):
-        corpora.read_table(path, "wmt14.en-de")
+    for damaged in ("", (archives / "archives.tsv").read_text() + "one.tgz\tlines\n"):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match=r"table\.tsv: expected the columns file, kind, "):
+            corpora.read_table(path, "wmt14.en-de")
 
 
 def test_downloads_are_checked(archives, tmp_path, capsys):

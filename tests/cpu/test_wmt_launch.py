@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.steps import WMT, check_refused, done, step
+from helpers.steps import WMT, check_refused, done
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fairseq_dartsformer.search_space.genotype import Genotype
@@ -112,36 +112,6 @@ def test_models_of_two_genotypes_are_kept_apart(tmp_path, stubs):
     refused(*one, "--average", "3", result=f"{model}/average.pt")
     refused(*one, "--", "optimization.max_update=3")
     assert len(calls(stubs)) == 2
-
-
-def test_a_failed_average_keeps_the_training(tmp_path, stubs):
-    torchrun = stubs / "torchrun"
-    torchrun.write_text(
-        torchrun.read_text().replace("{checkpoint_last,average}", "checkpoint_last")
-    )
-    for number, line in {"9": "exit 1", "2": 'touch "${@: -1}"'}.items():
-        (stubs / "python").write_text(f"#!/usr/bin/env bash\n{line}\n")  # dartsformer-average
-        (stubs / "python").chmod(0o755)
-        command = ["--config", "transformer", "--work", str(tmp_path), "--average", number]
-        ended = step("6-train.sh", *command, stubs=stubs)
-        assert ended.returncode == (number == "9"), ended.stderr
-    assert (tmp_path / "models" / "wmt18.en-de.transformer" / "average.pt").exists()
-    assert len(calls(stubs)) == 1
-
-
-def test_options_may_change_until_text_is_tokenised(tmp_path, stubs):
-    (stubs / "python").write_text("#!/bin/sh\nexit 3\n")
-    (stubs / "python").chmod(0o755)
-    out = tmp_path / "data" / "wmt14.en-de"
-    (out / "extracted").touch()
-    (out / "text").mkdir()
-    (out / "text" / "train.en").write_text("a\n" * 3301)  # more than are held out
-    for merges in ("300", "320"):
-        command = ["--work", str(tmp_path), "--merges", merges]
-        assert step("2-prepare.sh", *command, stubs=stubs).returncode == 3
-        assert f"--merges {merges} " in (out / "options").read_text()
-    (out / "tok.done").touch()
-    check_refused(str(out), "2-prepare.sh", "--work", str(tmp_path), stubs=stubs)
 
 
 def test_slurm_job_requeues_itself_before_its_time_limit(tmp_path, stubs):
