@@ -192,7 +192,7 @@ def test_no_split_has_an_empty_or_invisible_word(prepared):
 
 
 def test_fairseq_finds_the_languages_of_prepared_data(prepared):
-    """Of `pt-BR`, too; fairseq looks for them in the names of the files."""
+    """fairseq looks for them in the names of the files; a hyphen would separate two."""
     languages = infer_language_pair(str(prepared / "data-bin"))
     assert list(languages) == ["en", "pt_BR"]
     for language in languages:

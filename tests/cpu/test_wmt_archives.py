@@ -162,7 +162,7 @@ class Ranges(SimpleHTTPRequestHandler):
         self.wfile.write(data[start:])
 
 
-@pytest.fixture(params=[Ranges, SimpleHTTPRequestHandler], ids=["ranges", "whole files only"])
+@pytest.fixture(params=[Ranges, SimpleHTTPRequestHandler], ids=["ranges", "no ranges"])
 def server(request, archives, monkeypatch) -> Iterator[str]:
     """The address of a server of the archives."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
