@@ -233,11 +233,20 @@ def test_bad_checkpoint_is_not_written_over(data, checkpoints, tmp_path, keep):
 
 
 @pytest.mark.parametrize("model", ["derived", "evolved"])
-def test_no_alignment(data, checkpoints, tmp_path, model):
-    options = ["--path", str(checkpoints[model]), "--print-alignment", "--cpu"]
-    run = start("generate", [str(data), "--user-dir", PLUGIN, *options], tmp_path).wait()
+@pytest.mark.parametrize(
+    ("command", "given", "value"),
+    [
+        ("generate", "--print-alignment", "hard"),
+        ("interactive", "--replace-unk", "@@ "),  # fairseq's value without a file
+        ("interactive", "--replace-unk dictionary", "dictionary"),
+    ],
+)
+def test_no_alignment(data, checkpoints, tmp_path, model, command, given, value):
+    options = ["--path", str(checkpoints[model]), *given.split(), "--cpu"]
+    run = start(command, [str(data), "--user-dir", PLUGIN, *options], tmp_path).wait()
     assert run.status == 1
-    check_line(run.stderr.splitlines()[-1], "--print-alignment is hard, it must be left out")
+    message = f"{given.split()[0]} is {value}, it must be left out"
+    check_line(run.stderr.splitlines()[-1], message)
 
 
 @pytest.mark.parametrize("case", [CASES[0], CASES[29], CASES[-1]], ids=lambda case: case[1])
