@@ -165,7 +165,7 @@ def environment() -> dict[str, str]:
 def alone(folder: Path) -> Iterator[None]:
     """Hold the folder's lock: wait until no other process works in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
+    with open(folder / ".tables.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -152,7 +152,7 @@ def test_a_table(data, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         run.main([*given, "4"])
     error = capsys.readouterr().err
-    assert stop.value.code == 1 and "which had --max-update 3 (now --max-update 4)" in error
+    assert stop.value.code == 1 and "with --max-update 3 (now --max-update 4)" in error
 
 
 def corpus(folder: Path, target: str, splits=("train", "valid", "test")) -> Data:
