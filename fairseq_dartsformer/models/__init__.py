@@ -1,4 +1,4 @@
-"""Supernets and derived models, a family a file; and what they are compared with."""
+"""Supernets and derived models, one file for each family, and the models of comparison."""
 
 from . import transformer_sizes  # noqa: F401  registers
 from .darts_transformer import DARTSTransformerModel, DARTSTransformerSearchModel

@@ -11,12 +11,12 @@ HEAD_WIDTH = 64  # as at base and big size (Vaswani et al. 2017)
 
 
 def _fill_sizes(args: Namespace, width: int) -> None:
-    """Fill in what the user leaves to the architecture: `width` a side, an ffn 4 times as wide."""
-    for side in ("encoder", "decoder"):
+    """Fill in sizes that the user does not give: width, and an ffn 4 times as wide."""
+    for stack in ("encoder", "decoder"):
         sizes = {
-            f"{side}_embed_dim": width,
-            f"{side}_ffn_embed_dim": 4 * width,
-            f"{side}_attention_heads": width // HEAD_WIDTH,
+            f"{stack}_embed_dim": width,
+            f"{stack}_ffn_embed_dim": 4 * width,
+            f"{stack}_attention_heads": width // HEAD_WIDTH,
         }
         vars(args).update({name: getattr(args, name, size) for name, size in sizes.items()})
     base_architecture(args)

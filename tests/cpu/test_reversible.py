@@ -17,6 +17,7 @@ from fairseq_dartsformer.operations import (
 )
 from fairseq_dartsformer.reversible import ReversibleLayer, ReversibleStack, reconstructing_forward
 from fairseq_dartsformer.search_space.alpha import mixing_weights, new_alpha
+from fairseq_dartsformer.search_space.mixed_op import MixedOp
 
 GRID = [(n, pooling) for n in (2, 3, 4) for pooling in ("max", "avg")]
 
@@ -35,7 +36,8 @@ def build_stack(
     return ReversibleStack(
         (
             ReversibleLayer(
-                [[build_operation(name, cfg) for name in names] for _ in range(splits)], pooling
+                [MixedOp(build_operation(name, cfg) for name in names) for _ in range(splits)],
+                pooling,
             )
             for _ in range(layers)
         ),
