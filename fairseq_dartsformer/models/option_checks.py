@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fairseq.tasks import FairseqTask
+from fairseq.tasks import TASK_REGISTRY, FairseqTask
 
 from ..errors import InputError, flag
 from ..operations import (
@@ -36,10 +36,10 @@ def check_sizes(cfg: NetworkConfig, task: FairseqTask) -> None:
     """
     for name in POSITIONS:
         if getattr(cfg, name) is None:
+            names = [name for name, kind in TASK_REGISTRY.items() if kind is type(task)]
             raise InputError(
-                f"--task {getattr(task.cfg, '_name', None) or type(task).__name__} has no "
-                f"{flag(name)}: the model translates, use --task translation, or "
-                "translation_search for a supernet"
+                f"--task is {', '.join(names)}, but the model needs source and target: use "
+                "translation, or translation_search for a supernet"
             )
         check_at_least(cfg, name, 1, 1 << 20)
     for name in (name for name in SIZES if name in cfg):

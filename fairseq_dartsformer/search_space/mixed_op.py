@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-# What runs of a node: its mixing weights, one a candidate; the index of the one candidate that
-# runs, unweighted; or None for a node that has one operation.
+# What runs in a node: the mixing weights of all candidates; the index of one candidate, which runs
+# without a weight; or None for a node that has a single operation.
 Mixture = Tensor | int | None
 
 
 class MixedOp(nn.ModuleList):
-    """The candidates of one node, or the single operation of a node that is not searched.
+    """The candidate operations of one node, or the single operation of a node that is not searched.
 
-    An operation is a module called as ``operation(h, context, **state)`` that returns a tensor
+    An operation is a module, called as ``operation(h, context, **state)``, that returns a tensor
     shaped like ``h``.
     """
 
     def active(self, mixture: Mixture) -> list[tuple[nn.Module, Tensor | None]]:
-        """The operations that run, each with its weight; the weight is ``None`` for one alone."""
+        """Return the operations that run, each with its weight; a single one has no weight."""
         if mixture is None:
             (operation,) = self
             return [(operation, None)]
@@ -33,8 +33,11 @@ class MixedOp(nn.ModuleList):
 
         Args:
             h: `T × B × C`.
-            mixture: what runs.
+            mixture: what runs, see :data:`Mixture`.
             context, state: passed to every operation.
+
+        Returns:
+            Tensor `T × B × C`.
         """
         total = None
         for operation, weight in self.active(mixture):

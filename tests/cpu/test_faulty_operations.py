@@ -1,14 +1,22 @@
-"""The tests of an operation find what they are there to find, and by the options of pytest."""
+"""The checks of an operation fail on faulty operations, also on those of another plugin."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import test_operation
 import torch
+from helpers.operation_checks import (
+    NETWORKS,
+    alone,
+    build,
+    check_gradients,
+    check_plan,
+    check_precision,
+    check_repeats,
+)
+from helpers.output_checks import OUTPUT_CHECKS
 from helpers.plugins import EXTENDING, registered
-from test_operation import NETWORKS, build
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.operations import Context, register_operation
@@ -79,37 +87,38 @@ def registry():
         yield
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize(
-    ("fault", "test", "arguments"),
+    ("fault", "check"),
     [
-        (Unmasked, test_operation.test_indifferent_to_batch_and_padding, {"left": True}),
-        (Unmasked, test_operation.test_indifferent_to_batch_and_padding, {"left": False}),
-        (Foreseeing, test_operation.test_decoder_is_causal, {}),
-        (Forgetful, test_operation.test_step_by_step_equals_the_whole, {"length": 5}),
-        (Unmoved, test_operation.test_beams_may_be_reordered, {}),
+        (Unmasked, "padding left"),
+        (Unmasked, "padding right"),
+        (Foreseeing, "causal"),
+        (Forgetful, "step by step"),
+        (Unmoved, "beams"),
     ],
 )
-def test_found_in_every_network(fault, test, arguments, network):
-    test(build(network, "average"), **arguments)
+def test_found_in_every_network(fault, check, network):
+    OUTPUT_CHECKS[check](build(network, "average"))
     register_operation("faulty")(fault)
     with pytest.raises((AssertionError, RuntimeError)):
-        test(build(network, "faulty"), **arguments)
+        OUTPUT_CHECKS[check](build(network, "faulty"))
 
 
 @pytest.mark.parametrize(
-    ("fault", "test", "arguments"),
+    ("fault", "check", "arguments"),
     [
-        (Unsteady, test_operation.test_gradients_equal_ordinary_autograd, (2, "max")),
-        (Unsteady, test_operation.test_same_result_when_run_again, ("cpu",)),
-        (Single, test_operation.test_every_precision, (torch.bfloat16,)),
-        (Looking, test_operation.test_memory_is_planned, ()),
+        (Unsteady, check_gradients, (2, "max")),
+        (Unsteady, check_repeats, ("cpu",)),
+        (Single, check_precision, (torch.bfloat16,)),
+        (Looking, check_plan, ()),
     ],
 )
-def test_found_by_itself(fault, test, arguments):
+def test_found_by_itself(fault, check, arguments):
     register_operation("faulty")(fault)
     with pytest.raises((AssertionError, RuntimeError)):
-        test("faulty", *arguments)
+        check("faulty", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +127,7 @@ def test_found_by_itself(fault, test, arguments):
 )
 def test_another_shape_is_refused(fault, found):
     register_operation("faulty")(fault)
-    built, x, context = test_operation.alone("faulty")
+    built, x, context = alone("faulty")
     with pytest.raises(InputError) as error:
         built(x, context)
     assert str(error.value).startswith(f"operation faulty returned {found}, it must be a tensor")
@@ -126,7 +135,7 @@ def test_another_shape_is_refused(fault, found):
 
 
 def test_operation_of_another_plugin(tmp_path):
-    """By its folder's path from here."""
+    """Found by a relative path; it ignores padding."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "__init__.py").write_text(
         "from fairseq_dartsformer.operations import register_operation\n"
@@ -140,7 +149,7 @@ def test_operation_of_another_plugin(tmp_path):
         "        return x.cumsum(0) if self.causal else x.sum(0, keepdim=True).expand_as(x)\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    command += [str(Path(test_operation.__file__)), "--user-dir", "mine", "-k"]
+    command += [str(Path(__file__).with_name("test_operation.py")), "--user-dir", "mine", "-k"]
     command += ["causal or padding", "--operation", "lengthwise"]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert found.returncode == 1 and "6 failed, 3 passed" in found.stdout, found.stdout
