@@ -79,7 +79,8 @@ def test_dynamic_quantisation(operation):
     assert {p.dtype for p in quantised.parameters()} == {torch.float32}
     assert sum(1 for _ in quantised.parameters()) < sum(1 for _ in model.parameters())
     net = batch([5, 9])
-    exact, found = model(**net)[0], quantised(**net)[0]
-    assert (found - exact).norm() < 0.2 * exact.norm()
-    steps = step_by_step(quantised, net["src_tokens"], net["prev_output_tokens"])
-    assert (steps - exact).norm() < 0.2 * exact.norm()
+    real = net["prev_output_tokens"].ne(1)
+    exact, found = model(**net)[0][real], quantised(**net)[0][real]
+    steps = step_by_step(quantised, net["src_tokens"], net["prev_output_tokens"])[real]
+    for logits in (found, steps):
+        assert (logits - exact).norm() < 0.1 * exact.norm()
