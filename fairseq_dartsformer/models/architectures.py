@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from fractions import Fraction
 
 from fairseq.models import ARCH_CONFIG_REGISTRY, register_model_architecture
+from fairseq.models.transformer.transformer_legacy import base_architecture
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..fairseq_patches import undo_tpu
@@ -70,3 +72,20 @@ def remember(cfg: NetworkConfig, option: str, value: str | float) -> None:
     if isinstance(root, DictConfig) and "model" in root:
         with open_dict(root):
             root.model[option] = value
+
+
+def _register_transformer(name: str, width: int) -> None:
+    """Register a smaller size of fairseq's transformer (Figure 5), with heads 64 wide."""
+
+    def fill(args: Namespace) -> None:
+        for stack in ("encoder", "decoder"):
+            sizes = {"embed_dim": width, "ffn_embed_dim": 4 * width, "attention_heads": width // 64}
+            for option, size in sizes.items():
+                vars(args).setdefault(f"{stack}_{option}", size)
+        base_architecture(args)
+
+    register_model_architecture("transformer", name)(fill)
+
+
+_register_transformer("transformer_small", 128)
+_register_transformer("transformer_medium", 256)

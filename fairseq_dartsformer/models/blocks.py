@@ -69,11 +69,7 @@ def genotype_of(cfg: GenotypeConfig, family: Family) -> Genotype:
 
 
 def check_agreement(cfg: GenotypeConfig, decided: dict[str, Sequence[object]]) -> None:
-    """Check that explicitly given options agree with the genotype.
-
-    Args:
-        cfg: the model's options.
-        decided: for each option the genotype's values, one or one for each stack.
+    """Check that explicitly given options have the values that the genotype decides.
 
     Raises:
         InputError: an option contradicts the genotype.

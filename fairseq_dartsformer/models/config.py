@@ -30,8 +30,7 @@ class NetworkConfig(FairseqDataclass):
         None, "width d of the network, d/n for each of n splits (default: the architecture's)"
     )
     ffn_dim: Optional[int] = option(
-        None,
-        "inner width of an ffn (default: 16/3 of --hidden-dim; 4 times it without splits)",
+        None, "inner width of an ffn (default: 16/3 of --hidden-dim; 4 times it without splits)"
     )
     encoder_layers: int = option(6, "number of encoder layers (not blocks)")
     decoder_layers: int = option(6, "number of decoder layers (not blocks)")
@@ -41,16 +40,13 @@ class NetworkConfig(FairseqDataclass):
     dropout: float = option(0.1, "dropout probability")
     attention_dropout: float = option(0.0, "dropout probability for attention weights")
     activation_dropout: float = option(
-        0.0,
-        "dropout probability after the activation of an ffn",
-        argparse_alias="--relu-dropout",
+        0.0, "dropout probability after the activation of an ffn", argparse_alias="--relu-dropout"
     )
     share_decoder_input_output_embed: bool = option(
         False, "share decoder input and output embeddings"
     )
     share_all_embeddings: bool = option(
-        False,
-        "share encoder, decoder and output embeddings (requires a shared dictionary)",
+        False, "share encoder, decoder and output embeddings (requires a shared dictionary)"
     )
     encoder_embed_path: Optional[str] = option(None, "path to pre-trained encoder embedding")
     decoder_embed_path: Optional[str] = option(None, "path to pre-trained decoder embedding")
@@ -135,8 +131,7 @@ class DerivedConfig(GenotypeConfig, ReversibleConfig):
     decoder_splits: Optional[int] = option(None, "if given, must agree with the genotype")
     pooling: Optional[POOLING_CHOICES] = option(None, "if given, must agree with the genotype")
     backprop: BACKPROP_CHOICES = option(
-        "store",
-        "store activations (ordinary autograd) or reconstruct them while backpropagating",
+        "store", "store activations (ordinary autograd) or reconstruct them while backpropagating"
     )
 
 

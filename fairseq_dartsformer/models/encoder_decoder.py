@@ -83,19 +83,13 @@ class TranslationEncoder(_CoderBase, FairseqEncoder):
         """Encode tokens `B × S`.
 
         Returns:
-            fairseq's dictionary: ``encoder_out`` [`S × B × d`], ``encoder_padding_mask``
-            [bool `B × S`] (empty without padding), and entries that generation expects.
+            ``encoder_out`` [`S × B × d`] and ``encoder_padding_mask`` [bool `B × S`], which is
+            empty without padding.
         """
         x, padding_mask = self.input(src_tokens)
+        masks = [] if padding_mask is None else [padding_mask]
         x = self.run_stack(x, Context(padding_mask=padding_mask))
-        return {
-            "encoder_out": [x],
-            "encoder_padding_mask": [] if padding_mask is None else [padding_mask],
-            "encoder_embedding": [],
-            "encoder_states": [],
-            "src_tokens": [],
-            "src_lengths": [],
-        }
+        return {"encoder_out": [x], "encoder_padding_mask": masks}
 
     def reorder_encoder_out(
         self, encoder_out: dict[str, list[Tensor]], new_order: Tensor

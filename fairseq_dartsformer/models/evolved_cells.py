@@ -32,6 +32,7 @@ from ..operations.convolution import SeparableConv, StandardConv
 from ..operations.feed_forward import FeedForward, GatedLinearUnit
 
 MOST_HEADS = 16
+NORM_EPSILON = 1e-6
 
 
 def doubled_heads(heads: int) -> int:
@@ -41,7 +42,7 @@ def doubled_heads(heads: int) -> int:
 
 def layer_norm(width: int) -> nn.LayerNorm:
     """Make a norm with tensor2tensor's epsilon."""
-    return nn.LayerNorm(width, eps=1e-6)
+    return nn.LayerNorm(width, eps=NORM_EPSILON)
 
 
 class EncoderCell(nn.Module):
@@ -68,16 +69,10 @@ class DecoderCell(nn.Module):
 
     def __init__(self, cfg: OperationConfig):
         super().__init__()
-        self.sublayers = nn.ModuleList(
-            [
-                # Dropout is in each branch.
-                Residual(AttentionBranches(cfg), replace(cfg, dropout=0.0)),
-                Residual(DecoderConvolutions(cfg), cfg),
-                Residual(SelfAttention(cfg), cfg),
-                Residual(CrossAttention(cfg), cfg),
-                Residual(SwishFeedForward(cfg), cfg),
-            ]
-        )
+        kinds = (DecoderConvolutions, SelfAttention, CrossAttention, SwishFeedForward)
+        # Each of the first sub-layer's branches has its own dropout.
+        first = Residual(AttentionBranches(cfg), replace(cfg, dropout=0.0))
+        self.sublayers = nn.ModuleList([first, *(Residual(kind(cfg), cfg) for kind in kinds)])
 
     def forward(
         self,
@@ -88,17 +83,10 @@ class DecoderCell(nn.Module):
         self_attn_padding_mask: Tensor | None = None,
         **unused,
     ) -> tuple[Tensor, None, None]:
-        """Compute a cell, called as fairseq's decoder layer.
+        """Compute a cell, called as fairseq's decoder layer, from ``x``, `T × B × d`.
 
-        Args:
-            x: `T × B × d`; only the last step while decoding incrementally.
-            encoder_out: `S × B × d`.
-            encoder_padding_mask: bool `B × S`.
-            incremental_state: keeps the earlier steps.
-            self_attn_padding_mask: bool `B × T`.
-
-        Returns:
-            `T × B × d`, and ``None`` for attention weights and state.
+        The shapes of the rest are those in :class:`Context`. Returns `T × B × d`, and ``None`` for
+        attention weights and state.
         """
         context = Context(encoder_out, encoder_padding_mask, self_attn_padding_mask)
         for sublayer in self.sublayers:
@@ -121,12 +109,7 @@ class Residual(nn.Module):
 
 
 class _Branches(nn.Module):
-    """Base of the cells' convolutions: dropout and norm of the sum of two branches.
-
-    Args:
-        cfg: sizes and rates.
-        width: channels of the sum.
-    """
+    """Base of the cells' convolutions: the sum of two branches, of ``width`` channels."""
 
     def __init__(self, cfg: OperationConfig, width: int):
         super().__init__()

@@ -26,7 +26,7 @@ from .architectures import fill_sizes, register_sizes, remember
 from .checkpoint_checks import CheckedModel
 from .config import EvolvedConfig
 from .embedding import load_pretrained
-from .evolved_cells import DecoderCell, EncoderCell, doubled_heads, layer_norm
+from .evolved_cells import NORM_EPSILON, DecoderCell, EncoderCell, doubled_heads
 from .option_checks import check_sizes
 
 DEPTH = 2  # layers of a cell
@@ -35,20 +35,12 @@ DEPTH = 2  # layers of a cell
 class EvolvedEncoder(TransformerEncoderBase):
     """fairseq's encoder with :class:`EncoderCell` for layers."""
 
-    def __init__(self, cfg: TransformerConfig, dictionary: Dictionary, embed_tokens: nn.Embedding):
-        super().__init__(cfg, dictionary, embed_tokens)
-        self.layer_norm = layer_norm(embed_tokens.embedding_dim)
-
     def build_encoder_layer(self, cfg: TransformerConfig) -> EncoderCell:
         return EncoderCell(_cell_config(cfg, causal=False))
 
 
 class EvolvedDecoder(TransformerDecoderBase):
     """fairseq's decoder with :class:`DecoderCell` for layers."""
-
-    def __init__(self, cfg: TransformerConfig, dictionary: Dictionary, embed_tokens: nn.Embedding):
-        super().__init__(cfg, dictionary, embed_tokens)
-        self.layer_norm = layer_norm(embed_tokens.embedding_dim)
 
     def build_decoder_layer(
         self, cfg: TransformerConfig, no_encoder_attn: bool = False
@@ -79,7 +71,10 @@ class EvolvedTransformerModel(CheckedModel, TransformerModelBase):
             remember(cfg, "activation_dropout", cfg.dropout)
         check_sizes(cfg, task)
         _check_cells(cfg)
-        return super().build_model(_transformer_config(cfg), task)
+        model = super().build_model(_transformer_config(cfg), task)
+        for stack in (model.encoder, model.decoder):
+            stack.layer_norm.eps = NORM_EPSILON
+        return model
 
     @classmethod
     def build_embedding(

@@ -134,7 +134,7 @@ class _Layer(torch.autograd.Function):
 
 
 def _active(layer: ReversibleLayer, mixture: Mixture) -> list[Sequence[tuple[Any, Tensor | None]]]:
-    """Return the operations that run in each node of a layer, with their weights."""
+    """Return what :meth:`.node.Node.active` returns, for each node of a layer."""
     rows = by_node(mixture, layer.splits)
     return [node.active(row) for node, row in zip(layer.nodes, rows, strict=True)]
 
@@ -145,13 +145,7 @@ def _others(stream: Tensor, k: int, dtype: torch.dtype) -> list[Tensor]:
 
 
 class _BackwardPass:
-    """Algorithm 1 for one layer.
-
-    Args:
-        ctx: the autograd context of the layer's forward pass.
-        weights: `m × candidates`, or ``None``.
-        context: the operations' context in the forward pass.
-    """
+    """Algorithm 1 for one layer, from the autograd context and tensors of its forward pass."""
 
     def __init__(self, ctx: Any, weights: Tensor | None, context: NamedTuple):
         self.layer, self.seed, self.autocast = ctx.layer, ctx.seed, ctx.autocast

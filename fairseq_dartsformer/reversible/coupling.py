@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .node import Mixture, Node, by_node
+from .node import Mixture, Node, Row, by_node
 from .seeding import seed_generators
 
 POOLINGS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
@@ -50,16 +50,16 @@ class ReversibleLayer(nn.Module):
         self,
         k: int,
         others: Sequence[Tensor],
-        mixture: Tensor | int | None,
+        row: Row,
         context: NamedTuple,
         seed: int | None,
-        **state: Any,
+        **state,
     ) -> Tensor:
         """Return ``G_k`` of the other splits: ``Y_i`` for i < k and ``X_i`` for i > k."""
         h = self.pool(others)
         if seed is not None:
             seed_generators(seed + k, h.device)
-        return self.nodes[k](h, mixture, context, **state)
+        return self.nodes[k](h, row, context, **state)
 
     def forward(
         self,

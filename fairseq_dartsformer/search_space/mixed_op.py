@@ -7,9 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-# What runs in a node: the mixing weights of all candidates; the index of one candidate, which runs
-# without a weight; or None for a node that has a single operation.
-Mixture = Tensor | int | None
+from ..reversible.node import Row
 
 
 class MixedOp(nn.ModuleList):
@@ -19,28 +17,28 @@ class MixedOp(nn.ModuleList):
     shaped like ``h``.
     """
 
-    def active(self, mixture: Mixture) -> list[tuple[nn.Module, Tensor | None]]:
+    def active(self, row: Row) -> list[tuple[nn.Module, Tensor | None]]:
         """Return the operations that run, each with its weight; a single one has no weight."""
-        if mixture is None:
+        if row is None:
             (operation,) = self
             return [(operation, None)]
-        if isinstance(mixture, Tensor):
-            return list(zip(self, mixture, strict=True))
-        return [(self[mixture], None)]
+        if isinstance(row, Tensor):
+            return list(zip(self, row, strict=True))
+        return [(self[row], None)]
 
-    def forward(self, h: Tensor, mixture: Mixture, context: NamedTuple, **state: Any) -> Tensor:
+    def forward(self, h: Tensor, row: Row, context: NamedTuple, **state: Any) -> Tensor:
         """`sum_o w_o · o(h)` (Eq. 1), in the dtype of ``h``.
 
         Args:
             h: `T × B × C`.
-            mixture: what runs, see :data:`Mixture`.
+            row: what runs.
             context, state: passed to every operation.
 
         Returns:
             Tensor `T × B × C`.
         """
         total = None
-        for operation, weight in self.active(mixture):
+        for operation, weight in self.active(row):
             out = operation(h, context, **state).to(h.dtype)
             if weight is None:
                 return out

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,24 @@ with registered(EXTENDING) as extending:
     Average = extending.average.Average
 
 
+def faulty(change):
+    """An `average` whose result ``change`` makes from the good one."""
+
+    def forward(self, x, context, incremental_state=None):
+        return change(self, x, Average.forward(self, x, context, incremental_state))
+
+    return type("Faulty", (Average,), {"forward": forward})
+
+
+def ignore(self, *arguments, **tensors) -> None:
+    pass
+
+
+def unsteady(self, x, out):
+    self.calls = getattr(self, "calls", 0) + 1
+    return out * (1 + 1e-3 * self.calls)
+
+
 class Unmasked(Average):
     def forward(self, x, context, incremental_state=None):
         return super().forward(x, Context(), incremental_state)
@@ -32,53 +51,17 @@ class Unmasked(Average):
 
 class Foreseeing(Average):
     def __init__(self, cfg):
-        super().__init__(cfg)
-        self.causal = False
+        super().__init__(replace(cfg, causal=False))
 
 
-class Forgetful(Average):
-    def keep(self, incremental_state, **tensors):
-        pass
-
-
-class Unmoved(Average):
-    def reorder_incremental_state(self, incremental_state, new_order):
-        pass
-
-
-class Unsteady(Average):
-    calls = 0
-
-    def forward(self, x, context, incremental_state=None):
-        self.calls += 1
-        return super().forward(x, context, incremental_state) * (1 + 1e-3 * self.calls)
-
-
-class Single(Average):
-    def forward(self, x, context, incremental_state=None):
-        return super().forward(x, context, incremental_state).float()
-
-
-class Looking(Average):
-    def forward(self, x, context, incremental_state=None):
-        if not x.detach().cpu().numpy().any():
-            return torch.zeros_like(x)
-        return super().forward(x, context, incremental_state)
-
-
-class Narrow(Average):
-    def forward(self, x, context, incremental_state=None):
-        return super().forward(x, context, incremental_state).mean(-1, keepdim=True)
-
-
-class Transposed(Average):
-    def forward(self, x, context, incremental_state=None):
-        return super().forward(x, context, incremental_state).transpose(0, 1)
-
-
-class Paired(Average):
-    def forward(self, x, context, incremental_state=None):
-        return super().forward(x, context, incremental_state), None
+FORGETFUL = type("Forgetful", (Average,), {"keep": ignore})
+UNMOVED = type("Unmoved", (Average,), {"reorder_incremental_state": ignore})
+UNSTEADY = faulty(unsteady)
+SINGLE = faulty(lambda self, x, out: out.float())
+LOOKING = faulty(lambda self, x, out: out if x.detach().cpu().numpy().any() else x)
+NARROW = faulty(lambda self, x, out: out.mean(-1, keepdim=True))
+TRANSPOSED = faulty(lambda self, x, out: out.transpose(0, 1))
+PAIRED = faulty(lambda self, x, out: (out, None))
 
 
 @pytest.fixture(autouse=True)
@@ -95,8 +78,8 @@ def registry():
         (Unmasked, "padding left"),
         (Unmasked, "padding right"),
         (Foreseeing, "causal"),
-        (Forgetful, "step by step"),
-        (Unmoved, "beams"),
+        (FORGETFUL, "step by step"),
+        (UNMOVED, "beams"),
     ],
 )
 def test_found_in_every_network(fault, check, network):
@@ -109,10 +92,10 @@ def test_found_in_every_network(fault, check, network):
 @pytest.mark.parametrize(
     ("fault", "check", "arguments"),
     [
-        (Unsteady, check_gradients, (2, "max")),
-        (Unsteady, check_repeats, ("cpu",)),
-        (Single, check_precision, (torch.bfloat16,)),
-        (Looking, check_plan, ()),
+        (UNSTEADY, check_gradients, (2, "max")),
+        (UNSTEADY, check_repeats, ("cpu",)),
+        (SINGLE, check_precision, (torch.bfloat16,)),
+        (LOOKING, check_plan, ()),
     ],
 )
 def test_found_by_itself(fault, check, arguments):
@@ -122,8 +105,7 @@ def test_found_by_itself(fault, check, arguments):
 
 
 @pytest.mark.parametrize(
-    ("fault", "found"),
-    [(Narrow, "(7, 3, 1)"), (Transposed, "(3, 7, 40)"), (Paired, "tuple")],
+    ("fault", "found"), [(NARROW, "(7, 3, 1)"), (TRANSPOSED, "(3, 7, 40)"), (PAIRED, "tuple")]
 )
 def test_another_shape_is_refused(fault, found):
     register_operation("faulty")(fault)
