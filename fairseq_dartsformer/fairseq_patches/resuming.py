@@ -163,7 +163,7 @@ def _newest(folder: Path) -> str | None:
 
 @patch("fairseq.data.iterators:EpochBatchIterator.state_dict", "wrong")
 def _with_workers(state_dict: Callable[..., dict[str, Any]], self: Any) -> dict[str, Any]:
-    """Symptom: as for ``load_state_dict``, which reads the number of workers that this adds. Cause:
+    """Symptom: ``load_state_dict`` cannot tell whether the number of workers has changed. Cause:
     fairseq does not save it. Can go when fairseq does."""
     return {**state_dict(self), "workers": self.num_shards}
 
