@@ -1,4 +1,4 @@
-"""From data to translations by the tutorial's commands."""
+"""From data to translations with the tutorial's commands."""
 
 import re
 
