@@ -15,14 +15,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 from helpers.killing import compare, kill_and_resume, leaves
-from helpers.running import (
-    SEARCH,
-    check_line,
-    start_workers,
-    train,
-    train_workers,
-    training,
-)
+from helpers.running import SEARCH, check_line, start_workers, train, train_workers, training
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.fairseq_patches import load_checkpoint
@@ -40,7 +33,7 @@ from fairseq_dartsformer.fairseq_patches import load_checkpoint
 def test_killed_at_random(data, tmp_path, workers, kills, options):
     tally = kill_and_resume(data, tmp_path, Random(workers), workers, kills, 1, options.split())
     assert tally.kills == kills and tally.in_writes >= 1 and tally.resumes >= 1
-    assert tally.compared > 1e6 and tally.differing == {}
+    assert tally.compared > 1e5 and tally.differing == []
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +94,7 @@ def test_newest_undamaged_checkpoint_is_used(data, searched, tmp_path, how, work
     if workers == 1:
         stdout = train(SEARCH, data, tmp_path, *options).stdout
         compared, differing = compare(searched / "checkpoints", tmp_path / "checkpoints")
-        assert compared > 1e6 and differing == {}
+        assert compared > 1e5 and differing == []
     else:
         first, second = train_workers(SEARCH, data, tmp_path, *options, "--reset-dataloader")
         assert "checkpoint" not in second.stderr

@@ -9,11 +9,10 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from helpers.killing import wait_for
+from helpers.killing import leaves, wait_for
 from helpers.running import (
     DARTS,
     DERIVED,
@@ -39,17 +38,6 @@ LAST = 30  # updates
 HALVING = "--lr-scheduler reduce_lr_on_plateau --lr-patience 0 --lr-threshold 9 --lr-shrink 0.5"
 
 
-def bits(value: Any) -> Any:
-    """An entry of a checkpoint in a form that compares bit by bit."""
-    if isinstance(value, torch.Tensor):
-        return value.dtype, value.shape, value.reshape(-1).view(torch.uint8).numpy().tobytes()
-    if isinstance(value, dict):
-        return {key: bits(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [bits(item) for item in value]
-    return value
-
-
 def check_same_end(folder: Path, other: Path, last: int = LAST) -> None:
     """Weights, alpha, both Adams' states, learning rates, number of updates, place in the data."""
     one, two = checkpoint(folder), checkpoint(other)
@@ -57,7 +45,7 @@ def check_same_end(folder: Path, other: Path, last: int = LAST) -> None:
         assert state["optimizer_history"][-1]["num_updates"] == last
         assert len(state["last_optimizer_state"]["state"]) > 2
     for entry in ("model", "last_optimizer_state"):
-        assert bits(one[entry]) == bits(two[entry]), entry
+        assert leaves(one[entry]) == leaves(two[entry]), entry
     assert one["optimizer_history"][-1] == two["optimizer_history"][-1]
     assert one["extra_state"]["train_iterator"] == two["extra_state"]["train_iterator"]
 
