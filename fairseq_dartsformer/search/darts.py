@@ -54,16 +54,13 @@ class Darts(SearchStrategy):
         task: FairseqTask,
         dataset: BilevelDataset,
         make: Callable[..., EpochBatchIterator],
-        max_tokens: int | None = None,
-        max_sentences: int | None = None,
+        seed: int = 1,
+        epoch: int = 1,
         max_positions: Any = None,
         ignore_invalid_inputs: bool = False,
         required_batch_size_multiple: int = 1,
-        seed: int = 1,
-        epoch: int = 1,
         data_buffer_size: int = 0,
         disable_iterator_cache: bool = False,
-        update_epoch_batch_itr: bool = False,
         **arguments: Any,
     ) -> BilevelBatchIterator:
         """Alternate between groups of batches of both levels."""
@@ -76,6 +73,8 @@ class Darts(SearchStrategy):
         if len(shards) > 1:
             fingerprint += f" (shard {(epoch - 1) % len(shards) + 1})"
         self.identity[fingerprint] = dataset.fingerprint
+        arguments.pop("update_epoch_batch_itr", None)
+        limits = {name: arguments.pop(name, None) for name in ("max_tokens", "max_sentences")}
         batches = {}
         for level in LEVELS:
             with data_utils.numpy_seed(seed + first):
@@ -86,11 +85,7 @@ class Darts(SearchStrategy):
                 )
             check_sentences(indices, f"update {level} on", max_positions)
             batches[level] = dataset.level_batches(
-                level,
-                indices,
-                required_batch_size_multiple,
-                max_tokens=max_tokens,
-                max_sentences=max_sentences,
+                level, indices, required_batch_size_multiple, **limits
             )
         iterator = BilevelBatchIterator(
             dataset,

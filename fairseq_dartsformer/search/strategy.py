@@ -163,7 +163,7 @@ class SearchStrategy:
             model, optimizer: as in :meth:`train_step`; the optimizer is ``bilevel_adam``.
 
         Raises:
-            ValueError: the strategy does not update the level.
+            ValueError: the level is not one of :attr:`levels`.
         """
         if level not in self.levels:
             raise ValueError(
@@ -176,18 +176,13 @@ class SearchStrategy:
     def before_optimizer_step(
         self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int
     ) -> None:
-        """Called on every worker after gradients are summed, scaled and clipped.
-
-        Args:
-            model, optimizer, update_num: as in :meth:`train_step`.
-        """
+        """Called on every worker after gradients are summed, scaled and clipped; arguments as in
+        :meth:`train_step`."""
 
     def after_update(self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int) -> None:
         """Called on every worker after the optimizer's step.
 
-        Args:
-            model, optimizer: as in :meth:`train_step`.
-            update_num: number of finished updates, including this one.
+        Arguments are as in :meth:`train_step`, but ``update_num`` includes this update.
 
         Raises:
             WorkerError: the workers disagree.

@@ -87,7 +87,7 @@ def test_names_are_taken_once():
 
     with pytest.raises(ValueError, match="'a,b'"):
         operations.register_operation("a,b")
-    with pytest.raises(ValueError, match="'darts' already"):
+    with pytest.raises(ValueError, match="'darts' is registered already"):
         strategies.register_strategy(strategies.STRATEGIES["darts"])
 
 
