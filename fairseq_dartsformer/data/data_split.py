@@ -148,8 +148,8 @@ def check_same_split(now: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         if name in saved and saved[name] != now[name]:
             raise InputError(
                 f"the search began with {name} = {saved[name]}, now it is {now[name]}: sentences "
-                "would change levels. Resume with the same training data and options, or begin a "
-                "new search from these weights with --finetune-from-model"
+                "would change sides between weights and alpha. Resume with the same data and "
+                "options; --finetune-from-model begins a new search from these weights"
             )
 
 

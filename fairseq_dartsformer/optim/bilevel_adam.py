@@ -76,7 +76,7 @@ class BilevelAdam(FairseqOptimizer):
             "--adam-eps": cfg.adam_eps,
         }.items():
             if not 0 <= value < math.inf:
-                raise InputError(f"{name} is {value}, it must be finite and not negative")
+                raise InputError(f"{name} is {value}, it must be a finite number from 0")
         return {
             WEIGHTS: {
                 "lr": lr,

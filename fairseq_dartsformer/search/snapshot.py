@@ -284,5 +284,5 @@ def find_checkpoints(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: is not a folder")
     paths = sorted(folder.glob("checkpoint*.pt"))
     if not paths:
-        raise InputError(f"{folder}: has no checkpoint: expected checkpoint*.pt files")
+        raise InputError(f"{folder}: holds no checkpoint: expected checkpoint*.pt files")
     return paths

@@ -30,7 +30,9 @@ def compare_alpha(model: nn.Module, occasion: str) -> None:
     torch.distributed.all_gather(gathered, mine, group=group)
     ranks = (torch.stack(gathered) != gathered[0]).any(1).nonzero().flatten().tolist()
     if ranks:
+        names = " and ".join(f"rank {rank}" for rank in ranks)
         raise WorkerError(
-            f"{occasion}, alpha differs from rank 0's on rank {', '.join(map(str, ranks))}: check "
-            "that all workers have the same options and that the strategy does the same on all"
+            f"{names} {'has' if len(ranks) == 1 else 'have'} another alpha than rank 0 {occasion}: "
+            "check that all workers have the same options, and that the strategy does the same on "
+            "all of them"
         )

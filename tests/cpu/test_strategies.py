@@ -181,7 +181,7 @@ def test_added_gradients_are_to_be_summed_over_the_workers(data, tmp_path):
     assert torch.allclose(*found, rtol=1e-4, atol=1e-6)
     assert (found[0][..., 0] < found[0][..., 1:].amin(-1) - 0.01).all()
     runs = run_workers(kind, data, tmp_path / "own", *last, prepare=partial(push, False))
-    assert all("the strategy does the same on all" in run.stderr for run in runs)
+    assert all("that the strategy does the same on all of them" in run.stderr for run in runs)
 
 
 class Remembering:
