@@ -29,7 +29,8 @@ class Step:
         loss: mean loss of the update's words in bits, ``None`` after an overflow.
         lr: learning rates of the optimizer's groups.
         state: for each level, vectors over its parameters: their ``value``, their ``master`` copy
-            in the optimizer, its ``gradient`` (0 if there is none), and Adam's moments.
+            in the optimizer, its ``gradient`` (0 if there is none), and Adam's moments
+            (0 if there are none).
     """
 
     level: str | None
@@ -49,7 +50,11 @@ class Step:
         for parameter in trainer.get_model().parameters():
             master = masters.get(id(parameter), parameter)
             gradient = torch.zeros_like(master) if master.grad is None else master.grad
-            moments = optimizer.optimizer.state.get(master, {})
+            moments = optimizer.optimizer.state.get(master) or {
+                "step": 0,
+                "exp_avg": torch.zeros_like(master),
+                "exp_avg_sq": torch.zeros_like(master),
+            }
             values = {"value": parameter, "master": master, "gradient": gradient, **moments}
             of_level = parts[level_of(parameter)]
             for name, value in values.items():
