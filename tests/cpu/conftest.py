@@ -5,10 +5,16 @@ import pytest
 import torch
 from helpers.plugins import EXTENDING
 from helpers.running import LOGGED, SEARCH, prepare_data, start_server, train
+from hypothesis import settings
 
 warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 torch.set_num_threads(1)  # the tensors are small
+
+# Examples for tests by hypothesis: the same in every run, or many (--hypothesis-profile long).
+settings.register_profile("suite", deadline=None, database=None, derandomize=True, max_examples=25)
+settings.register_profile("long", deadline=None, max_examples=500)
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
