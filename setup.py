@@ -36,6 +36,7 @@ setup(
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.17,<0.18",
+            "scipy>=1.13,<2",
             "sphinx>=8.1,<10",
             "wandb>=0.19,<1",
         ]
