@@ -99,29 +99,21 @@ def test_fairseq_takes_the_commands():
     assert all(taken.values())
 
 
-def pieces(node: ast.AST) -> list[str | None]:
-    """A string expression's constant parts, and ``None`` for every other part."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return pieces(node.left) + pieces(node.right)
-    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
-    texts = (part.value if isinstance(part, ast.Constant) else None for part in parts)
-    return [text if isinstance(text, str) else None for text in texts]
-
-
 def test_messages_are_the_programs():
-    """Messages in blocks on the page of troubleshooting match a string of the source."""
-    sources = (path.read_text() for path in (ROOT / "fairseq_dartsformer").rglob("*.py"))
-    strings = (pieces(node) for source in sources for node in ast.walk(ast.parse(source)))
-    templates = [
-        "".join("(.*)" if text is None else re.escape(text) for text in texts)
-        for texts in strings
-        if len("".join(filter(None, texts))) >= 15
-    ]
+    """A string of the source makes up a third of every message on the page of troubleshooting."""
+    strings = []
+    for path in (ROOT / "fairseq_dartsformer").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+            strings.append([text if isinstance(text, str) else None for text in texts])
     page = (DOCS / "troubleshooting.md").read_text()
     messages = re.findall(r"^```\n(.*)\n```$", page, re.MULTILINE)
     assert messages
     for message in messages:
-        assert any(re.fullmatch(template, message) for template in templates), message
+        long = (texts for texts in strings if 3 * sum(len(t or "") for t in texts) >= len(message))
+        patterns = ("".join("(.*)" if t is None else re.escape(t) for t in texts) for texts in long)
+        assert any(re.search(pattern, message) for pattern in patterns), message
 
 
 def test_every_option_has_a_help():
