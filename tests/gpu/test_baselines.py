@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 import torch
-from helpers.gradients import gradients_on_gpu, relative_difference
+from helpers.gpu_gradients import gradients_on_gpu, relative_difference
 from helpers.models import build_darts, build_evolved, build_search
 from helpers.running import SAMPLING, SAMPLING_DARTS, prepare_data, start_server, train
 

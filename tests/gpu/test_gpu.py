@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
-from helpers.gradients import gradients_on_gpu, relative_difference
+from helpers.gpu_gradients import gradients_on_gpu, relative_difference
 from helpers.models import RATES, build_search
 
 from fairseq_dartsformer.criterions.linear_cross_entropy import smoothed_cross_entropy

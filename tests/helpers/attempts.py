@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+FAIRSEQ = ("train", "generate", "interactive")
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -41,10 +43,10 @@ def attempt(command: str, *arguments: str) -> Outcome:
     """Run a command, without its log and warnings, which would precede the line.
 
     Args:
-        command: ``train`` or ``generate`` for fairseq's command, otherwise one of this project's.
+        command: one of :data:`FAIRSEQ` for fairseq's command, otherwise one of this project's.
         arguments: as on the command line.
     """
-    package = "fairseq_cli" if command in ("train", "generate") else "fairseq_dartsformer.cli"
+    package = "fairseq_cli" if command in FAIRSEQ else "fairseq_dartsformer.cli"
     main = importlib.import_module(f"{package}.{command}").cli_main
     disabled, status, stderr = logging.root.manager.disable, 0, io.StringIO()
     logging.disable(logging.ERROR)

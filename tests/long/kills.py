@@ -1,4 +1,4 @@
-"""Kill searches at random moments, resume them, and compare the ends with uninterrupted searches.
+"""Kill searches at random moments, resume them, and compare their ends with searches never stopped.
 
 usage: python tests/long/kills.py [--workers N ...] [--kills N] [--in-writes N] [--seed N]
 """
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from random import Random
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "cpu"))
 
 from helpers.killing import kill_and_resume
 from helpers.running import prepare_data, start_server
