@@ -19,7 +19,7 @@ setup(
         "filelock>=3.12,<5",
         "jinja2>=3.1,<4",
         "matplotlib>=3.9,<4",
-        "mock>=5,<6",  # subword-nmt imports it and does not ask for it
+        "mock>=5,<6",  # imported by subword-nmt, which does not declare it
         "sacrebleu>=2.3,<3",
         "sacremoses>=0.1,<0.3",
         "subword-nmt>=0.3.8,<0.4",

@@ -32,13 +32,15 @@ class CheckedModel:
         """Prepare for generation, as fairseq does.
 
         Raises:
-            InputError: alignments are asked for.
+            InputError: an option needs an alignment.
         """
-        if cfg.generation.print_alignment:
-            raise InputError(
-                f"--print-alignment is {cfg.generation.print_alignment}, it must be left out: "
-                f"{self.NAME} computes no attention weights to align by"
-            )
+        for name in ("print_alignment", "replace_unk"):
+            value = cfg.generation[name]
+            if value is not None:
+                raise InputError(
+                    f"{flag(name)} is {value}, it must be left out: {self.NAME} computes no "
+                    "attention weights to align by"
+                )
         super().prepare_for_inference_(cfg)
 
     @classmethod

@@ -113,7 +113,7 @@ class Genotype:
         if spec in BUILTIN:
             return BUILTIN[spec]
         try:
-            with Path(spec).open(encoding="utf-8") as file:
+            with Path(spec).open(encoding="utf-8-sig") as file:
                 text = file.read(LONGEST + 1)
         except FileNotFoundError:
             names = ", ".join(BUILTIN)
