@@ -87,15 +87,9 @@ class BilevelDataset(FairseqDataset):
     def level_batches(
         self, level: str, indices: np.ndarray, required_batch_size_multiple: int, **limits: Any
     ) -> list[list[int]]:
-        """Make batches of indices of one level.
+        """Make batches from ``indices`` of a level's own dataset, as indices of this dataset.
 
-        Args:
-            level: the level.
-            indices: indices in the level's dataset.
-            required_batch_size_multiple, limits: as in ``batch_by_size``.
-
-        Returns:
-            batches of indices in this dataset.
+        The remaining arguments are those of ``batch_by_size``.
 
         Raises:
             InputError: there are too few sentences for a batch.

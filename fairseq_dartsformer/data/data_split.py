@@ -66,11 +66,9 @@ class DataSplit:
     def divide(
         self, train: LanguagePairDataset, load_split: Callable[[str], LanguagePairDataset]
     ) -> BilevelDataset:
-        """Divide the training data between the levels.
+        """Divide the training data, or the shard of an epoch, between the levels.
 
-        Args:
-            train: the training split, or the shard of an epoch.
-            load_split: loads another split by its name.
+        ``load_split`` loads another split by its name.
 
         Raises:
             InputError: a level has no sentence, or alpha's split does not exist.
@@ -117,11 +115,7 @@ class DataSplit:
 
 
 def check_same_split(now: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Check that a resumed search divides the same data in the same way as before.
-
-    Args:
-        now: the options and fingerprints of this run.
-        state: the iterator's state in a checkpoint.
+    """Compare the options and fingerprints of this run with the iterator's saved state.
 
     Raises:
         InputError: the data or the options differ.

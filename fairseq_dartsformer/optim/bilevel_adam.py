@@ -37,9 +37,8 @@ class BilevelAdamConfig(FairseqDataclass):
 class BilevelAdam(FairseqOptimizer):
     """Two Adam optimizers; each update steps one of them.
 
-    The search strategy sets the level (``SearchStrategy.updating``). The other level's parameters
-    and moments do not change, whatever its gradients are. The schedule sets only the weights'
-    learning rate.
+    The strategy sets the level (``SearchStrategy.updating``). The other level's parameters and
+    moments do not change, whatever its gradients. The schedule sets only the weights' rate.
 
     Args:
         cfg: options.
@@ -110,10 +109,8 @@ class BilevelAdam(FairseqOptimizer):
         self.param_groups[0]["lr"] = lr
 
     def load_state_dict(self, state_dict, optimizer_overrides=None) -> None:
-        """Restore both levels' moments, but keep the options of this run.
-
-        The weights' learning rate is restored, because some schedules store it only there.
-        """
+        """Restore moments and the weights' learning rate, which some schedules store only there;
+        the other options are this run's."""
         super().load_state_dict(state_dict)
         options = self._options()
         del options[WEIGHTS]["lr"]

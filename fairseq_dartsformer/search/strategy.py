@@ -108,11 +108,7 @@ class SearchStrategy:
     ) -> EpochBatchIterator:
         """Return the batches of :meth:`training_data`.
 
-        Args:
-            task: the task that owns the data.
-            dataset: the data.
-            make: fairseq's ``get_batch_iterator``.
-            epoch, max_positions, arguments: arguments of ``make``.
+        ``make`` is fairseq's ``get_batch_iterator``, which takes the remaining arguments.
 
         Raises:
             InputError: no sentence is left.

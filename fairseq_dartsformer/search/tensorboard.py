@@ -33,13 +33,8 @@ class AlphaWriter:
     def write(self, snapshot: Snapshot, genotype: Genotype, changed: int, new: bool) -> None:
         """Write a snapshot.
 
-        It writes :func:`scalars` and a histogram of each stack's alpha.
-
-        Args:
-            snapshot: the snapshot.
-            genotype: the genotype derived from it.
-            changed: number of nodes that changed since the last snapshot.
-            new: whether to write the genotype, as text and as an image.
+        It writes :func:`scalars`, a histogram of each stack's alpha and, if ``new``, the genotype
+        as text and image. ``changed`` nodes have changed since the last snapshot.
         """
         step, values = snapshot.updates, scalars(snapshot, changed)
         self.bar.log(values, tag=RUN, step=step)

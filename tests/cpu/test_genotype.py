@@ -2,7 +2,6 @@
 
 import json
 from copy import deepcopy
-from dataclasses import FrozenInstanceError
 from random import Random
 
 import pytest
@@ -45,16 +44,6 @@ def test_json_and_back(encoder, decoder, pooling):
     assert again == genotype and hash(again) == hash(genotype) and again.to_json() == text
     assert (again.encoder_block, again.encoder_splits) == encoder
     assert (again.decoder_block, again.decoder_splits) == decoder
-
-
-def test_json_has_one_layer_a_line():
-    lines = random_genotype(1, (2, 2), (3, 3)).to_json().splitlines()
-    assert sum(line.strip().startswith('["') for line in lines) == 5
-
-
-def test_genotype_is_frozen():
-    with pytest.raises(FrozenInstanceError):
-        BUILTIN["paper_fig4_approx"].pooling = "avg"
 
 
 @pytest.mark.parametrize("with_family", [True, False])
@@ -205,9 +194,3 @@ def test_spec_that_cannot_be_read(tmp_path):
 def test_wrong_values_are_refused_without_json():
     with pytest.raises(InputError, match=r"^encoder\[0\]\[0\] is 'no'"):
         Genotype([["no", "ffn"]], [["ffn", "cross_attention"]])
-
-
-def test_messages_stay_short():
-    with pytest.raises(InputError) as error:
-        Genotype.from_json(json.dumps(PAPER | {"encoder": [["x" * 10_000] * 1000]}), "here")
-    assert len(str(error.value)) < 500 and "\n" not in str(error.value)
