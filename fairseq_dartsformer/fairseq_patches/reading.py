@@ -50,11 +50,8 @@ def load_checkpoint(path: str) -> dict[str, Any]:
 
 
 def peek(path: str) -> dict[str, Any]:
-    """Load a checkpoint as it was saved; tensors stay in the file until they are used.
-
-    Raises:
-        InputError: as :func:`load_checkpoint`.
-    """
+    """Load a checkpoint as it was saved; tensors stay in the file until they are used. Errors are
+    those of :func:`load_checkpoint`."""
     with reading(path):
         compare_checksums(path)
         return torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path))

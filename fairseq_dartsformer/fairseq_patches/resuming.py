@@ -93,11 +93,7 @@ def _prepare(cfg: DictConfig, trainer: Trainer) -> str | None:
 
 
 def _lock(folder: Path) -> None:
-    """Lock a folder until this process ends, however it ends.
-
-    Raises:
-        InputError: another training holds the lock.
-    """
+    """Lock a folder until this process ends, or raise an :class:`InputError` if another has it."""
     folder.mkdir(parents=True, exist_ok=True)
     file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
@@ -113,11 +109,7 @@ def _lock(folder: Path) -> None:
 
 
 def _find_checkpoint(cfg: DictConfig) -> str | None:
-    """The checkpoint from which to start.
-
-    Raises:
-        InputError: a given file does not exist, or all checkpoints in the folder are damaged.
-    """
+    """The checkpoint from which to start, if there is any; a given file must exist."""
     given = None if cfg.restore_file == LAST else cfg.restore_file
     for option, path in (
         ("--restore-file", given),
@@ -130,11 +122,7 @@ def _find_checkpoint(cfg: DictConfig) -> str | None:
 
 
 def _newest(folder: Path) -> str | None:
-    """The last checkpoint; if it is missing or damaged, the undamaged one with the most updates.
-
-    Raises:
-        InputError: all are damaged.
-    """
+    """The last checkpoint; if it is missing or damaged, the undamaged one with most updates."""
     paths = [path for path in folder.glob("checkpoint*.pt") if RESUMABLE.fullmatch(path.name)]
     updates, reasons = {}, [] if (folder / LAST).exists() else [f"there is no {LAST}"]
     for path in sorted(paths, key=lambda path: path.name != LAST):
@@ -159,6 +147,14 @@ def _newest(folder: Path) -> str | None:
             f"{'; '.join(reasons)}"
         )
     return None
+
+
+@patch("fairseq.trainer:Trainer.get_valid_iterator", "wrong")
+def _validate_apart(get: Callable[..., Any], self: Any, subset: str, apart: bool = False) -> Any:
+    """Symptom: a training that also validates on its training split skips or repeats data. Cause:
+    fairseq gives both the same iterator, which keeps one place. Can go when fairseq makes an
+    iterator for each."""
+    return get(self, subset, apart or subset == self.cfg.dataset.train_subset)
 
 
 @patch("fairseq.data.iterators:EpochBatchIterator.state_dict", "wrong")
