@@ -16,7 +16,6 @@ setup(
     install_requires=[
         "torch>=2.11,<2.14",
         "fairseq-fixed==0.12.3.1",
-        "filelock>=3.12,<5",
         "jinja2>=3.1,<4",
         "matplotlib>=3.9,<4",
         "mock>=5,<6",  # imported by subword-nmt, which does not declare it
