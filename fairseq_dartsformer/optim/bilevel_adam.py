@@ -8,11 +8,14 @@ from typing import Any, List
 
 import torch
 from fairseq.dataclass import FairseqDataclass
+from fairseq.distributed import LegacyDistributedDataParallel
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 
 from ..errors import InputError
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for, level_of
+
+BUFFER_SIZE = 2**28  # numbers that `legacy_ddp` sends at once, as in fairseq
 
 
 @dataclass
@@ -100,8 +103,13 @@ class BilevelAdam(FairseqOptimizer):
         return self._options()[WEIGHTS]
 
     def all_reduce_grads(self, module: torch.nn.Module) -> None:
-        """Sum over workers only the gradients of the level that this update steps."""
+        """Average over workers only the gradients of the level that this update steps."""
         with gradients_for(module, self._optimizer.level):
+            for legacy in module.modules():
+                if isinstance(legacy, LegacyDistributedDataParallel):
+                    # It sends its complete buffer, which has room for all parameters.
+                    size = sum(p.numel() for p in legacy.parameters() if p.requires_grad)
+                    legacy.buffer, legacy.buffer_size = None, min(size, BUFFER_SIZE)
             super().all_reduce_grads(module)
 
     def set_lr(self, lr: float) -> None:

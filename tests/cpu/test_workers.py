@@ -124,7 +124,7 @@ def test_workers_send_only_gradients_of_the_trained_level(data, tmp_path, backen
         for level, numbers, sizes in updates:
             assert sizes[WEIGHTS] > 100 * sizes[ALPHA] > 1000
             # and a few numbers for fairseq's statistics
-            assert 0 <= numbers - sizes[level] < 50, (level, numbers, sizes)
+            assert 0 <= numbers - sizes[level] < min(30, sizes[ALPHA]), (level, numbers, sizes)
 
 
 def flip_alpha_of_last_worker() -> None:
