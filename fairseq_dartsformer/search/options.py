@@ -1,6 +1,7 @@
 """The options that search tasks add to those of their fairseq task."""
 
 from dataclasses import dataclass, field
+from typing import Optional
 
 from fairseq.dataclass import FairseqDataclass
 from omegaconf import II
@@ -21,42 +22,42 @@ class SearchOptions(FairseqDataclass):
             "update"
         },
     )
-    arch_fraction: float | None = field(
+    arch_fraction: Optional[float] = field(
         default=None,
         metadata={
             "help": "darts: fraction of the training sentences that alpha is updated on, drawn by "
             "--seed; the weights have the rest (default: 2.0/4.5)"
         },
     )
-    arch_subset: str | None = field(
+    arch_subset: Optional[str] = field(
         default=None,
         metadata={
             "help": "darts: binarised split that alpha is updated on instead of --arch-fraction; "
             "the weights then have all training data"
         },
     )
-    warn_skip_share: float | None = field(
+    warn_skip_share: Optional[float] = field(
         default=None,
         metadata={
             "help": "darts: warn when identity or zero is the best operation of more than this "
             "share of the search nodes (default: 0.5)"
         },
     )
-    stop_skips: int | None = field(
+    stop_skips: Optional[int] = field(
         default=None,
         metadata={
             "help": "darts: stop when identity or zero is the best operation of this many search "
             "nodes (default: never)"
         },
     )
-    stop_entropy: float | None = field(
+    stop_entropy: Optional[float] = field(
         default=None,
         metadata={
             "help": "darts: stop when the mean entropy of the mixing weights, in nats, has fallen "
             "to this value (default: never)"
         },
     )
-    stop_unchanged: int | None = field(
+    stop_unchanged: Optional[int] = field(
         default=None,
         metadata={
             "help": "darts: stop when the genotype has not changed for this many updates "
@@ -65,10 +66,10 @@ class SearchOptions(FairseqDataclass):
     )
     seed: int = II("common.seed")
     log_interval: int = II("oc.select:common.log_interval,100")
-    tensorboard_logdir: str | None = II("oc.select:common.tensorboard_logdir,null")
-    wandb_project: str | None = II("oc.select:common.wandb_project,null")
+    tensorboard_logdir: Optional[str] = II("oc.select:common.tensorboard_logdir,null")
+    wandb_project: Optional[str] = II("oc.select:common.wandb_project,null")
     memory_efficient_fp16: bool = II("oc.select:common.memory_efficient_fp16,false")
     memory_efficient_bf16: bool = II("oc.select:common.memory_efficient_bf16,false")
     update_freq: list[int] = II("optimization.update_freq")
     # Commands that do not train have no optimizer.
-    optimizer_name: str | None = II("oc.select:optimizer._name,null")
+    optimizer_name: Optional[str] = II("oc.select:optimizer._name,null")
