@@ -44,7 +44,9 @@ def alpha_figure(history: AlphaHistory) -> Figure:
         if node.last_change is not None:
             axes.axvline(history.updates[node.last_change], color=GREY, linestyle=":", linewidth=1)
         plain(axes)
-        axes.tick_params(labelbottom=node.layer == last_layers[node.stack])
+        if node.layer == last_layers[node.stack]:
+            axes.set_xlabel("updates", fontsize=FONT)
+            axes.tick_params(labelbottom=True)
         axes.set_title(history.name(node), fontsize=FONT, loc="left")
         axes.annotate(
             in_words(node.chosen[-1]),
@@ -58,7 +60,6 @@ def alpha_figure(history: AlphaHistory) -> Figure:
         )
     for axes in unused:
         axes.remove()
-    figure.supxlabel("updates", fontsize=FONT)
     figure.supylabel("mixing weight", fontsize=FONT)
     candidates = {name for node in nodes for name in node.weights}
     handles = {in_words(n): Line2D([], [], **LOOKS[n].line) for n in LOOKS if n in candidates}
