@@ -77,7 +77,10 @@ def test_history_of_a_folder_or_table(search, tmp_path, monkeypatch, capsys, kin
         ("{search}/no.pt -o a.svg", "checkpoint .*no.pt cannot be read: No such file"),
         ("{folder} -o a.svg", ".* holds no checkpoint: expected checkpoint.*.pt files"),
         ("no_such -o a.svg", "genotype no_such: neither a file nor a built-in genotype"),
-        ("paper_fig4_approx -o a.svg --kind choices", "paper_fig4_approx: expected the folder of a"),
+        (
+            "paper_fig4_approx -o a.svg --kind choices",
+            "paper_fig4_approx: expected the folder of a",
+        ),
         ("paper_fig4_approx -o a.tsv", "paper_fig4_approx: expected the folder of a search, some"),
         ("{search} g.json -o a.svg", "g.json: expected the folder of a search, some of its check"),
         ("g.json {search} -o a.svg --kind genotype", "g.json: expected the folder of a search"),
