@@ -173,12 +173,13 @@ def draw(args: Namespace, rest: list[str]) -> None:
     sentences = max(1, args.max_tokens // args.length)
     curves: dict[str, list[int]] = {name: [] for name in CURVES}
     print("|", " | ".join(["hidden size", *(f"{name} (GB)" for name in CURVES)]), "|")
-    print("|---" * (1 + len(CURVES)) + "|")
+    print("|---" * (1 + len(CURVES)) + "|", flush=True)
     for d in dims:
         for name, totals in curves.items():
             plan = plan_memory(cfgs[name, d], args.vocabulary, sentences, args.length)
             totals.append(plan.total)
-        print(f"| {d} |", " | ".join(f"{curve[-1] / 1e9:.2f}" for curve in curves.values()), "|")
+        row = " | ".join(f"{totals[-1] / 1e9:.2f}" for totals in curves.values())
+        print(f"| {d} | {row} |", flush=True)
     limits = {name: capacity(name) for name in ("V100-16GB", "V100-32GB", "A100-80GB")}
     with replacing(path, "--figure") as temporary:
         save(memory_figure(dims, curves, limits), temporary, path.suffix[1:])

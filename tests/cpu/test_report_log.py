@@ -18,8 +18,8 @@ JSON = (
 )
 JSON_VALID = '{"epoch": 1, "valid_loss": "13.604", "valid_wps": "7000", "valid_num_updates": "4"}'
 FORMS = {
-    "output of fairseq-train": "2026-11-28 15:58:21 | INFO | {} | ",
-    "hydra_train.log": "[2026-11-28 15:56:49,588][{}][INFO] - ",
+    "output of fairseq-train": "2026-11-28 15:58:21 | INFO | TAG | ",
+    "hydra_train.log": "[2026-11-28 15:56:49,588][TAG][INFO] - ",
     "--log-file": "",
 }
 
