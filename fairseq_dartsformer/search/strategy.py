@@ -14,6 +14,7 @@ from fairseq.optim import FairseqOptimizer
 from fairseq.tasks import FairseqTask
 from torch import nn
 
+from ..data import check_sentences
 from ..errors import InputError
 from ..search_space.levels import ALPHA, WEIGHTS, gradients_for, level_of
 from .options import SearchOptions
@@ -212,13 +213,3 @@ class SearchStrategy:
     def learns_alpha(cls) -> bool:
         """Whether a genotype can be derived from alpha."""
         return ALPHA in cls.levels
-
-
-def check_sentences(indices: np.ndarray, purpose: str, max_positions: Any) -> None:
-    """Raise an :class:`InputError` if there is no sentence."""
-    if len(indices) == 0:
-        raise InputError(
-            f"no sentence is left to {purpose}: the split is empty, or every sentence is longer "
-            f"than --max-source-positions, --max-target-positions or --max-tokens allow "
-            f"{max_positions}"
-        )
