@@ -7,19 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from fairseq.data import FairseqDataset, LanguagePairDataset
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.logging import metrics
-from fairseq.optim import FairseqOptimizer
 from fairseq.tasks import FairseqTask
-from torch import nn
 
 from ..data import BilevelBatchIterator, BilevelDataset, DataSplit
-from ..search_space.alpha import mean_entropy
-from ..search_space.levels import ALPHA, LEVELS
+from ..search_space.levels import LEVELS
 from .strategy import SearchStrategy, StepResult
-from .worker_agreement import compare_alpha
 
 # Arguments of fairseq's `get_batch_iterator` that concern the order of the batches.
 ITERATION = (
@@ -34,10 +29,7 @@ class Darts(SearchStrategy):
     name = "darts"
     levels = LEVELS
     optimizer = "bilevel_adam"
-    options = (
-        *("arch_fraction", "arch_subset"),
-        *("warn_skip_share", "stop_skips", "stop_entropy", "stop_unchanged"),
-    )
+    options = ("arch_fraction", "arch_subset")
 
     def check(self) -> None:
         """Read the options of the split."""
@@ -47,7 +39,6 @@ class Darts(SearchStrategy):
         )
         # What identifies the data and their split: options, and a fingerprint of each shard seen.
         self.identity = self.split.options()
-        self.entropy: torch.Tensor | None = None
 
     def training_data(
         self, train: LanguagePairDataset, load_split: Callable[[str], FairseqDataset]
@@ -109,19 +100,11 @@ class Darts(SearchStrategy):
         logging_output[f"sample_size_{level}"] = sample_size
         return loss, sample_size, logging_output
 
-    def after_update(self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int) -> None:
-        """Compute alpha's entropy; check that all workers have the same alpha if it changed."""
-        with torch.no_grad():
-            self.entropy = mean_entropy((model.encoder.alpha, model.decoder.alpha))
-        if optimizer.optimizer.level == ALPHA:
-            compare_alpha(model, f"after update {update_num}")
-
     def reduce_metrics(self, logging_outputs: Iterable[Mapping[str, Any]]) -> None:
-        """Log each level's loss and alpha's mean entropy in training."""
+        """Log each level's loss in training."""
         for level in LEVELS:
             size = sum(log.get(f"sample_size_{level}", 0) for log in logging_outputs)
             if size > 0:
                 loss = sum(log.get(f"loss_{level}", 0) for log in logging_outputs)
                 loss = loss / size / np.log(2)  # in bits, as fairseq's own loss
                 metrics.log_scalar(f"loss_{level}", loss, size, priority=15, round=3)
-                metrics.log_scalar("alpha_entropy", self.entropy, priority=16, round=4, weight=0)

@@ -37,7 +37,8 @@ class SearchStrategy:
         draws: whether updates differ in what they compute, so that the memory planner must try
             several.
         options: the strategy's own options: fields of the task's dataclass whose default is
-            ``None``. A strategy that does not list an option refuses it.
+            ``None``. A strategy that does not list an option refuses it. All that learn alpha have
+            those that follow it, :data:`~.options.ALPHA_OPTIONS`.
         cfg: the task's options.
 
     Args:
@@ -177,13 +178,8 @@ class SearchStrategy:
         :meth:`train_step`."""
 
     def after_update(self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int) -> None:
-        """Called on every worker after the optimizer's step.
-
-        Arguments are as in :meth:`train_step`, but ``update_num`` includes this update.
-
-        Raises:
-            WorkerError: the workers disagree.
-        """
+        """Called on every worker after the optimizer's step; arguments as in :meth:`train_step`,
+        but ``update_num`` includes this update."""
 
     def valid_step(
         self,
