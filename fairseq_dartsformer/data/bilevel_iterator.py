@@ -121,7 +121,7 @@ class BilevelBatchIterator(EpochBatchIterator):
     def state_dict(self) -> dict[str, Any]:
         """fairseq's state, the split, and what the position within an epoch depends on."""
         state = super().state_dict()
-        return {**state, "data_split": dict(self.split), "counting": self._counting()}
+        return state | {"data_split": dict(self.split), "counting": self._counting()}
 
     def _counting(self) -> dict[str, int]:
         """The sizes on which a position within an epoch depends."""
@@ -150,5 +150,4 @@ class BilevelBatchIterator(EpochBatchIterator):
         """Raise an :class:`InputError` if a resumed search has other data than it began with; also
         called under ``--reset-dataloader``."""
         check_same_split(self.split, state_dict)
-        for name, value in state_dict.get("data_split", {}).items():
-            self.split.setdefault(name, value)
+        self.split.update(state_dict.get("data_split", {}) | self.split)

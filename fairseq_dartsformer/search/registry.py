@@ -43,11 +43,11 @@ def build_strategy(cfg: SearchOptions) -> SearchStrategy:
                     f"{flag(option)} is {cfg[option]}: it is an option of --search-strategy "
                     f"{other.name}, not of {strategy.name}"
                 )
-    missing = [flag(option) for option in sorted(own) if option not in cfg]
-    if missing:
-        raise InputError(
-            f"--search-strategy {strategy.name} needs a --task with the option {missing[0]}"
-        )
+    for option in sorted(own):
+        if option not in cfg:
+            raise InputError(
+                f"--search-strategy {strategy.name} needs a --task with the option {flag(option)}"
+            )
     return strategy(cfg)
 
 

@@ -59,18 +59,11 @@ class SearchStrategy:
         self.check()
 
     def check(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: the strategy cannot work with them.
-        """
+        """Raise an :class:`InputError` if the strategy cannot work with its options."""
 
     def prepare(self, model: nn.Module) -> None:
-        """Check the optimizer, and let only parameters that updates move take gradients.
-
-        Raises:
-            InputError: the optimizer cannot do the strategy's updates.
-        """
+        """Let only parameters that updates move take gradients; raise an :class:`InputError` if the
+        optimizer cannot do these updates."""
         given, bilevel = self.cfg.optimizer_name, self.optimizer == BILEVEL
         if given is not None and bilevel != (given == BILEVEL):
             needs = BILEVEL if bilevel else f"another, such as {self.optimizer}"
@@ -88,11 +81,9 @@ class SearchStrategy:
     def training_data(
         self, train: FairseqDataset, load_split: Callable[[str], FairseqDataset]
     ) -> FairseqDataset:
-        """Return the data to train on.
+        """Return the data to train on, given the training split, or its shard of this epoch.
 
-        Args:
-            train: the training split of an epoch, or a shard of it.
-            load_split: loads another split of the same epoch by its name.
+        ``load_split`` loads another split of the same epoch by its name.
 
         Raises:
             InputError: there are too few sentences.
@@ -144,21 +135,14 @@ class SearchStrategy:
             optimizer: the optimizer, perhaps in a half-precision wrapper.
             update_num: number of finished updates; equal for all batches and workers of an update.
             ignore_grad: whether this is a dummy batch for a worker without data.
-
-        Returns:
-            the loss, the sample size and the logging output.
         """
         return train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     @contextmanager
     def updating(self, level: str, model: nn.Module, optimizer: FairseqOptimizer) -> Iterator[None]:
-        """Let this update move only one level; wraps a forward and backward pass.
+        """Let ``bilevel_adam`` move only one level; wraps an update's forward and backward pass.
 
         All batches and workers of an update must name the same level, even for a dummy batch.
-
-        Args:
-            level: one of :attr:`levels`.
-            model, optimizer: as in :meth:`train_step`; the optimizer is ``bilevel_adam``.
 
         Raises:
             ValueError: the level is not one of :attr:`levels`.

@@ -51,11 +51,7 @@ class TranslationSearchTask(TranslationTask):
         self._training_data: FairseqDataset | None = None
 
     def build_model(self, cfg, from_checkpoint: bool = False):
-        """Build a supernet.
-
-        Raises:
-            InputError: the model is not a supernet.
-        """
+        """Build a supernet; raise an :class:`InputError` if the model is another."""
         model = super().build_model(cfg, from_checkpoint)
         if getattr(model.encoder, "alpha", None) is None:
             raise InputError(
@@ -127,9 +123,7 @@ class TranslationSearchTask(TranslationTask):
         moved = getattr(optimizer.optimizer, "level", ALPHA)  # without levels, perhaps both
         if self.strategy.learns_alpha() and moved == ALPHA:
             compare_alpha(self._supernet, f"after update {update_num + 1}")
-        distributed = torch.distributed.is_initialized()
-        first_worker = not distributed or torch.distributed.get_rank() == 0
-        self.monitor.after_update(self._supernet, update_num + 1, first_worker)
+        self.monitor.after_update(self._supernet, update_num + 1)
 
     def valid_step(self, sample, model, criterion, **kwargs):
         """Let the strategy do the forward pass of a validation batch."""
@@ -151,13 +145,10 @@ class TranslationSearchTask(TranslationTask):
                 metrics.log_scalar("alpha_entropy", nats, priority=16, round=4, weight=0)
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
-        """Return the state of monitor and strategy, under the key that fairseq reads at resume.
-
-        Raises:
-            NotFiniteError: a parameter is not finite, so that no checkpoint is written.
-        """
+        """Return the state of monitor and strategy, under the key that fairseq reads at resume; a
+        parameter that is not finite raises a :class:`NotFiniteError`."""
         self.monitor.check_parameters(self._supernet)
-        state = self.monitor.state_dict()
+        state = dict(self.monitor.state)
         if strategy_state := self.strategy.state_dict():
             state["strategy"] = strategy_state
         return {type(self).__name__: state}
@@ -166,5 +157,4 @@ class TranslationSearchTask(TranslationTask):
         """Restore what :meth:`get_checkpoint_dict` returned."""
         if "strategy" in state:
             self.strategy.load_state_dict(state["strategy"])
-        if state.keys() - {"strategy"}:
-            self.monitor.load_state_dict(state)
+        self.monitor.state = {key: state[key] for key in state if key != "strategy"}
