@@ -129,11 +129,8 @@ class BilevelBatchIterator(EpochBatchIterator):
         return {"workers × --update-freq": self._group_size(self.epoch), **counts}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue from a saved position.
-
-        Raises:
-            InputError: the data, their split, or within an epoch the batches or groups differ.
-        """
+        """Continue from a saved position; raise an :class:`InputError` if the data, their split, or
+        within an epoch the batches or groups differ."""
         self.check_data(state_dict)
         self.epoch = state_dict["epoch"]
         saved, now = state_dict.get("counting"), self._counting()

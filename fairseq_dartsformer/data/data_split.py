@@ -42,11 +42,7 @@ class DataSplit:
         cls, fraction: float | None, subset: str | None, seed: int, train: str
     ) -> DataSplit:
         """Create the split that ``--arch-fraction`` or ``--arch-subset``, ``--seed`` and
-        ``--train-subset`` ask for.
-
-        Raises:
-            InputError: the options exclude each other or are out of range.
-        """
+        ``--train-subset`` ask for; raise an :class:`InputError` if they are out of range."""
         if subset is not None and fraction is not None:
             raise InputError("--arch-subset and --arch-fraction exclude each other: give one")
         if fraction is not None and not 0 < fraction < 1:
@@ -62,11 +58,8 @@ class DataSplit:
     def divide(
         self, train: LanguagePairDataset, load_split: Callable[[str], LanguagePairDataset]
     ) -> BilevelDataset:
-        """Divide the training data, or the shard of an epoch, between the levels.
-
-        Raises:
-            InputError: a level has no sentence, or alpha's split does not exist.
-        """
+        """Divide the training data, or the shard of an epoch, between the levels; raise an
+        :class:`InputError` if a level has no sentence or alpha's split does not exist."""
         keys = pair_keys(train)
         if self.subset is None:
             datasets, members, all_keys = dict.fromkeys(LEVELS, train), self._members(keys), [keys]

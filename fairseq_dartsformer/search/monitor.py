@@ -58,11 +58,7 @@ class Monitor:
                 raise NotFiniteError(f"{name} is not finite: resume from an earlier checkpoint")
 
     def after_update(self, model: nn.Module, updates: int) -> None:
-        """Check the parameters and take a snapshot every ``--log-interval`` updates.
-
-        Raises:
-            NotFiniteError: a parameter is not finite.
-        """
+        """Check the parameters and take a snapshot every ``--log-interval`` updates."""
         if updates % self.cfg.log_interval or updates == self.state.get("looked_at"):
             return
         self.check_parameters(model)
@@ -105,6 +101,7 @@ class Monitor:
 
 def in_one_line(genotype: Genotype) -> str:
     """Format a genotype for the log, the layers of a block separated by slashes."""
-    blocks = {"encoder": genotype.encoder, "decoder": genotype.decoder}
-    lines = {stack: " / ".join(map(" ".join, block)) for stack, block in blocks.items()}
-    return ", ".join(f"{stack} {line}" for stack, line in lines.items())
+    encoder, decoder = (
+        " / ".join(map(" ".join, block)) for block in (genotype.encoder, genotype.decoder)
+    )
+    return f"encoder {encoder}, decoder {decoder}"

@@ -12,11 +12,8 @@ STRATEGIES: dict[str, type[SearchStrategy]] = {s.name: s for s in (Darts, Unifor
 
 
 def register_strategy(strategy: type[SearchStrategy]) -> type[SearchStrategy]:
-    """Class decorator that makes a strategy available as ``--search-strategy NAME``.
-
-    Raises:
-        ValueError: the name is taken.
-    """
+    """Class decorator that makes a strategy available as ``--search-strategy NAME``; a name that is
+    taken raises a :class:`ValueError`."""
     if strategy.name in STRATEGIES:
         raise ValueError(f"a search strategy {strategy.name!r} is registered already")
     STRATEGIES[strategy.name] = strategy

@@ -91,11 +91,8 @@ class Snapshot:
         return self.alpha[node.stack][node.layer, node.row]
 
     def genotype(self, choice: Choice) -> Genotype:
-        """Build the genotype in which every search node is the chosen candidate.
-
-        Raises:
-            InputError: the checkpoint's options do not make a valid genotype.
-        """
+        """Build the genotype in which every search node is the chosen candidate; raise an
+        :class:`InputError` if the checkpoint's options do not make a valid one."""
         blocks = []
         for stack, names in self.candidates.items():
             searched = ([names[o] for o in layer] for layer in choice[stack])
@@ -200,10 +197,8 @@ def history_of(snapshots: Iterable[Snapshot]) -> AlphaHistory:
     nodes = []
     for node in ordered[0].nodes():
         rankings = [dict(snapshot.ranked(node)) for snapshot in ordered]
-        weights = {
-            name: [ranking[name] for ranking in rankings]
-            for name in ordered[0].candidates[node.stack]
-        }
+        names = ordered[0].candidates[node.stack]
+        weights = {name: [ranking[name] for ranking in rankings] for name in names}
         chosen = [getattr(g, node.stack)[node.layer][node.place] for g in genotypes]
         nodes.append(NodeHistory(node.stack, node.layer, node.place, weights, chosen))
     return AlphaHistory(sorted(by_updates), nodes, ordered[0].family)
@@ -234,10 +229,8 @@ def derive(snapshot: Snapshot, exclude: Collection[str] = ()) -> Genotype:
         )
     for name in exclude:
         if name not in OPERATIONS_BY_STACK["decoder"]:
-            raise InputError(
-                f"--exclude: {name!r} is not an operation: expected "
-                f"{describe_operations('decoder')}"
-            )
+            expected = f"expected {describe_operations('decoder')}"
+            raise InputError(f"--exclude: {name!r} is not an operation: {expected}")
     for stack, names in snapshot.candidates.items():
         if set(names) <= set(exclude):
             raise InputError(

@@ -81,12 +81,10 @@ class SearchStrategy:
     def training_data(
         self, train: FairseqDataset, load_split: Callable[[str], FairseqDataset]
     ) -> FairseqDataset:
-        """Return the data to train on, given the training split, or its shard of this epoch.
+        """Return the data to train on, given the training split, or its shard of this epoch; raise
+        an :class:`InputError` if there are too few sentences.
 
         ``load_split`` loads another split of the same epoch by its name.
-
-        Raises:
-            InputError: there are too few sentences.
         """
         return train
 

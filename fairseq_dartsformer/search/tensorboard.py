@@ -16,12 +16,8 @@ RUN = "alpha"  # beside fairseq's `train`, `train_inner` and `valid`
 
 
 class AlphaWriter:
-    """Writes snapshots where fairseq writes its own statistics.
-
-    Args:
-        tensorboard_logdir: folder of the events, or ``None``.
-        wandb: whether fairseq has started a run of Weights & Biases.
-    """
+    """Writes snapshots where fairseq writes its own statistics: to the folder of TensorBoard, if
+    there is one, and to Weights & Biases, if fairseq has started a run."""
 
     def __init__(self, tensorboard_logdir: str | None, wandb: bool):
         # This bar prints nothing; it keeps a writer for each tag.

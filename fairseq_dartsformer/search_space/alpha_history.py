@@ -49,10 +49,8 @@ class NodeHistory:
     def last_change(self) -> int | None:
         """Index of the checkpoint since which the choice is the last one; ``None`` if it never
         changed."""
-        count = len(self.chosen)
-        while count > 1 and self.chosen[count - 2] == self.chosen[-1]:
-            count -= 1
-        return count - 1 or None
+        others = [i for i, chosen in enumerate(self.chosen) if chosen != self.chosen[-1]]
+        return others[-1] + 1 if others else None
 
 
 @dataclass(frozen=True)
@@ -90,11 +88,8 @@ class AlphaHistory:
 
     @classmethod
     def load(cls, path: str) -> AlphaHistory:
-        """Read a table that :meth:`to_tsv` made.
-
-        Raises:
-            InputError: the file cannot be read or is not such a table.
-        """
+        """Read a table that :meth:`to_tsv` made; raise an :class:`InputError` if the file cannot be
+        read or is no such table."""
         # By node, update and operation; the first operation of a node is the chosen one.
         table: dict[tuple, dict[int, dict[str, float]]] = {}
         try:

@@ -89,11 +89,8 @@ class Genotype:
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "Genotype":
-        """Read a genotype; errors name ``where`` as its source.
-
-        Raises:
-            InputError: the text is not JSON, or not a genotype.
-        """
+        """Read a genotype; an :class:`InputError` names ``where`` as the source of a text that is
+        not JSON, or not a genotype."""
         try:
             return cls(**_record(text))
         except InputError as error:
