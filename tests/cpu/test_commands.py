@@ -96,7 +96,8 @@ def test_fairseqs_transformer_trains_resumes_and_translates(data, tmp_path):
         training = [*common, *COMMON, *options.split(), "--save-dir", str(tmp_path / "checkpoints")]
         run("train", [*training, "--max-update", updates], tmp_path / updates)
     path = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
-    generated = run("generate", [*common, "--path", path, "--cpu"], tmp_path / "generate").stdout
+    beam = "--cpu --max-len-b 9 --required-batch-size-multiple 1".split()
+    generated = run("generate", [*common, "--path", path, *beam], tmp_path / "generate").stdout
     assert len(hypotheses(generated)) == 50
 
 
