@@ -1,4 +1,4 @@
-"""``dartsformer-derive``: from the alpha of search checkpoints to genotypes (Eq. 2)."""
+"""``dartsformer-derive``: derive genotypes from the alpha of search checkpoints (Eq. 2)."""
 
 import math
 from argparse import Namespace
@@ -14,57 +14,59 @@ from ..search_space.genotype import Genotype
 from .command import CommandParser, check_output, positive_integer, replacing, run_command
 
 
-def report(result: Snapshot, exclude: Collection[str] = (), top: int | None = None) -> str:
-    """Every node: choice, margin over the runner-up, entropy in nats, operations by weight.
+def report(snapshot: Snapshot, exclude: Collection[str] = (), top: int | None = None) -> str:
+    """List each node with its choice, margin, entropy in nats, and operations by mixing weight.
 
-    The margin is a difference of mixing weights among the operations not excluded. ``top`` shows
-    that many operations a node, and the chosen one.
+    Args:
+        snapshot: alpha and the search space.
+        exclude: operations that are not chosen; the margin is between the best two of the others.
+        top: number of operations to show beside the chosen one; all by default.
     """
-    pooling = f", {result.pooling} pooling" if result.family.pooled else ""
-    lines = [f"{result.path}: {result.updates} updates{pooling}"]
-    for node in result.nodes():
-        ranked = result.ranked(node)
+    pooling = f", {snapshot.pooling} pooling" if snapshot.family.pooled else ""
+    lines = [f"{snapshot.path}: {snapshot.updates} updates{pooling}"]
+    for node in snapshot.nodes():
+        ranked = snapshot.ranked(node)
         allowed = [(name, weight) for name, weight in ranked if name not in exclude]
         chosen = allowed[0][0]
         margin = f"{allowed[0][1] - allowed[1][1]:.6f}" if len(allowed) > 1 else "none"
-        nats = entropy(result.alpha_of(node)).item()
+        nats = entropy(snapshot.alpha_of(node)).item()
         lines.append(
-            f"{result.name(node)}: {chosen}, margin {margin}, "
+            f"{snapshot.name(node)}: {chosen}, margin {margin}, "
             f"entropy {nats:.3f} of at most {math.log(len(ranked)):.3f}"
         )
         for place, (name, weight) in enumerate(ranked):
             if top is None or place < top or name == chosen:
                 lines.append(f"  {weight:.6f} {name}{' (excluded)' if name in exclude else ''}")
         after = node._replace(place=node.place + 1)
-        if result.family.is_fixed(node.stack, after.place, result.alpha[node.stack].size(1) + 1):
-            lines.append(f"{result.name(after)}: {FIXED_OPERATION}, fixed")
+        nodes = snapshot.alpha[node.stack].size(1) + 1
+        if snapshot.family.is_fixed(node.stack, after.place, nodes):
+            lines.append(f"{snapshot.name(after)}: {FIXED_OPERATION}, fixed")
     return "\n".join(lines)
 
 
-def changes(results: list[Snapshot], genotypes: list[Genotype]) -> str:
-    """A table: a row for every node, a column for every checkpoint, ``*`` where a choice is new.
+def changes(snapshots: list[Snapshot], genotypes: list[Genotype]) -> str:
+    """A table: a row for each node, a column for each checkpoint; ``*`` marks new choices.
 
     Raises:
-        InputError: the checkpoints are not of one search space.
+        InputError: the checkpoints have different search spaces.
     """
-    check_one_space(results)
-    first = results[0]
-    nodes = list(first.nodes())
+    check_one_space(snapshots)
+    nodes = list(snapshots[0].nodes())
     chosen = [[getattr(g, n.stack)[n.layer][n.place] for n in nodes] for g in genotypes]
-    columns = [["updates", *map(first.name, nodes), "changed"]]
-    for result, (before, now) in zip(results, pairwise([chosen[0], *chosen]), strict=True):
+    columns = [["updates", *map(snapshots[0].name, nodes), "changed"]]
+    for snapshot, (before, now) in zip(snapshots, pairwise([chosen[0], *chosen]), strict=True):
         new = [old != name for old, name in zip(before, now, strict=True)]
         cells = (name + " *" * mark for name, mark in zip(now, new, strict=True))
-        columns.append([str(result.updates), *cells, str(sum(new))])
+        columns.append([str(snapshot.updates), *cells, str(sum(new))])
     padded = [[cell.ljust(max(map(len, column))) for cell in column] for column in columns]
     return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
 
 
 def output_paths(checkpoints: list[str], output: str) -> list[Path]:
-    """The genotype's file for every checkpoint: ``output``, or in that folder by their names.
+    """The genotype's file for each checkpoint: ``output`` itself, or files in that folder.
 
     Raises:
-        InputError: ``output`` does not do, or two checkpoints would share a file.
+        InputError: ``output`` cannot be written, or two checkpoints would share a file.
     """
     folder = Path(output)
     if len(checkpoints) == 1 and not folder.is_dir():
@@ -90,7 +92,7 @@ def get_parser() -> CommandParser:
         "-o",
         "--output",
         metavar="FILE_or_FOLDER",
-        help="where the genotype goes: a folder for several checkpoints; printed when not given",
+        help="where to write the genotype: a folder for several checkpoints (default: print it)",
     )
     parser.add_argument(
         "--exclude",
@@ -108,38 +110,29 @@ def get_parser() -> CommandParser:
 
 
 def main(args: Namespace) -> None:
-    """Read and derive everything, and only then write and report.
+    """Read and derive everything, then write and report.
 
     Raises:
-        InputError: an argument or a checkpoint is at fault; nothing has been written then.
+        InputError: an argument or a checkpoint is wrong; nothing was written.
     """
     exclude = [name.strip() for name in args.exclude.split(",") if name.strip()]
     paths = output_paths(args.checkpoints, args.output) if args.output else []
-    results = [load_snapshot(path) for path in args.checkpoints]
-    genotypes = [derive(result, exclude) for result in results]
-    table = changes(results, genotypes) if len(results) > 1 else None
+    snapshots = [load_snapshot(path) for path in args.checkpoints]
+    genotypes = [derive(snapshot, exclude) for snapshot in snapshots]
+    table = changes(snapshots, genotypes) if len(snapshots) > 1 else None
     for path, genotype in zip(paths, genotypes, strict=False):
-        write(path, genotype)
-    for result in results:
-        print(report(result, exclude, args.top), end="\n\n")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"-o {path}: cannot be written: {error.strerror}") from error
+        with replacing(path) as temporary:
+            temporary.write_text(genotype.to_json() + "\n", encoding="utf-8")
+    for snapshot in snapshots:
+        print(report(snapshot, exclude, args.top), end="\n\n")
     if table:
         print(table, end="\n\n")
     for line in map("wrote {}".format, paths) if paths else map(Genotype.to_json, genotypes):
         print(line)
-
-
-def write(path: Path, genotype: Genotype) -> None:
-    """Write a genotype, making its folder.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"-o {path}: cannot be written: {error.strerror}") from error
-    with replacing(path) as temporary:
-        temporary.write_text(genotype.to_json() + "\n", encoding="utf-8")
 
 
 def cli_main() -> None:

@@ -1,10 +1,9 @@
-"""``dartsformer-evolve``: search the architectures of a supernet with its weights.
+"""``dartsformer-evolve``: search architectures with the weights of a supernet.
 
-Scores genotypes on the validation set, and breeds the next generation from the best (Guo et al.
-2020). Killed and run again, it goes on from its history to the same end.
+Scores genotypes on the validation set and breeds the next generation from the best (Guo et al.
+2020). After a kill, the same command continues from its history and ends with the same result.
 """
 
-import argparse
 import hashlib
 import math
 import os
@@ -37,78 +36,6 @@ from .command import (
 SCORES_A_LINE = 25  # in a log
 
 
-class _HelpWithDefaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Without ``(default: None)``."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or action.default is False:
-            return action.help
-        return super()._get_help_string(action)
-
-
-def get_parser() -> CommandParser:
-    parser = CommandParser(
-        prog="dartsformer-evolve",
-        description=__doc__,
-        formatter_class=_HelpWithDefaults,
-    )
-    add = parser.add_argument
-    add("checkpoint", metavar="CHECKPOINT", help="of a search, by sampling or by darts")
-    add("data", metavar="DATA", help="binarised, as for the search")
-    add("-o", "--output", required=True, metavar="FILE", help="where the best genotype goes")
-    add("--history", metavar="FILE", help="every scored genotype; by -o's name, with .jsonl")
-
-    group = parser.add_argument_group("score").add_argument
-    cfg = ScoreConfig("", "")
-    group("--score", choices=["loss", "bleu"], default=cfg.score, help="what decides")
-    group("--valid-subset", default=cfg.valid_subset, metavar="NAME", help="split to score on")
-    group(
-        "--max-tokens",
-        type=positive_integer,
-        default=cfg.max_tokens,
-        metavar="N",
-        help="of a batch, padding included",
-    )
-    group("--beam", type=positive_integer, default=cfg.beam, metavar="N", help="for bleu")
-    group("--lenpen", type=float, default=cfg.lenpen, metavar="X", help="for bleu")
-    group("--remove-bpe", nargs="?", const="@@ ", metavar="MARK", help="for bleu: join words")
-    group("--detok", choices=list(TOKENIZER_REGISTRY), default=cfg.detok, help="for bleu")
-    group("--fp16", action="store_true", help="compute in half precision")
-    group("--cpu", action="store_true", help="leave GPUs alone")
-    group(
-        "--workers",
-        type=positive_integer,
-        metavar="N",
-        help="processes that score; one a GPU, or one a core",
-    )
-
-    group = parser.add_argument_group("evolution").add_argument
-    defaults = Evolution()
-    for name, kind, default, what in (
-        ("generations", positive_integer, 30, "how many there are"),
-        ("population", positive_integer, defaults.population, "genotypes of a generation"),
-        ("parents", positive_integer, defaults.parents, "the best so far, which have children"),
-        ("mutations", _count, defaults.mutations, "children of one parent"),
-        ("crossovers", _count, defaults.crossovers, "children of two; the others are random"),
-    ):
-        group(f"--{name}", type=kind, default=default, metavar="N", help=what)
-    group(
-        "--mutation-probability",
-        type=_probability,
-        default=defaults.mutation_probability,
-        metavar="P",
-        help="of each node, to be drawn anew",
-    )
-    group(
-        "--max-parameters",
-        type=_size,
-        metavar="N",
-        help="of the derived model, embeddings included, as 65000000 or 65M",
-    )
-    group("--seed", type=int, default=defaults.seed, metavar="N", help="of all draws")
-    return parser
-
-
 def _count(text: str) -> int:
     return number(text, int, lambda value: value >= 0, "a whole number from 0")
 
@@ -118,21 +45,67 @@ def _probability(text: str) -> float:
 
 
 def _size(text: str) -> int:
-    units = {"K": 1e3, "M": 1e6, "G": 1e9}
-
     def size(text: str) -> float:
-        unit = units.get(text[-1:].upper())
+        unit = {"K": 1e3, "M": 1e6, "G": 1e9}.get(text[-1:].upper())
         return int(text) if unit is None else float(text[:-1]) * unit
 
     expected = "a number from 1, as 65000000 or 65M"
     return round(number(text, size, lambda value: 1 <= value < math.inf, expected))
 
 
+# Defaults are those of the configurations.
+SCORE_OPTIONS = {
+    "score": {"choices": ["loss", "bleu"], "help": "what to optimise"},
+    "valid-subset": {"metavar": "NAME", "help": "split to score on"},
+    "max-tokens": {"type": positive_integer, "help": "of a batch, with padding"},
+    "beam": {"type": positive_integer, "help": "for bleu"},
+    "lenpen": {"type": float, "help": "for bleu"},
+    "remove-bpe": {"nargs": "?", "const": "@@ ", "metavar": "MARK", "help": "for bleu: join words"},
+    "detok": {"choices": list(TOKENIZER_REGISTRY), "help": "for bleu"},
+}
+EVOLUTION_OPTIONS = {
+    "population": {"type": positive_integer, "help": "genotypes of a generation"},
+    "parents": {"type": positive_integer, "help": "the best so far, which have children"},
+    "mutations": {"type": _count, "help": "children of one parent"},
+    "crossovers": {"type": _count, "help": "children of two; the rest are random"},
+    "mutation-probability": {"type": _probability, "help": "of each node to be drawn anew"},
+    "seed": {"type": int, "help": "of all random draws"},
+}
+
+
+def get_parser() -> CommandParser:
+    parser = CommandParser(prog="dartsformer-evolve", description=__doc__)
+    add = parser.add_argument
+    add("checkpoint", metavar="CHECKPOINT", help="of a search, by sampling or by darts")
+    add("data", metavar="DATA", help="binarised, as for the search")
+    add("-o", "--output", required=True, metavar="FILE", help="where to write the best genotype")
+    add("--history", metavar="FILE", help="all scored genotypes (default: -o's name with .jsonl)")
+    add("--fp16", action="store_true", help="compute in half precision")
+    add("--cpu", action="store_true", help="use no GPU")
+    workers = "scoring processes (default: one a GPU, or one a core)"
+    add("--workers", type=positive_integer, metavar="N", help=workers)
+    generations = "how many (default: 30)"
+    add("--generations", type=positive_integer, default=30, metavar="N", help=generations)
+    limit = "of the derived model, with embeddings, e.g. 65000000 or 65M"
+    add("--max-parameters", type=_size, metavar="N", help=limit)
+    for options, defaults in (
+        (SCORE_OPTIONS, ScoreConfig("", "")),
+        (EVOLUTION_OPTIONS, Evolution()),
+    ):
+        for name, settings in options.items():
+            default = getattr(defaults, name.replace("-", "_"))
+            note = "" if default is None else " (default: %(default)s)"
+            metavar = {} if {"choices", "metavar"} & settings.keys() else {"metavar": "N"}
+            text = settings["help"] + note
+            add(f"--{name}", **metavar | settings | {"default": default, "help": text})
+    return parser
+
+
 def devices_of(args: Namespace) -> list[str]:
     """The device of each worker.
 
     Raises:
-        InputError: there are not as many GPUs, or half precision is wanted without one.
+        InputError: there are too few GPUs, or none for half precision.
     """
     gpus = 0 if args.cpu else torch.cuda.device_count()
     if gpus == 0:
@@ -149,10 +122,10 @@ def _picked(kind: type, args: Namespace) -> Any:
 
 
 def main(args: Namespace) -> None:
-    """Search, and write the best genotype.
+    """Search, then write the best genotype.
 
     Raises:
-        InputError: an argument, the checkpoint or the data are at fault.
+        InputError: an argument, the checkpoint or the data are wrong.
     """
     quiet()
     output = Path(args.output)
@@ -160,10 +133,10 @@ def main(args: Namespace) -> None:
     check_output(output, [args.checkpoint])
     check_output(path, [args.checkpoint], "--history")
     if path.resolve() == output.resolve():
-        raise InputError(f"--history {path}: is -o's file, too")
+        raise InputError(f"--history {path}: is also -o's file")
     devices = devices_of(args)
     cfg, evolution = _picked(ScoreConfig, args), _picked(Evolution, args)
-    torch.set_num_threads(1)  # cores are for workers, and a score shall not depend on them
+    torch.set_num_threads(1)  # workers share the cores; scores do not depend on their number
     scorer = Scorer(cfg, devices[0] if len(devices) == 1 else "cpu")
     space = Space(*scorer.parameters(), args.max_parameters)
     history = History(path, cfg.score, _settings(cfg, evolution, args.max_parameters))
@@ -178,7 +151,7 @@ def main(args: Namespace) -> None:
 
 
 def _settings(cfg: ScoreConfig, evolution: Evolution, limit: int | None) -> dict[str, Any]:
-    """What a history depends on; the number of generations may grow."""
+    """Everything a history depends on; the number of generations may grow."""
     digest = hashlib.sha256(Path(cfg.checkpoint).read_bytes()).hexdigest()
     data = str(Path(cfg.data).resolve())
     return {
@@ -189,13 +162,13 @@ def _settings(cfg: ScoreConfig, evolution: Evolution, limit: int | None) -> dict
 
 
 class Search:
-    """Scores generations, keeps their history and reports them.
+    """Scores generations, records their history and reports them.
 
     Args:
-        scorer: knows the supernet.
-        space: of architectures.
-        history: has the scores of a search that was stopped, and takes the new ones.
-        scores: as :func:`scoring` gives it.
+        scorer: holds the supernet.
+        space: the allowed architectures.
+        history: scores of an earlier run, to which new ones are added.
+        scores: scores architectures, from :func:`scoring`.
     """
 
     def __init__(self, scorer: Scorer, space: Space, history: History, scores: Scores):
@@ -204,29 +177,24 @@ class Search:
         self.sign = -1 if history.score == "bleu" else 1
 
     def genotype(self, architecture: Architecture) -> Genotype:
-        """What the architecture is written as."""
         return self.scorer.snapshot.genotype(self.scorer.choice(architecture))
 
     def cost(self, architectures: list[Architecture]) -> list[float]:
-        """Score a generation; what the history has is not scored again."""
+        """Score a generation, except for genotypes in the history."""
         self.generation += 1
         new = [a for a in architectures if self.genotype(a) not in self.history.scores]
         title = f"generation {self.generation}"
-        # A bar in a log would be a thousand lines; there, one says now and then how far it is.
+        # Without a terminal, a line now and then replaces the bar.
         bar = tqdm(self.scores(new), title, len(new), leave=False, disable=None)
         for count, (architecture, score) in enumerate(zip(new, bar, strict=True), 1):
-            self.history.add(
-                self.genotype(architecture),
-                score,
-                self.space.count(architecture),
-                self.generation,
-            )
+            parameters = self.space.count(architecture)
+            self.history.add(self.genotype(architecture), score, parameters, self.generation)
             if bar.disable and count % SCORES_A_LINE == 0:
                 print(f"{title}: {count} of {len(new)} scored", file=sys.stderr, flush=True)
         return [self.sign * self.history.scores[self.genotype(a)] for a in architectures]
 
     def report(self, ranking: list[Architecture]) -> str:
-        """The best so far."""
+        """A line about the best genotype so far."""
         best = ranking[0]
         return (
             f"generation {self.generation}: {len(ranking)} genotypes, best {self.history.score} "

@@ -1,6 +1,6 @@
-"""``dartsformer-memory``: the memory that a training will take, without a GPU to try it on.
+"""``dartsformer-memory``: plan the memory of a training without running it.
 
-Takes the options of ``fairseq-train`` but the data, and runs updates upon tensors without contents.
+Takes fairseq-train's options except the data, and runs updates on tensors without contents.
 """
 
 import math
@@ -8,10 +8,9 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from ..errors import InputError
 from ..memory.planner import MemoryPlan, count_parameters, plan_memory, training_config
+from ..plots import memory_figure, save
 from .command import (
     FIGURE_FORMATS,
     CommandParser,
@@ -24,7 +23,7 @@ from .command import (
     run_command,
 )
 
-# Memory of common GPUs in GiB, a little less than nominal where error correction takes its part.
+# Memory of common GPUs in GiB; below the nominal size where error correction takes a part.
 GPUS = {
     "GTX 1080 Ti": 11,
     "RTX 3060": 12,
@@ -38,14 +37,18 @@ GPUS = {
     "H100": 79,
     "H200": 139,
 }
-# Bytes that are not the tensors': CUDA's context and libraries, and what fragmentation wastes.
+# Bytes that tensors cannot have: CUDA's context and libraries, and fragmentation.
 RESERVE = 1 << 30
+MOST_TOKENS = 1_000_000  # of a batch; larger plans take long and fit no GPU
+# Figure 1 at these d, with the embedding of the paper's main setting.
 HIDDEN_DIMS = (120, 240, 480, 720, 960)
-MOST_TOKENS = 1_000_000  # of a batch
+CURVES = {
+    "DARTS on a Transformer": "darts_transformer_search",
+    "DARTSformer": "dartsformer_search",
+}
 
 
 def _tokens(text: str) -> int:
-    """More than a GPU holds would only take long: the criterion's chunks are gone through."""
     return number(
         text, int, lambda n: 1 <= n <= MOST_TOKENS, f"a whole number from 1 to {MOST_TOKENS}"
     )
@@ -56,52 +59,42 @@ def get_parser() -> CommandParser:
         prog="dartsformer-memory",
         description=__doc__,
         epilog="All other options are fairseq-train's: --arch and the architecture's, --optimizer, "
-        "--criterion, --search-strategy, --fp16, --bf16, --amp. A search's task, optimizer and the "
-        "chunked criterion need not be given.",
+        "--criterion, --search-strategy, --fp16, --bf16, --amp. A search needs no --task, "
+        "--optimizer or --criterion.",
         allow_abbrev=False,
     )
-    parser.add_argument("--arch", "-a", help="the architecture")
-    parser.add_argument(
-        "--max-tokens",
-        type=_tokens,
-        default=5000,
-        metavar="N",
-        help="target tokens of a batch (default: 5000)",
-    )
-    parser.add_argument(
-        "--length",
-        type=_tokens,
-        default=50,
-        metavar="N",
-        help="tokens of a sentence, on both sides (default: 50)",
-    )
+    add = parser.add_argument
+    add("--arch", "-a", help="the architecture")
+    tokens = {"type": _tokens, "metavar": "N"}
+    add("--max-tokens", default=5000, help="target tokens of a batch (default: 5000)", **tokens)
+    add("--length", default=50, help="tokens of a sentence, on both sides (default: 50)", **tokens)
     add_vocabulary(parser)
-    parser.add_argument(
+    add(
         "--gpu",
         metavar="NAME",
         help=f"also find the largest batch for a GPU: {', '.join(GPUS)}, or its memory in GiB",
     )
-    parser.add_argument(
+    add(
         "--figure",
         metavar="FILE",
-        help="draw the paper's Figure 1 instead, of searches by DARTS on a Transformer and by "
-        "DARTSformer; as SVG, PNG or PDF, by the suffix",
+        help="instead, draw the paper's Figure 1, of searches by DARTS on a Transformer and by "
+        "DARTSformer (.svg, .png or .pdf)",
     )
-    parser.add_argument(
+    add(
         "--hidden-dims",
         type=positive_integer,
         nargs="+",
         metavar="D",
-        help=f"the figure's hidden sizes (default: {' '.join(map(str, HIDDEN_DIMS))})",
+        help=f"hidden sizes of the figure (default: {' '.join(map(str, HIDDEN_DIMS))})",
     )
     return parser
 
 
 def capacity(gpu: str) -> int:
-    """Bytes that tensors may take on a GPU.
+    """Bytes that tensors may take on a GPU, given by name or by GiB.
 
     Raises:
-        InputError: no such GPU is known, and it is no number.
+        InputError: the name is unknown and not a number.
     """
     try:
         size = GPUS[gpu] if gpu in GPUS else float(gpu)
@@ -116,7 +109,7 @@ def capacity(gpu: str) -> int:
 
 
 def report(plan: MemoryPlan, tokens: int) -> str:
-    """The parts of a plan in GB (1e9 bytes), and the smallest GPU that holds it."""
+    """List the parts of a plan in GB (1e9 bytes), and the smallest GPU that holds it."""
     rows = {
         "parameters": plan.parameters,
         "gradients": plan.gradients,
@@ -127,19 +120,18 @@ def report(plan: MemoryPlan, tokens: int) -> str:
     }
     lines = [f"{plan.count / 1e6:.1f}M parameters, {tokens} tokens a batch, one worker"]
     lines += [f"{name:<13}{size / 1e9:9.3f} GB" for name, size in rows.items()]
-    fitting = [name for name in GPUS if capacity(name) >= plan.total]
-    lines.append(
-        f"fits {fitting[0]} ({GPUS[fitting[0]]} GiB)" if fitting else "fits none of the common GPUs"
-    )
-    return "\n".join(lines)
+    fitting = [f"{name} ({GPUS[name]} GiB)" for name in GPUS if capacity(name) >= plan.total]
+    return "\n".join([*lines, f"fits {[*fitting, 'none of the common GPUs'][0]}"])
 
 
 def largest_batch(total_of: Callable[[int], int], limit: int, sentences: int) -> int:
-    """The most sentences that fit, to within 2 %, by false position: memory is almost linear.
+    """Find the most sentences that fit, to within 2 %, by false position.
+
+    Memory is almost linear in the number of sentences, so few plans are needed.
 
     Args:
-        total_of: bytes by the number of sentences.
-        limit: bytes that there are.
+        total_of: bytes for a number of sentences.
+        limit: available bytes.
         sentences: where to begin.
 
     Returns:
@@ -154,73 +146,55 @@ def largest_batch(total_of: Callable[[int], int], limit: int, sentences: int) ->
         middle = fits + round((breaks - fits) * spare / (spare + lack))
         middle = min(max(middle, fits + 1), breaks - 1)
         over = total_of(middle) - limit
-        if over <= 0:  # and lessen the weight of the other end, which else would never move
+        if over <= 0:  # halve the weight of the other end, which might never move
             fits, spare, lack = middle, -over, lack / 2
         else:
             breaks, lack, spare = middle, over, spare / 2
     return fits
 
 
-# What the figure compares; both with the embedding of the paper's main setting.
-CURVES = {
-    "DARTS on a Transformer": "darts_transformer_search",
-    "DARTSformer": "dartsformer_search",
-}
-
-
 def draw(args: Namespace, rest: list[str]) -> None:
-    """Plan the curves, print them as a table, and draw them.
+    """Plan the figure's points, print them as a table and draw them.
 
     Raises:
-        InputError: an option is at fault.
+        InputError: an option is wrong; nothing was printed or written.
     """
-    from ..plots import memory_figure, save
-
-    path = Path(args.figure)
+    path, dims = Path(args.figure), args.hidden_dims or HIDDEN_DIMS
     check_output(path, [], "--figure")
     if path.suffix[1:] not in FIGURE_FORMATS:
         raise InputError(f"--figure {path}: expected a suffix of {', '.join(FIGURE_FORMATS)}")
-    hidden_dims = args.hidden_dims or HIDDEN_DIMS
-    cfgs = {
-        (name, d): point_config(arch, d, rest) for name, arch in CURVES.items() for d in hidden_dims
-    }
-    for cfg in cfgs.values():
-        count_parameters(cfg, args.vocabulary)  # refuses what does not fit, before the table begins
+    cfgs = {}
+    for d in dims:
+        heads = 4 if d % 48 else 8  # 8 must divide d / 2 and d / 3
+        size = f"--hidden-dim {d} --attention-heads {heads} --embed-dim 256 --share-all-embeddings"
+        for name, arch in CURVES.items():
+            cfgs[name, d] = training_config(arch, [*size.split(), *rest])
+            count_parameters(cfgs[name, d], args.vocabulary)  # refuses options that do not fit
     sentences = max(1, args.max_tokens // args.length)
     curves: dict[str, list[int]] = {name: [] for name in CURVES}
     print("|", " | ".join(["hidden size", *(f"{name} (GB)" for name in CURVES)]), "|")
-    print("|---" * (1 + len(CURVES)) + "|")
-    for hidden_dim in hidden_dims:
-        print(f"| {hidden_dim}", end="", flush=True)
-        for name in CURVES:
-            plan = plan_memory(cfgs[name, hidden_dim], args.vocabulary, sentences, args.length)
-            curves[name].append(plan.total)
-            print(f" | {curves[name][-1] / 1e9:.2f}", end="", flush=True)
-        print(" |")
+    print("|---" * (1 + len(CURVES)) + "|", flush=True)
+    for d in dims:
+        for name, totals in curves.items():
+            plan = plan_memory(cfgs[name, d], args.vocabulary, sentences, args.length)
+            totals.append(plan.total)
+        row = " | ".join(f"{totals[-1] / 1e9:.2f}" for totals in curves.values())
+        print(f"| {d} | {row} |", flush=True)
     limits = {name: capacity(name) for name in ("V100-16GB", "V100-32GB", "A100-80GB")}
-    figure = memory_figure(hidden_dims, curves, limits)
     with replacing(path, "--figure") as temporary:
-        save(figure, temporary, path.suffix[1:])
+        save(memory_figure(dims, curves, limits), temporary, path.suffix[1:])
     print(f"wrote {path}")
-
-
-def point_config(arch: str, hidden_dim: int, rest: list[str]) -> DictConfig:
-    """The configuration of a search of that hidden size."""
-    # 8 heads, where they divide half and a third of d.
-    options = f"--hidden-dim {hidden_dim} --attention-heads {4 if hidden_dim % 48 else 8} "
-    options += "--embed-dim 256 --share-all-embeddings"
-    return training_config(arch, [*options.split(), *rest])
 
 
 def main(args: Namespace, rest: list[str]) -> None:
     """Plan and report.
 
     Raises:
-        InputError: an option is at fault.
+        InputError: an option is wrong.
     """
     quiet()
     if (args.arch is None) == (args.figure is None):
-        raise InputError("--arch or --figure, which takes its own architectures: give one of them")
+        raise InputError("--arch or --figure: give one of them")
     if args.figure is not None:
         if args.gpu is not None:
             raise InputError(f"--gpu is {args.gpu}: it goes with --arch, not with --figure")

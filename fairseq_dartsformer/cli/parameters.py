@@ -1,6 +1,6 @@
-"""``dartsformer-parameters``: the size of every named architecture, beside the paper's.
+"""``dartsformer-parameters``: count the parameters of every architecture, beside the paper's.
 
-Embeddings of both sides and the output are shared. Nothing is allocated.
+Source, target and output share their embedding. Nothing is allocated.
 """
 
 from argparse import Namespace
@@ -11,17 +11,12 @@ from ..search_space.families import FAMILIES
 from ..search_space.genotype import Genotype
 from .command import CommandParser, add_vocabulary, quiet, run_command
 
-TRANSFORMERS = (
-    "transformer_small",
-    "transformer_medium",
-    "transformer",
-    "transformer_vaswani_wmt_en_de_big",
-)
 ARCHITECTURES = (
     *(model + suffix for model, sizes in SIZES.items() for suffix in sizes),
-    *TRANSFORMERS,
+    *("transformer_small", "transformer_medium", "transformer"),
+    "transformer_vaswani_wmt_en_de_big",
 )
-# Table 1 (of DARTSformer: max pooling, s = 2); Section 4.2 says of all big models: around.
+# Table 1 (of DARTSformer: max pooling, s = 2); Section 4.2 says "around" of all big models.
 BIG = "about 214.7M"
 PAPER = {
     "dartsformer": "65.2M",
@@ -31,7 +26,7 @@ PAPER = {
     "transformer": "61.1M",
     "transformer_vaswani_wmt_en_de_big": BIG,
 }
-# The Transformer itself, as an architecture that DARTS on a Transformer can derive.
+# The Transformer as an architecture that DARTS on a Transformer can derive.
 TRANSFORMER = Genotype(
     encoder=(("self_attention", "ffn"),),
     decoder=(("self_attention", "cross_attention", "ffn"),),
@@ -47,22 +42,22 @@ def get_parser() -> CommandParser:
         "--genotype",
         default="paper_fig4_approx",
         metavar="FILE",
-        help="of the derived models of its family: JSON file or built-in name (default: "
-        "paper_fig4_approx; darts_transformer's is the Transformer's own)",
+        help="genotype of the derived models of its family: JSON file or built-in name (default: "
+        "paper_fig4_approx; for darts_transformer, the Transformer itself)",
     )
     return parser
 
 
 def main(args: Namespace) -> None:
-    """Count and print, an architecture a row.
+    """Print a row for each architecture.
 
     Raises:
         InputError: the genotype cannot be read, or does not fit an architecture of its family.
     """
     quiet()
-    genotype = Genotype.load(args.genotype)
-    genotypes = {"darts_transformer": TRANSFORMER, genotype.family: genotype}
-    genotypes.setdefault("dartsformer", Genotype.load("paper_fig4_approx"))
+    genotypes = {"darts_transformer": TRANSFORMER}
+    for genotype in map(Genotype.load, ("paper_fig4_approx", args.genotype)):
+        genotypes[genotype.family] = genotype
     print("| architecture | parameters | the paper's |\n|---|---|---|")
     for arch in ARCHITECTURES:
         options = ["--share-all-embeddings"]

@@ -1,45 +1,30 @@
-"""``dartsformer-plot``: a genotype as a picture, or alpha over the checkpoints of a search."""
+"""``dartsformer-plot``: draw a genotype, or alpha over the checkpoints of a search."""
 
 from __future__ import annotations
 
-import argparse
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from .. import plots
 from ..errors import InputError
-from ..search.snapshot import derive, find_checkpoints, history_of, load_snapshot
+from ..search.snapshot import Snapshot, derive, find_checkpoints, history_of, load_snapshot
 from ..search_space.alpha_history import AlphaHistory
 from ..search_space.genotype import BUILTIN, Genotype
 from .command import FIGURE_FORMATS, CommandParser, check_output, quiet, replacing, run_command
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-KINDS = {
-    "genotype": "the architecture",
-    "alpha": "mixing weights, a panel a node and a line an operation",
-    "heat": "the same as a heat map",
-    "certainty": "entropy and margin of every node",
-    "choices": "what would have been derived, and since when",
-}
+HISTORIES = {"alpha": plots.alpha_figure, "choices": plots.choices_figure}
+FORMATS = (*FIGURE_FORMATS, "tsv")
 
 
 def get_parser() -> CommandParser:
-    parser = CommandParser(
-        prog="dartsformer-plot",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="kinds of figures:\n"
-        + "\n".join(f"  {kind:<10} {what}" for kind, what in KINDS.items()),
-    )
+    parser = CommandParser(prog="dartsformer-plot", description=__doc__)
     parser.add_argument(
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="a genotype (file, or built-in name: " + ", ".join(BUILTIN) + "); the folder or some "
-        "checkpoints of a search; or a table that this command has written",
+        help=f"a genotype (file, or built-in name: {', '.join(BUILTIN)}); the folder or some "
+        "checkpoints of a search; or a table that this command wrote",
     )
     parser.add_argument(
         "-o",
@@ -50,112 +35,81 @@ def get_parser() -> CommandParser:
     )
     parser.add_argument(
         "--kind",
-        choices=list(KINDS),
-        help="what to draw (default: genotype for a genotype or one checkpoint, else alpha)",
+        choices=["genotype", *HISTORIES],
+        help="genotype: the architecture; alpha: mixing weights, one panel a node; choices: the "
+        "operations that would be derived (default: genotype for a genotype or one checkpoint, "
+        "else alpha)",
     )
     return parser
 
 
-def checkpoints_of(inputs: Sequence[str]) -> list[str]:
-    """Paths of checkpoints, those in folders included.
+def read_snapshots(inputs: Sequence[str]) -> Iterator[Snapshot]:
+    """Read checkpoints, and those in folders.
 
     Raises:
-        InputError: a folder holds none, or something is neither.
+        InputError: one cannot be read or is none, or a folder holds none.
     """
-    paths: list[str] = []
     for given in inputs:
         if Path(given).is_dir():
-            paths += map(str, find_checkpoints(Path(given)))
+            yield from (load_snapshot(str(path)) for path in find_checkpoints(Path(given)))
         elif given.endswith(".pt"):
-            paths.append(given)
+            yield load_snapshot(given)
         else:
             raise InputError(
-                f"{given}: expected the folder of a search, some of its checkpoints (.pt), or a "
-                "table (.tsv) by itself"
+                f"{given}: expected the folder of a search, some of its checkpoints (.pt), or "
+                "nothing but one table (.tsv)"
             )
-    return paths
 
 
 def read_history(inputs: Sequence[str]) -> AlphaHistory:
-    """Alpha over time, from a table or from checkpoints.
+    """Read alpha over time from a table or from checkpoints.
 
     Raises:
-        InputError: it cannot be read, or holds no alpha.
+        InputError: it cannot be read, or the search does not learn alpha.
     """
     if len(inputs) == 1 and inputs[0].endswith(".tsv"):
         return AlphaHistory.load(inputs[0])
-    return history_of(map(load_snapshot, checkpoints_of(inputs)))
+    return history_of(read_snapshots(inputs))
 
 
 def read_genotype(inputs: Sequence[str]) -> Genotype:
-    """A genotype as it is given, or derived from the last of the checkpoints.
+    """Read a genotype, or derive it from the last of several checkpoints.
 
     Raises:
-        InputError: it cannot be read, or not be derived.
+        InputError: it cannot be read or derived.
     """
     if any(given.endswith(".tsv") for given in inputs):
-        raise InputError("--kind genotype needs a genotype or checkpoints: a table does not do")
-    if is_genotype(inputs):
+        raise InputError("--kind genotype needs a genotype or checkpoints, not a table")
+    if len(inputs) == 1 and not inputs[0].endswith(".pt") and not Path(inputs[0]).is_dir():
         return Genotype.load(inputs[0])
-    results = map(load_snapshot, checkpoints_of(inputs))
-    return derive(max(results, key=lambda result: result.updates))
-
-
-def is_genotype(inputs: Sequence[str]) -> bool:
-    """Whether what is given is neither checkpoints nor a table."""
-    return (
-        len(inputs) == 1
-        and not inputs[0].endswith((".pt", ".tsv"))
-        and not Path(inputs[0]).is_dir()
-    )
-
-
-def draw(kind: str | None, inputs: Sequence[str]) -> Figure:
-    """Read what is given, and draw it.
-
-    Raises:
-        InputError: it cannot be read, or cannot be drawn so.
-    """
-    from .. import plots
-
-    if kind is None:
-        one = len(inputs) == 1 and not inputs[0].endswith(".tsv") and not Path(inputs[0]).is_dir()
-        kind = "genotype" if one else "alpha"
-    if kind == "genotype":
-        return plots.genotype_figure(read_genotype(inputs))
-    figure = {
-        "alpha": plots.alpha_figure,
-        "heat": plots.heat_figure,
-        "certainty": plots.certainty_figure,
-        "choices": plots.choices_figure,
-    }[kind]
-    return figure(read_history(inputs))
+    return derive(max(read_snapshots(inputs), key=lambda snapshot: snapshot.updates))
 
 
 def main(args: Namespace) -> None:
     """Read, draw and write.
 
     Raises:
-        InputError: an argument or an input is at fault; nothing has been written then.
+        InputError: an argument or an input is wrong; nothing was written.
     """
     quiet()
-    from ..plots import save
-
-    path = Path(args.output)
-    formats = (*FIGURE_FORMATS, "tsv")
-    if path.suffix[1:] not in formats:
-        raise InputError(f"-o {path}: expected a suffix of {', '.join(formats)}")
-    check_output(path, args.inputs)
+    inputs, path, kind = args.inputs, Path(args.output), args.kind
+    if path.suffix[1:] not in FORMATS:
+        raise InputError(f"-o {path}: expected a suffix of {', '.join(FORMATS)}")
+    check_output(path, inputs)
     if path.suffix == ".tsv":
-        if args.kind:
-            raise InputError(f"--kind is {args.kind}: a table (-o {path}) has no kind")
-        table = read_history(args.inputs).to_tsv()
+        if kind:
+            raise InputError(f"--kind is {kind}, but -o {path} is a table")
+        table = read_history(inputs).to_tsv()
         with replacing(path) as temporary:
             temporary.write_text(table, encoding="utf-8")
     else:
-        figure = draw(args.kind, args.inputs)
+        several = len(inputs) > 1 or inputs[0].endswith(".tsv") or Path(inputs[0]).is_dir()
+        if (kind or ("alpha" if several else "genotype")) == "genotype":
+            figure = plots.genotype_figure(read_genotype(inputs))
+        else:
+            figure = HISTORIES[kind or "alpha"](read_history(inputs))
         with replacing(path) as temporary:
-            save(figure, temporary, path.suffix[1:])
+            plots.save(figure, temporary, path.suffix[1:])
     print(f"wrote {path}")
 
 

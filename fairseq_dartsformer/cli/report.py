@@ -1,4 +1,4 @@
-"""``dartsformer-report``: a search, running or finished, as one self-contained HTML page."""
+"""``dartsformer-report``: show a search, running or finished, as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 from argparse import Namespace
 from pathlib import Path
 
+from ..report.page import render
 from ..report.run import read_retraining, read_search
 from .command import CommandParser, check_output, quiet, replacing, run_command
 
@@ -23,46 +24,39 @@ def get_parser() -> CommandParser:
     parser.add_argument(
         "--log",
         metavar="FILE",
-        help="what fairseq-train printed, with --log-format simple or json; without it, curves are "
-        "from TensorBoard's events below the folder, or else from the checkpoints",
+        help="output of fairseq-train or fairseq-hydra-train, or their log file (default: "
+        "hydra_train.log in the folder, if any; without a log, curves come from the checkpoints)",
     )
     parser.add_argument(
         "--retrained",
         nargs="+",
         default=[],
         metavar="FOLDER",
-        help="save folders of networks trained afterwards; of a fairseq-generate with its "
-        "--results-path there, the score is shown too",
+        help="save folders of networks trained afterwards; their BLEU comes from "
+        "fairseq-generate --results-path FOLDER",
     )
     return parser
 
 
 def main(args: Namespace) -> None:
-    """Read everything, and only then write.
+    """Read everything, then write the page.
 
     Raises:
-        InputError: an argument or an input is at fault; nothing has been written then.
+        InputError: an argument or an input is wrong; nothing was written.
     """
     quiet()
     output = Path(args.output)
     check_output(output, [args.log] if args.log else [])
     search = read_search(Path(args.folder), Path(args.log) if args.log else None)
     retrained = [read_retraining(Path(folder)) for folder in args.retrained]
-    from ..report.page import render
-
-    page = render(search, retrained, command(args))
-    with replacing(output) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    print(f"wrote {output}")
-
-
-def command(args: Namespace) -> str:
-    """The command line that these are the arguments of."""
     words = ["dartsformer-report", args.folder, "-o", args.output]
     words += ["--user-dir", args.user_dir] if args.user_dir else []
     words += ["--log", args.log] if args.log else []
     words += ["--retrained", *args.retrained] if args.retrained else []
-    return shlex.join(words)
+    page = render(search, retrained, shlex.join(words))
+    with replacing(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    print(f"wrote {output}")
 
 
 def cli_main() -> None:

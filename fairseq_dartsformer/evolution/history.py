@@ -1,4 +1,4 @@
-"""The record of an evolutionary search: a file of JSON lines, from which it can be taken up."""
+"""The history of an evolutionary search: a file of JSON lines, from which it can resume."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..search_space.genotype import Genotype
 
 
 class History:
-    """Every scored genotype, a line each: generation, score, parameters, genotype.
+    """A line for every scored genotype: generation, score, parameters, genotype.
 
-    The first line has what the scores and their order depend on. A last line that was cut short, as
-    by a kill, is dropped. A file that is no history of the same search is left as it is.
+    The first line holds the settings. A last line that a kill has cut short is dropped. A file that
+    is not the history of the same search stays untouched.
 
     Args:
-        path: of the file, made if need be.
+        path: the file, created if missing.
         score: name of the score.
-        settings: what the first line says.
+        settings: everything that the scores and their order depend on.
 
     Raises:
-        InputError: the file is no history, cannot be written, or is one of other settings.
+        InputError: the file is not a history, has other settings, or cannot be written.
     """
 
     def __init__(self, path: Path, score: str, settings: Mapping[str, Any]):
@@ -34,9 +34,10 @@ class History:
             written = path.read_bytes() if path.exists() else b""
             whole = written[: written.rfind(b"\n") + 1]
             lines = whole.decode().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "is not text"
-            raise InputError(f"--history {path}: {reason}") from None
+        except OSError as error:
+            raise InputError(f"--history {path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise self._foreign() from None
         if lines:
             self._read(lines, json.loads(first))
         elif not first.encode().startswith(written):
@@ -65,27 +66,23 @@ class History:
         return InputError(f"--history {self.path}: is not the history of a search")
 
     def add(self, genotype: Genotype, score: float, parameters: int, generation: int) -> None:
-        """Record a genotype, at once and wholly.
+        """Write a scored genotype to the file.
 
         Raises:
-            InputError: the file cannot be written, as on a full disk.
+            InputError: the file cannot be written, for example on a full disk.
         """
-        record = {
-            "generation": generation,
-            self.score: score,
-            "parameters": parameters,
-            "genotype": json.loads(genotype.to_json()),
-        }
+        record = {"generation": generation, self.score: score, "parameters": parameters}
+        record["genotype"] = json.loads(genotype.to_json())
         self._append(json.dumps(record) + "\n")
         self.scores[genotype] = score
 
     def _append(self, text: str, size: int | None = None) -> None:
-        """Write behind what is there, or behind the first ``size`` bytes of it."""
+        """Append to the file, or to its first ``size`` bytes."""
         try:
             with open(self.path, "ab") as file:
                 if size is not None:
                     file.truncate(size)
                 file.write(text.encode())
         except OSError as error:
-            reason = f"cannot be written: {error.strerror}"
-            raise InputError(f"--history {self.path}: {reason}") from None
+            message = f"--history {self.path}: cannot be written: {error.strerror}"
+            raise InputError(message) from None

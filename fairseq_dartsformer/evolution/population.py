@@ -1,10 +1,9 @@
 """Evolutionary search over architectures (Guo et al. 2020, Algorithm 1).
 
-How many there are of what, and the chance of a mutation, are by default those of HAT (Wang et al.
-2020, arXiv:2005.14187), which searches Transformers in this way: 125 architectures a generation, of
-which 25 are parents, 50 mutations and 50 crossovers. There the parents stand in the next generation
-themselves. Here they compete as well, since all that was ever scored is ranked, and the 25 places
-go to architectures drawn at random.
+Default sizes and the mutation probability are those of HAT (Wang et al. 2020, arXiv:2005.14187):
+125 architectures a generation, of which 25 are parents, 50 mutations and 50 crossovers. In HAT the
+parents are part of the next generation. Here all scored architectures are ranked together, and
+random architectures take the parents' 25 places.
 """
 
 from __future__ import annotations
@@ -16,21 +15,21 @@ from random import Random
 
 from ..errors import InputError
 
-# For every search node, in the order of the network, the index of its candidate.
+# Index of the candidate of every search node, in the order of the network.
 Architecture = tuple[int, ...]
 
-TRIES = 100  # how often to draw, a wanted child, before there seem to be no more
+TRIES = 100  # draws for each wanted child before the space counts as exhausted
 
 
 @dataclass(frozen=True)
 class Space:
-    """The architectures that may be drawn.
+    """The allowed architectures.
 
     Attributes:
-        parameters: for every node, for every candidate, how many parameters the derived model has
-            by choosing it.
-        shared: how many it has in any case.
-        limit: how many it may have; ``None`` for any number.
+        parameters: for every node and candidate, the parameters that the choice adds to the derived
+            model.
+        shared: parameters of every derived model.
+        limit: allowed parameters of a derived model; ``None`` for any number.
 
     Raises:
         InputError: the smallest architecture exceeds the limit.
@@ -53,12 +52,15 @@ class Space:
         return self.shared + sum(chosen)
 
     def fits(self, architecture: Architecture) -> bool:
-        """Whether it keeps the limit."""
+        """Whether an architecture keeps the limit."""
         return self.limit is None or self.count(architecture) <= self.limit
 
     def random(self, generator: Random) -> Architecture:
-        """Draw one that fits: node by node, in a random order, from what leaves room enough for the
-        smallest candidates of the nodes to come; uniformly, without a limit."""
+        """Draw an architecture that fits; without a limit, uniformly.
+
+        Draws nodes in a random order, from the candidates that leave enough parameters for the
+        smallest candidates of the remaining nodes.
+        """
         least = [min(sizes) for sizes in self.parameters]
         limit = math.inf if self.limit is None else self.limit
         spare = limit - self.shared - sum(least)
@@ -72,18 +74,18 @@ class Space:
 
 @dataclass(frozen=True)
 class Evolution:
-    """How to search; the defaults are HAT's.
+    """Settings of the search; the defaults are HAT's.
 
     Attributes:
-        population: architectures of a generation; those that are neither mutations nor crossovers
-            are drawn at random, as are all of the first.
-        parents: how many of the best so far have children.
+        population: architectures of a generation; those that are neither mutations nor crossovers,
+            and all of the first generation, are random.
+        parents: number of the best architectures that have children.
         mutations: children of one parent, each node drawn anew with ``mutation_probability``.
-        crossovers: children of two parents, each node being one's or the other's.
-        seed: of all draws.
+        crossovers: children of two parents, each node taken from one of them.
+        seed: of all random draws.
 
     Raises:
-        InputError: there are more children than the population has room for.
+        InputError: mutations and crossovers exceed the population.
     """
 
     population: int = 125
@@ -106,15 +108,15 @@ class Evolution:
         cost: Callable[[list[Architecture]], Sequence[float]],
         generations: int,
     ) -> Iterator[list[Architecture]]:
-        """All architectures so far, the best first, after every generation.
+        """Yield all architectures so far, best first, after every generation.
 
-        None comes twice. It ends early when there seem to be no more. All that is drawn follows
-        from the seed and the costs.
+        No architecture comes twice; the search ends early when the space is exhausted. It depends
+        on nothing but the seed and the costs.
 
         Args:
-            space: what to draw from.
-            cost: of each of a generation's architectures; the least is the best.
-            generations: how many.
+            space: the allowed architectures.
+            cost: gives the costs of a list of architectures; lower is better.
+            generations: number of generations.
         """
         generator = Random(self.seed)
         costs: dict[Architecture, float] = {}
@@ -124,19 +126,19 @@ class Evolution:
             if not children:
                 return
             costs.update(zip(children, cost(children), strict=True))
-            # Of equals the first scored stands first.
+            # Of equal costs the first scored comes first.
             ranking = sorted(costs, key=costs.__getitem__)
             yield ranking
 
     def generation(
         self, ranking: Sequence[Architecture], space: Space, generator: Random
     ) -> list[Architecture]:
-        """New architectures: mutations, crossovers, and as many random ones as there is room for.
+        """New architectures: mutations, crossovers, and random ones up to the population.
 
         Args:
-            ranking: all so far, the best first; of the first generation, none.
-            space: what to draw from.
-            generator: draws.
+            ranking: all architectures so far, best first; empty for the first generation.
+            space: the allowed architectures.
+            generator: source of all draws.
         """
         parents, known = ranking[: self.parents], set(ranking)
 
@@ -164,8 +166,7 @@ class Evolution:
 def _new(
     wanted: int, make: Callable[[], Architecture], space: Space, known: set[Architecture]
 ) -> list[Architecture]:
-    """As many as wanted of what ``make`` gives, if it does: those that fit and were not known, and
-    are from now on."""
+    """Make up to ``wanted`` architectures that fit and are new, and add them to ``known``."""
     found: list[Architecture] = []
     for _ in range(TRIES * wanted):
         if len(found) == wanted:

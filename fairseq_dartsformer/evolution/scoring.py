@@ -1,6 +1,6 @@
-"""The score of an architecture: a supernet's, running the architecture's operations alone.
+"""Scores of architectures: a supernet runs only the operations of the architecture.
 
-It is that of the derived model, had it inherited the supernet's weights.
+The score is that of a derived model with the supernet's weights.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from .population import Architecture
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """What a score depends on.
+    """Everything a score depends on.
 
     Attributes:
         checkpoint: of a search.
         data: binarised.
         valid_subset: the split to score on.
         max_tokens: of a batch.
-        score: ``"loss"``, of the search's criterion in bits, or ``"bleu"``.
-        beam, lenpen, remove_bpe, detok: for BLEU, as fairseq's validation takes them; the output is
-            at most as long as the input and 50.
+        score: ``"loss"`` (the search's criterion, in bits) or ``"bleu"``.
+        beam, lenpen, remove_bpe, detok: for BLEU, as in fairseq's validation; the output is at most
+            50 tokens longer than the input.
         fp16: compute in half precision.
     """
 
@@ -54,11 +54,11 @@ class Scorer:
     """Scores architectures on a validation set.
 
     Args:
-        cfg: what scores depend on.
-        device: to compute on.
+        cfg: everything the scores depend on.
+        device: where to compute.
 
     Raises:
-        InputError: the checkpoint is not of a search, or the data are not there or do not fit.
+        InputError: the checkpoint is not of a search, or the data are missing or do not fit.
     """
 
     def __init__(self, cfg: ScoreConfig, device: torch.device | str = "cpu"):
@@ -77,7 +77,7 @@ class Scorer:
         self.batches = self._batches()
 
     def _task(self, saved: DictConfig) -> tasks.FairseqTask:
-        """The task of translation: a search's would run architectures of its own choice."""
+        """The translation task; that of a search would choose the architectures itself."""
         cfg = self.cfg
         with open_dict(saved):
             saved.task._name, saved.task.data = "translation", cfg.data
@@ -91,10 +91,10 @@ class Scorer:
         return tasks.setup_task(OmegaConf.masked_copy(saved.task, known))
 
     def _batches(self) -> list[dict]:
-        """The validation set, on the device; bar sentences too long for the model or a batch."""
+        """The validation set on the device, without sentences too long for the model or a batch."""
         cfg, task = self.cfg, self.task
         folder = utils.split_paths(cfg.data)[0]
-        # fairseq cannot open an empty one.
+        # fairseq cannot open an empty split.
         empty = any(p.stat().st_size == 0 for p in Path(folder).glob(f"{cfg.valid_subset}.*.bin"))
         try:
             if empty:
@@ -123,7 +123,7 @@ class Scorer:
         return [utils.move_to_cuda(batch, self.device) for batch in batches]
 
     def choice(self, architecture: Architecture) -> Choice:
-        """The architecture as the supernet takes it."""
+        """Convert an architecture to the form that the supernet takes."""
         choice = {
             stack: [[0] * alpha.size(1) for _ in alpha]
             for stack, alpha in self.snapshot.alpha.items()
@@ -133,27 +133,25 @@ class Scorer:
         return choice
 
     def parameters(self) -> tuple[list[list[int]], int]:
-        """For every node and candidate, how many parameters a derived model has by it; and how many
-        it has in any case."""
+        """Parameters that each candidate of each node adds to a derived model, and those of every
+        derived model."""
         table, searched = [], 0
         for node in self.nodes:
             layers = getattr(self.model, node.stack).stack.layers
             block = len(self.snapshot.alpha[node.stack])
-            branches = [layer.nodes[node.place] for layer in list(layers)[node.layer :: block]]
+            mixed = [layer.nodes[node.place] for layer in list(layers)[node.layer :: block]]
             sizes = [
-                sum(p.numel() for branch in repeated for p in branch.parameters())
-                for repeated in zip(*branches, strict=True)
+                sum(p.numel() for operation in repeated for p in operation.parameters())
+                for repeated in zip(*mixed, strict=True)
             ]
             table.append(sizes)
             searched += sum(sizes)
-        everything = sum(p.numel() for p in self.model.parameters())
-        return table, everything - searched - sum(
-            alpha.numel() for alpha in self.snapshot.alpha.values()
-        )
+        alpha = sum(alpha.numel() for alpha in self.snapshot.alpha.values())
+        return table, sum(p.numel() for p in self.model.parameters()) - searched - alpha
 
     @torch.no_grad()
     def score(self, architecture: Architecture) -> float:
-        """Loss in bits (infinite if it is not a number), or BLEU."""
+        """Loss in bits (infinite instead of NaN) or BLEU."""
         with (
             chosen(self.model, self.choice(architecture)),
             metrics.aggregate(new_root=True) as meters,

@@ -1,4 +1,4 @@
-"""Scores by several processes, one on each device."""
+"""Scoring by several processes, one for each device."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ..errors import InputError
 from .population import Architecture
 from .scoring import ScoreConfig, Scorer
 
-# From architectures to their scores, in their order, as they come.
+# Gives the scores of architectures in order, each as soon as it is known.
 Scores = Callable[[Iterable[Architecture]], Iterable[float]]
 
 _scorer: Scorer  # of a worker's process
 
 
 def _start(cfg: ScoreConfig, devices: SimpleQueue, plugins: Iterable[str]) -> None:
-    """Become a worker, on one of the devices, that ends with its parent and has its plugins."""
+    """Start a worker on one of the devices, with its parent's plugins; it ends with the parent."""
     global _scorer
     for plugin in plugins:
         utils.import_user_module(Namespace(user_dir=plugin))
@@ -49,11 +49,11 @@ def _score(architecture: Architecture) -> float:
 
 @contextmanager
 def scoring(scorer: Scorer, devices: Sequence[str]) -> Iterator[Scores]:
-    """What scores architectures, within.
+    """Give a function that scores architectures.
 
     Args:
-        scorer: does it, where there is one device; else workers that are made like it, one each.
-        devices: to compute on.
+        scorer: used itself on a single device; otherwise each device has a process with a copy.
+        devices: where to compute.
 
     Raises:
         InputError: there is not enough memory.
@@ -72,5 +72,5 @@ def scoring(scorer: Scorer, devices: Sequence[str]) -> Iterator[Scores]:
             yield partial(pool.map, _score)
     except (BrokenProcessPool, torch.OutOfMemoryError) as error:
         raise InputError(
-            "a worker ended, as without enough memory it does: lower --workers or --max-tokens"
+            "a worker ended, probably out of memory: lower --workers or --max-tokens"
         ) from error

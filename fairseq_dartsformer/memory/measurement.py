@@ -1,4 +1,4 @@
-"""Peak memory: of what has just run, and of what would run if tensors had contents."""
+"""Peak memory, measured on real tensors or counted on fake ones."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from torch.utils._pytree import tree_leaves
 
 from ..operations import attention
 
-BLOCK = 512  # bytes: what CUDA's caching allocator rounds to
+BLOCK = 512  # bytes, to which CUDA's caching allocator rounds up
 
 
 def measured_peak(step: Callable[[], Any], device: str | torch.device = "cpu") -> int:
-    """Bytes of real tensors that ``step`` holds at most beyond what was held before it.
+    """Measure the peak of bytes in real tensors while ``step`` runs, beyond those before it.
 
-    It must not free what was: the CPU's allocator does not tell of that, or takes it for what an
-    earlier measurement saw at the same address.
+    ``step`` must not free earlier tensors: on a CPU, the profiler miscounts them.
     """
-    gc.collect()  # else garbage might be freed within
+    gc.collect()  # garbage must not be freed within the step
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -48,13 +47,13 @@ def measured_peak(step: Callable[[], Any], device: str | torch.device = "cpu") -
 
 
 class StorageCounter(TorchDispatchMode):
-    """Counts the bytes of all storages that operations make.
+    """Counts the bytes of all storages that operations create.
 
-    It also answers what fake tensors cannot: a number read from one is true, 0 or 0.5.
+    Numbers read from fake tensors, which have none, are true, 0 or 0.5.
 
     Attributes:
-        held: bytes at this moment.
-        peak: the most since it was last set.
+        held: bytes now.
+        peak: maximum since it was last set.
     """
 
     def __init__(self):
@@ -89,15 +88,15 @@ class StorageCounter(TorchDispatchMode):
 
 @contextmanager
 def fake_tensors() -> Iterator[StorageCounter]:
-    """Within, new tensors are fake ones, are computed with as on a GPU, and are counted."""
+    """Context in which new tensors are fake, computed with as on a GPU, and counted."""
     with (
         FakeTensorMode(allow_non_fake_inputs=True),
         StorageCounter() as counter,
-        # These ask for contents or for a GPU where sizes are enough.
+        # These need contents or a GPU where sizes are enough.
         _replaced(torch.onnx.operators, "shape_as_tensor", lambda x: list(x.shape)),
         _replaced(torch.cuda.amp, "autocast", _autocast),
         _replaced(DynamicLossScaler, "check_overflow", lambda scaler, norm: None),
-        # torch's function is opaque; ours holds as much.
+        # torch's function is opaque; ours takes as much memory.
         _replaced(torch.nn, "LinearCrossEntropyOptions", None),
         as_on_gpu(),
     ):
@@ -106,7 +105,7 @@ def fake_tensors() -> Iterator[StorageCounter]:
 
 @contextmanager
 def as_on_gpu() -> Iterator[None]:
-    """Within, tensors on the CPU are computed with as tensors on a GPU are."""
+    """Context in which tensors on the CPU are computed with as on a GPU."""
     with (
         _replaced(attention, "ALIGNED_DEVICES", ("cpu",)),
         _replaced(F, "dropout", _dropout),
@@ -116,7 +115,7 @@ def as_on_gpu() -> Iterator[None]:
 
 @contextmanager
 def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Within, an attribute has another value."""
+    """Context in which an attribute has another value."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

@@ -1,4 +1,4 @@
-"""Planning a training's memory: real model, loss and optimizer upon tensors without contents."""
+"""Plans of memory: real model, criterion and optimizer on tensors without contents."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from ..search_space.alpha import is_alpha
 from ..tasks import TranslationSearchTask
 from .measurement import StorageCounter, fake_tensors
 
-DRAWS = 10  # updates to plan where they differ: enough to meet every operation somewhere
+DRAWS = 10  # updates to plan where they differ: enough to run every operation somewhere
 
-DEFAULTS = (
-    "--criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1 --lr 5e-4".split()
-)
+DEFAULTS = "--criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1".split()
+DEFAULTS += ["--lr", "5e-4"]
 DERIVED_DEFAULTS = "--task translation --optimizer adam".split()
 
 
 def training_config(arch: str, given: Sequence[str]) -> DictConfig:
-    """fairseq's configuration of a training; task, optimizer and criterion may be left out.
+    """fairseq's configuration of a training.
 
     Args:
         arch: the architecture.
-        given: other options of ``fairseq-train``, but the data.
+        given: other options of ``fairseq-train`` except the data; task, optimizer and criterion
+            have defaults.
 
     Raises:
         InputError: an option cannot be planned for.
@@ -58,14 +58,14 @@ def training_config(arch: str, given: Sequence[str]) -> DictConfig:
 def _search_defaults(given: Sequence[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--search-strategy", default=Darts.name)
-    # One that does not exist is reported when the task is set up.
+    # The task reports an unknown strategy.
     strategy = STRATEGIES.get(parser.parse_known_args(given)[0].search_strategy, Darts)
     return ["--task", "translation_search", "--optimizer", strategy.optimizer]
 
 
 @dataclass
 class Training:
-    """A model in training, as fairseq's trainer would have it."""
+    """Model, criterion and optimizer of a training, as in fairseq's trainer."""
 
     cfg: DictConfig
     vocabulary: int
@@ -87,17 +87,16 @@ class Training:
             self.levels = strategy.levels * (DRAWS if strategy.draws else 1)
 
     def build_optimizer(self) -> None:
-        """Build it, and leave in it what the first updates of all levels do."""
+        """Build the optimizer with the state that it has after an update of each level."""
         cfg, half = self.cfg, self.cfg.common.fp16 or self.cfg.common.bf16
         params = [p for p in self.model.parameters() if p.requires_grad]
-        build = optim.FP16Optimizer if half else AMPOptimizer if cfg.common.amp else None
-        self.optimizer = (
-            build.build_optimizer(cfg, params)
-            if build
-            else optim.build_optimizer(cfg.optimizer, params)
-        )
+        if half or cfg.common.amp:
+            kind = optim.FP16Optimizer if half else AMPOptimizer
+            self.optimizer = kind.build_optimizer(cfg, params)
+        else:
+            self.optimizer = optim.build_optimizer(cfg.optimizer, params)
         for level in dict.fromkeys(self.levels):
-            if level is not None:  # which `bilevel_adam` asks for
+            if level is not None:  # of `bilevel_adam`
                 self.optimizer.optimizer.level = level
             loss = sum((0.0 * p).sum().float() for p in params)
             self.optimizer.zero_grad()
@@ -105,7 +104,7 @@ class Training:
             self.step()
 
     def batch(self, level: str | None, sentences: int, length: int) -> dict[str, Any]:
-        """Sentence pairs of random symbols, `B × T` on both sides, one of which ends in padding."""
+        """Sentence pairs of random symbols, `B × T` on both sides; one ends in padding."""
         device = next(self.model.parameters()).device
         tokens = torch.randint(4, self.vocabulary, (sentences, length), device=device)
         tokens[0, -1] = self.task.source_dictionary.pad()
@@ -119,25 +118,25 @@ class Training:
         }
 
     def compute_gradients(self, batch: dict[str, Any], update: int) -> None:
-        """Forward and backward pass of the update of that number."""
+        """Forward and backward pass of an update."""
         self.task.train_step(batch, self.model, self.criterion, self.optimizer, update)
 
     def step(self) -> None:
-        """Let the optimizer use the gradients, and free them."""
+        """Step the optimizer and free the gradients."""
         self.optimizer.clip_grad_norm(0.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
 
 def count_parameters(cfg: DictConfig, vocabulary: int) -> int:
-    """Parameters of a model, alpha included; none is allocated.
+    """Count the parameters of a model, alpha included, without allocating them.
 
     Args:
         cfg: fairseq's configuration of a training.
         vocabulary: symbols of the joint dictionary.
 
     Raises:
-        InputError: options that do not fit together.
+        InputError: the options do not fit together.
     """
     with torch.device("meta"):
         model = Training(cfg, vocabulary).model
@@ -145,7 +144,7 @@ def count_parameters(cfg: DictConfig, vocabulary: int) -> int:
 
 
 class _Symbols(Dictionary):
-    """A dictionary of so many symbols, whatever they be."""
+    """A dictionary of a given size without symbols."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -156,7 +155,7 @@ class _Symbols(Dictionary):
 
 
 def _convert(model: nn.Module, dtype: torch.dtype) -> None:
-    """``model.to(dtype)``, which torch cannot do to fake parameters; alpha stays as it is."""
+    """``model.to(dtype)`` without alpha; torch's own does not work on fake parameters."""
     converted: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
@@ -168,15 +167,15 @@ def _convert(model: nn.Module, dtype: torch.dtype) -> None:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes that training holds.
+    """Bytes that a training holds.
 
     Attributes:
-        parameters: the model's own, buffers included.
-        gradients: of the level that has most.
-        optimizer: its state, and in half precision the float32 copies of parameters and gradients.
-        activations: the most that the forward and backward pass of the stacks hold beyond these.
-        output_layer: the most that the output layer and the loss hold beyond the activations.
-        total: the peak of all together; less than the sum, since not all peak at once.
+        parameters: parameters and buffers of the model.
+        gradients: of the level with the most.
+        optimizer: state, and in half precision the float32 copies of parameters and gradients.
+        activations: peak of the stacks' forward and backward passes beyond the above.
+        output_layer: peak of the output layer and the loss beyond the activations.
+        total: peak of everything; less than the sum, because the parts peak at different times.
         count: number of parameters.
     """
 
@@ -190,7 +189,7 @@ class MemoryPlan:
 
 
 def plan_memory(cfg: DictConfig, vocabulary: int, sentences: int, length: int) -> MemoryPlan:
-    """Run updates of every level upon fake tensors.
+    """Run updates of every level on fake tensors.
 
     Args:
         cfg: fairseq's configuration of a training.
@@ -213,7 +212,7 @@ def plan_memory(cfg: DictConfig, vocabulary: int, sentences: int, length: int) -
                 training.compute_gradients(batch, update)
             own = counter.held - start
             gradients = max(gradients, own)
-            # What the stacks hold while they go back comes beside their gradients.
+            # The stacks' backward pass adds to the gradients.
             activations = max(activations, phases.forward - start, counter.peak - counter.held)
             output_layer = max(output_layer, phases.output_layer)
             total = max(total, phases.forward, phases.output_peak, counter.peak)
@@ -224,11 +223,11 @@ def plan_memory(cfg: DictConfig, vocabulary: int, sentences: int, length: int) -
 
 
 class _Phases:
-    """Tells an update's phases apart: the stacks forward, the output layer, the stacks backward.
+    """Separates the phases of an update: stacks forward, output layer, stacks backward.
 
     Attributes:
-        forward: the peak of the first phase.
-        output_peak, output_layer: the peak of the second, whole and beyond what the first left.
+        forward: peak of the first phase.
+        output_peak, output_layer: peak of the second phase, in all and beyond the activations.
     """
 
     def __init__(self, counter: StorageCounter, decoder: nn.Module):
@@ -241,13 +240,13 @@ class _Phases:
             features, extra = extract(*args, **kwargs)
             self.forward = self.counter.peak
             self.counter.peak = self.kept = self.counter.held
-            features.register_hook(self._stacks_go_back)
+            features.register_hook(self._stacks_backward)
             return features, extra
 
         self.decoder.extract_features = extract_features
         return self
 
-    def _stacks_go_back(self, _: Tensor) -> None:
+    def _stacks_backward(self, _: Tensor) -> None:
         self.output_peak = self.counter.peak
         self.output_layer = self.output_peak - self.kept
         self.counter.peak = self.counter.held

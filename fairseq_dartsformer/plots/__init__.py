@@ -1,10 +1,10 @@
-"""Figures: of memory, of a genotype, and of alpha over time.
+"""Figures of a genotype, of alpha over time, of losses and of memory.
 
-Each function draws one and returns it; :func:`save` writes it. Nothing here reads a file or touches
-matplotlib's global state, so that figures can be drawn while a training runs.
+Each function draws one figure and returns it; :func:`save` writes it to a file. The functions read
+no files and leave matplotlib's global state alone, so they can run during training.
 """
 
-from .alpha import alpha_figure, certainty_figure, heat_figure
+from .alpha import alpha_figure
 from .choices import choices_figure
 from .genotype import genotype_figure
 from .losses import losses_figure
@@ -13,10 +13,8 @@ from .style import save, svg
 
 __all__ = [
     "alpha_figure",
-    "certainty_figure",
     "choices_figure",
     "genotype_figure",
-    "heat_figure",
     "losses_figure",
     "memory_figure",
     "save",

@@ -1,4 +1,4 @@
-"""The loss of both levels of a search, and of validation."""
+"""The losses of a search over time."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ LINES = {  # colour, dashes, marker
 
 
 def losses_figure(losses: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
-    """Losses against updates.
+    """Draw losses against updates.
 
     Args:
-        losses: pairs of updates and loss in bits, of `weights`, `alpha` and `validation` as far as
-            they are known.
+        losses: pairs of updates and loss in bits, under the names `weights`, `alpha` and
+            `validation`; any of them may be missing.
     """
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes = figure.subplots()
     handles = {}
     for name, (color, dashes, marker) in LINES.items():
         if losses.get(name):
-            updates, values = zip(*losses[name], strict=True)
-            marker = "." if len(updates) < 3 else marker  # a single point has no line
-            style = {"color": color, "linestyle": dashes, "linewidth": 1.3, "markersize": 4}
-            (handles[name],) = axes.plot(updates, values, marker=marker, **style)
+            marker = "." if len(losses[name]) < 3 else marker  # a single point has no line
+            style = {"color": color, "linestyle": dashes, "marker": marker, "markersize": 4}
+            (handles[name],) = axes.plot(*zip(*losses[name], strict=True), **style)
     plain(axes)
     axes.set_xlabel("updates", fontsize=FONT)
     axes.set_ylabel("loss (bits)", fontsize=FONT)

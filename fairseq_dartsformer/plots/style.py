@@ -1,4 +1,4 @@
-"""What all figures share: an operation's colour, its name in words, and how files are written."""
+"""Colours, names and files of all figures."""
 
 from __future__ import annotations
 
@@ -20,41 +20,42 @@ from ..operations import DECODER_OPERATIONS
 FONT = 8  # points
 GREY = "#767676"
 INK = "#1a1a1a"
-MOST_NODES = 200  # the paper's searches have up to 18 in their blocks
-MOST_LINES = 2000
+MOST_NODES = 200  # the paper's largest searches have 18
 
 
 class Look(NamedTuple):
-    """How an operation is drawn: family by hue and marker, member by lightness and dashes."""
+    """Appearance of an operation: hue and marker tell families apart, lightness and dashes the
+    operations of a family."""
 
     color: str
     marker: str
     dashes: Any
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """Arguments of matplotlib's ``Line2D``."""
+        return {"color": self.color, "marker": self.marker, "linestyle": self.dashes}
+
 
 def _family(marker: str, **colors: str) -> dict[str, Look]:
-    dashes = ("-", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-    # The darkest is solid, and they stand from light to dark.
-    styles = dashes[len(colors) - 1 :: -1]
-    return {
-        name: Look(color, marker, style)
-        for (name, color), style in zip(colors.items(), styles, strict=True)
-    }
+    """Looks of a family from light to dark; the darkest line is solid."""
+    dashes = ("-", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))[len(colors) - 1 :: -1]
+    pairs = zip(colors.items(), dashes, strict=True)
+    return {name: Look(color, marker, style) for (name, color), style in pairs}
 
 
 class _Looks(dict[str, Look]):
-    """What is not the paper's gets a look when it is first drawn, yellow to olive in turn."""
+    """Operations of plugins get a look when they are first drawn, from yellow to olive in turn."""
 
     SPARE = ("#f0e442", "#8f8600", "#c9bd1f", "#4d4800")
 
     def __missing__(self, operation: str) -> Look:
         turn, member = divmod(len(self) - len(DECODER_OPERATIONS), len(self.SPARE))
-        look = Look(self.SPARE[member], "Pp*"[turn % 3], "-")
-        return self.setdefault(operation, look)
+        return self.setdefault(operation, Look(self.SPARE[member], "Pp*"[turn % 3], "-"))
 
 
-# Blue, orange, green, reddish purple and grey are told apart by the colour-blind, too (after Okabe
-# and Ito's palette).
+# Blue, orange, green, reddish purple and grey (after Okabe and Ito): colour-blind readers can tell
+# them apart.
 LOOKS = _Looks(
     **_family("o", conv_3="#b7dbf5", conv_5="#56a4db", conv_7="#1e61b5", conv_11="#0a3569"),
     **_family(
@@ -71,12 +72,12 @@ LOOKS = _Looks(
 
 
 def in_words(operation: str) -> str:
-    """An operation's name as the figures write it: ``conv 11``, ``self attention``, ``FFN``."""
+    """Name of an operation in figures, such as ``conv 11``, ``self attention`` or ``FFN``."""
     return operation.upper() if operation in ("ffn", "glu") else operation.replace("_", " ")
 
 
 def text_color(background: str) -> str:
-    """Black or white, whichever has more contrast (WCAG's relative luminance)."""
+    """Black or white, whichever has more contrast (by WCAG's relative luminance)."""
     linear = [
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(background)
     ]
@@ -85,7 +86,7 @@ def text_color(background: str) -> str:
 
 
 def plain(*all_axes: Axes) -> None:
-    """Axes without a frame, whose horizontal one counts updates."""
+    """Remove the frame of axes whose x axis counts updates, and format that axis."""
     for axes in all_axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=FONT - 1)
@@ -93,19 +94,18 @@ def plain(*all_axes: Axes) -> None:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
-def check_size(nodes: int, lines: int = 0) -> None:
-    """Refuse what would be drawn for hours, and could not be read.
+def check_size(nodes: int) -> None:
+    """Refuse figures that take hours to draw and cannot be read.
 
     Raises:
-        InputError: there are too many nodes, or lines between them.
+        InputError: there are too many nodes.
     """
-    for count, most, what in ((nodes, MOST_NODES, "nodes"), (lines, MOST_LINES, "lines")):
-        if count > most:
-            raise InputError(f"a figure of {count} {what} cannot be drawn: at most {most}")
+    if nodes > MOST_NODES:
+        raise InputError(f"a figure of {nodes} nodes cannot be drawn: at most {MOST_NODES}")
 
 
 def legend(figure: Figure, handles: dict[str, Line2D | Patch]) -> None:
-    """Below all panels, in columns of four, as the largest families have, or in one row."""
+    """Add a legend below all panels: one row, or columns of four (the size of a family)."""
     figure.legend(
         handles.values(),
         handles.keys(),
@@ -118,15 +118,15 @@ def legend(figure: Figure, handles: dict[str, Line2D | Patch]) -> None:
 
 
 def save(figure: Figure, path: Path | io.BytesIO, kind: str) -> None:
-    """Write a figure as ``"pdf"``, ``"png"`` or ``"svg"``: the same bytes each time.
+    """Write a figure; equal figures give equal bytes.
 
     Args:
-        figure: what to write.
-        path: a file, or a buffer.
-        kind: the format.
+        figure: the figure to write.
+        path: a file or buffer.
+        kind: ``"pdf"``, ``"png"`` or ``"svg"``.
     """
     undated: dict[str, Any] = {
-        "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),  # nothing is left to say
+        "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
         "pdf": {"CreationDate": None},
     }
     with matplotlib.rc_context({"svg.hashsalt": "dartsformer", "pdf.fonttype": 42}):

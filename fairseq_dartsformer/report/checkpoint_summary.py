@@ -1,4 +1,4 @@
-"""What one checkpoint of a training says."""
+"""Progress, losses and time of training as one checkpoint records them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..errors import InputError
 
 @dataclass(frozen=True)
 class CheckpointSummary:
-    """What one checkpoint says of the training so far.
+    """State of a training at one checkpoint.
 
     Attributes:
-        path: of the file.
-        updates: so far.
-        seconds: of training so far, over all its resumptions; ``None`` if unknown.
-        validation: the loss of validation in bits, or what the training validates by.
-        best: the best of these so far.
-        written: when, in seconds since 1970.
-        meters: sum and weight of the training's statistics in this epoch so far, by name.
+        path: the checkpoint's file.
+        updates: number of updates so far.
+        seconds: training time so far, all resumptions included; ``None`` if unknown.
+        validation: validation loss in bits, or the metric that the training validates by.
+        best: best value of that metric so far.
+        written: time of writing in seconds since 1970.
+        meters: by name, sum and weight of each training statistic in this epoch so far.
     """
 
     path: Path
@@ -37,10 +37,10 @@ class CheckpointSummary:
 
     @classmethod
     def of(cls, state: Mapping[str, Any], path: Path) -> CheckpointSummary:
-        """Of a checkpoint's state.
+        """Summarise the state in a checkpoint.
 
         Raises:
-            InputError: it is not as fairseq writes it.
+            InputError: fairseq did not write it.
         """
         try:
             updates = int(state["optimizer_history"][-1]["num_updates"])
@@ -52,35 +52,27 @@ class CheckpointSummary:
                 if None not in pair:
                     meters[str(name)] = pair
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-            raise InputError(
-                f"{path}: is not a checkpoint as fairseq writes it ({error!r})"
-            ) from None
-        return cls(
-            path,
-            updates,
-            number(extra.get("previous_training_time")),
-            number(extra.get("val_loss")),
-            number(extra.get("best")),
-            path.stat().st_mtime,
-            meters,
-        )
+            raise InputError(f"{path}: is not a checkpoint of fairseq ({error!r})") from None
+        names = ("previous_training_time", "val_loss", "best")
+        values = (number(extra.get(name)) for name in names)
+        return cls(path, updates, *values, path.stat().st_mtime, meters)
 
 
 def number(value: Any) -> float | None:
-    """A finite number, or none: what a file holds may be anything."""
+    """A finite number, or ``None`` for any other content of a file."""
     try:
-        number = float(value)
+        value = float(value)
     except (TypeError, ValueError, RuntimeError):
         return None
-    return number if math.isfinite(number) else None
+    return value if math.isfinite(value) else None
 
 
 def count_parameters(model: Mapping[str, Any]) -> int:
-    """Numbers in a model's state, those that two of its parts share once."""
-    marks = ("version", "_float_tensor")  # of fairseq's modules, which are no parameters
-    tensors = (
-        value
-        for name, value in model.items()
-        if isinstance(value, Tensor) and not str(name).endswith(marks)
-    )
+    """Count the numbers in a model's state; tensors that share memory count once."""
+    buffers = ("version", "_float_tensor")  # of fairseq's modules
+    tensors = [
+        tensor
+        for name, tensor in model.items()
+        if isinstance(tensor, Tensor) and not str(name).endswith(buffers)
+    ]
     return sum(size for _, size in {(tensor.data_ptr(), tensor.numel()) for tensor in tensors})

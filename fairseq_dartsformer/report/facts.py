@@ -1,16 +1,16 @@
-"""How a search stands: progress, time, cost, speed and memory in words."""
+"""Progress, time, cost, speed and memory of a search in words."""
 
 from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from statistics import median
+from statistics import mean, median
 
 from .run import Run, Search
 
 
 def duration(seconds: float | None) -> str:
-    """As one says it: ``40 s``, ``1 min 5 s``, ``12 min``, ``3 h 5 min``, ``2 d 4 h``."""
+    """Format as ``40 s``, ``1 min 5 s``, ``12 min``, ``3 h 5 min`` or ``2 d 4 h``."""
     if seconds is None:
         return "unknown"
     if round(seconds) < 60:
@@ -28,40 +28,23 @@ def duration(seconds: float | None) -> str:
 
 def summary(search: Search) -> str:
     written = datetime.fromtimestamp(search.last.written, UTC)
-    state = "finished" if search.finished else "not finished"
+    state = "finished" if search.progress == 1 else "not finished"
     return (
-        f"A search by {search.result.strategy}, {state}; its last checkpoint is of "
+        f"A search by {search.snapshot.strategy}, {state}; its last checkpoint is of "
         f"{search.last.updates:,} updates, written on {written:%Y-%m-%d at %H:%M} UTC."
     )
 
 
-def progress(search: Search) -> float | None:
-    """The share of updates or hours that are done; ``None`` if there is no end."""
-    if search.finished:
-        return 1.0
-    shares = []
-    if search.max_update:
-        shares.append(search.updates / search.max_update)
-    if search.stop_hours and search.last.seconds is not None:
-        shares.append(search.last.seconds / 3600 / search.stop_hours)
-    return max(shares, default=None)
-
-
 def facts(search: Search) -> list[tuple[str, str, str]]:
-    """What to know at a glance: name, value and a note."""
-    left = search.seconds_left
-    speed = search.seconds_an_update
+    """Names, values and notes for the top of the page."""
+    limit, speed = search.limits[0], search.seconds_an_update
     words = [value for _, value in search.log.curve("train_inner", "wps")]
     last = search.losses()["validation"]
     none = "none" if search.option("dataset", "disable_validation") else "unknown"
     found = [
-        (
-            "updates",
-            f"{search.updates:,}",
-            f"of {search.max_update:,}" if search.max_update else "",
-        ),
+        ("updates", f"{search.updates:,}", f"of {limit:,}" if limit else ""),
         ("time", duration(search.last.seconds), "until the last checkpoint"),
-        ("time left", *_time_left(search, left)),
+        ("time left", *_time_left(search)),
         ("cost", *cost(search)),
         (
             "speed",
@@ -73,34 +56,36 @@ def facts(search: Search) -> list[tuple[str, str, str]]:
     ]
     if search.history:
         nodes = search.history.nodes
-        entropy = sum(node.entropies[-1] for node in nodes) / len(nodes)
-        at_most = sum(math.log(len(node.weights)) for node in nodes) / len(nodes)
+        entropy = mean(node.entropies[-1] for node in nodes)
+        at_most = mean(math.log(len(node.weights)) for node in nodes)
         found.append(("mean entropy", f"{entropy:.3f}", f"of at most {at_most:.3f} nats"))
     return found
 
 
-def _time_left(search: Search, left: float | None) -> tuple[str, str]:
-    if search.finished:
+def _time_left(search: Search) -> tuple[str, str]:
+    if search.progress == 1:
         return "none", ""
+    left = search.seconds_left
     if left is None:
-        return "unknown", "no --max-update or --stop-time-hours that it can be told by"
-    return duration(left), "at the speed so far" if search.max_update else ""
+        return "unknown", "needs --max-update or --stop-time-hours"
+    return duration(left), "at the speed so far" if search.limits[0] else ""
 
 
 def cost(run: Run) -> tuple[str, str]:
-    """Hours of all workers."""
-    if run.hours is None:
+    """Hours of all workers, and the workers."""
+    if run.last.seconds is None:
         return "unknown", ""
+    hours = run.workers * run.last.seconds / 3600
     device = {True: "GPU", False: "CPU worker", None: "worker"}[run.on_gpu]
     several = f"{run.workers} {device}{'s' * (run.workers > 1)}"
-    return f"{run.hours:.3g} {'GPU' if run.on_gpu else 'worker'}-hours", several
+    return f"{hours:.3g} {'GPU' if run.on_gpu else 'worker'}-hours", several
 
 
 def _memory(search: Search) -> tuple[str, str]:
-    """The peak on the first worker's GPU, of which fairseq logs what it leaves free."""
+    """Peak on the first worker's GPU, from the free memory that fairseq logs."""
     free = [value for _, value in search.log.curve("train_inner", "gb_free")]
     if not free:
-        return "unknown", "fairseq logs it on GPUs"
+        return "unknown", "fairseq logs it on GPUs only"
     if not search.log.gpus:
         return f"{min(free):.1f} GiB free", "at the peak"
     name, total = search.log.gpus[0]

@@ -1,26 +1,24 @@
-"""What a training has logged: fairseq's lines on the terminal, or its TensorBoard events."""
+"""Statistics that fairseq logged in the course of a training."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
-from tensorboardX.proto.event_pb2 import Event
-
 from ..errors import InputError
 
-# Updates and value, in the order of the updates.
+# Pairs of updates and value, ordered by updates.
 Curve = list[tuple[int, float]]
 
-LINE = re.compile(r"\| INFO \| (\S+) \| (.*)")
-# As fairseq prints them: between commas, `name=value`; between bars, `name value`.
-STATISTIC = re.compile(r"(\w+)[= ]([-+]?(?:\d[\d.]*(?:e[-+]?\d+)?|nan|inf))(?=,| \||\s*$)", re.I)
+# Only the text of a message is read: before it, fairseq-train, hydra and --log-file write different
+# things, or nothing.
+PROGRESS = re.compile(r"\bepoch \d+(?P<inner>:)?(?: \| valid on '(?P<split>[^']+)' subset)?")
+STATISTIC = re.compile(r"(\w+)[= ]([-+]?(?:\d[\d.]*(?:e[-+]?\d+)?|nan|inf))(?=,|]| \||\s*$)", re.I)
+STATE = re.compile(r"\b(begin training epoch|done training)\b")
 MEMORY = re.compile(r"rank +\d+: capabilities = .* ; total memory = ([\d.]+) GB ; name = (.*)")
 
 
@@ -29,9 +27,10 @@ class Log:
     """Statistics over time.
 
     Attributes:
-        values: by tag (`train_inner`, or the name of a split) and name, the value at each update.
-        gpus: name and memory in GiB of each worker's GPU, as far as the log tells.
-        done: whether the log says that the training has ended.
+        values: by tag (`train_inner`, `train`, or a split's name) and statistic, the value at each
+            update.
+        gpus: name and memory in GiB of each GPU that the log names.
+        done: whether the log says that training has ended.
     """
 
     values: dict[tuple[str, str], dict[int, float]] = field(default_factory=dict)
@@ -39,7 +38,7 @@ class Log:
     done: bool = False
 
     def add(self, tag: str, statistics: Mapping[str, float], updates: int) -> None:
-        """Keep what is finite; what a resumed training logs again counts."""
+        """Keep finite values; those of a resumed training replace earlier ones."""
         for name, value in statistics.items():
             if math.isfinite(value):
                 self.values.setdefault((tag, name), {})[updates] = value
@@ -49,15 +48,15 @@ class Log:
 
     @property
     def updates(self) -> int:
-        """The last update of which anything is known."""
+        """The last update that the log mentions."""
         return max((max(values) for values in self.values.values()), default=0)
 
 
 def read_log(path: Path) -> Log:
-    """What ``fairseq-train`` printed, with ``--log-format simple`` or ``json``.
+    """Read what ``fairseq-train`` or ``fairseq-hydra-train`` printed or logged to a file.
 
     Raises:
-        InputError: it cannot be read, or says nothing.
+        InputError: the file cannot be read or holds no statistics.
     """
     log = Log()
     try:
@@ -68,54 +67,38 @@ def read_log(path: Path) -> Log:
         raise InputError(f"--log {path}: cannot be read: {error.strerror}") from None
     if not log.values:
         raise InputError(
-            f"--log {path}: holds no statistics: expected the output of fairseq-train with "
-            "--log-format simple or json"
+            f"--log {path}: holds no statistics: expected the output or log file of fairseq-train "
+            "or fairseq-hydra-train, with a --log-format other than none"
         )
     return log
 
 
 def _read_line(line: str, log: Log) -> None:
-    found = LINE.search(line)
-    if found is None:
-        return
-    tag, text = found.groups()
-    gpu = MEMORY.match(text)
-    if gpu:
+    if gpu := MEMORY.search(line):
         log.gpus.append((gpu[2].strip(), float(gpu[1])))
-    elif text.startswith(("begin training", "done training")):
-        log.done = text.startswith("done")  # another training's output may follow
+    elif state := STATE.search(line):
+        log.done = state[1].startswith("done")  # the output of a resumed training may follow
     else:
-        statistics = _statistics(tag, text)
+        tag, statistics = _json(line) if '{"epoch"' in line else _text(line)
         if "num_updates" in statistics:
             log.add(tag, statistics, int(statistics["num_updates"]))
 
 
-def _statistics(tag: str, text: str) -> dict[str, float]:
-    if not text.startswith("{"):
-        return {name: float(value) for name, value in STATISTIC.findall(text)}
+def _text(line: str) -> tuple[str, dict[str, float]]:
+    """Tag and statistics of a line `epoch 001: …, name=value` or `epoch 001 | … | name value`."""
+    found = PROGRESS.search(line)
+    if not found:
+        return "", {}
+    tag = "train_inner" if found["inner"] else found["split"] or "train"
+    return tag, {name: float(value) for name, value in STATISTIC.findall(line, found.end())}
+
+
+def _json(line: str) -> tuple[str, dict[str, float]]:
+    """Tag and statistics of a line in JSON, where each name may begin with the tag."""
     try:
-        pairs = json.loads(text).items()
-        return {
-            name.removeprefix(f"{tag}_"): float(value) for name, value in pairs if value is not None
-        }
-    except (ValueError, TypeError, RecursionError):  # another dictionary, as the configuration
-        return {}
-
-
-def read_events(folder: Path) -> Log:
-    """The scalars of all TensorBoard events below a folder; of a damaged file, those before the
-    damage."""
-    log = Log()
-    for path in sorted(folder.rglob("events.out.tfevents.*")):
-        data, start = path.read_bytes(), 0
-        while start + 12 <= len(data):  # length, checksum, event, checksum
-            (size,) = struct.unpack_from("<Q", data, start)
-            try:
-                event = Event.FromString(data[start + 12 : start + 12 + size])
-            except DecodeError:
-                break
-            for value in event.summary.value:
-                if value.WhichOneof("value") == "simple_value":
-                    log.add(path.parent.name, {value.tag: value.simple_value}, event.step)
-            start += size + 16
-    return log
+        values = json.loads(line[line.index('{"epoch"') :])
+        prefix = next(n for n in values if n.endswith("num_updates")).removesuffix("num_updates")
+        found = {n.removeprefix(prefix): float(v) for n, v in values.items() if v is not None}
+    except (ValueError, TypeError, StopIteration, RecursionError):  # something else that was logged
+        return "", {}
+    return prefix.rstrip("_") or "train_inner", found

@@ -1,14 +1,13 @@
-"""The report of a search as one HTML page, which needs nothing beside itself."""
+"""The report of a search as one self-contained HTML page."""
 
 from __future__ import annotations
 
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -19,40 +18,38 @@ from ..errors import InputError
 from ..plots.style import LOOKS, in_words, text_color
 from ..search_space.alpha_history import AlphaHistory
 from ..search_space.genotype import Genotype
-from .command import command_line, training_options
-from .facts import cost, duration, facts, progress, summary
+from .command import Options, command_line, training_options
+from .facts import cost, duration, facts, summary
 from .run import Run, Search
 
 HERE = Path(__file__).parent
 
 
 def render(search: Search, retrained: Sequence[Run] = (), command: str = "") -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        search: what it is about.
+        search: the search to report.
         retrained: trainings of networks that the search found, and others to compare with.
         command: the command line that makes the page.
     """
-    # Names, options and errors come from files: jinja escapes all that is not marked up here.
+    # Names, options and errors come from files, so jinja escapes everything but our markup.
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string((HERE / "page.html").read_text(encoding="utf-8"))
-    history = search.history
-    losses = search.losses()
     options = training_options(search.cfg)
     return template.render(
         title=f"Search: {search.folder.resolve().name}",
         style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         summary=summary(search),
-        progress=progress(search),
+        progress=search.progress,
         facts=facts(search),
         warnings=[f"Left out: {message}" for message in search.unreadable],
-        genotype=search.genotype.to_json() if search.genotype else None,
-        history=history,
-        choices=list(_choices(history)) if history else [],
-        figures=_figures(search, losses),
+        genotype=search.genotype and search.genotype.to_json(),
+        history=search.history,
+        choices=_choices(search.history) if search.history else [],
+        figures=_figures(search),
         losses_caption=_losses_caption(search),
         checkpoints=_checkpoints(search),
         retrained=[_retrained(run, search) for run in retrained],
@@ -66,31 +63,26 @@ def render(search: Search, retrained: Sequence[Run] = (), command: str = "") -> 
 
 
 def _choices(history: AlphaHistory) -> list[tuple[int, list[str], list[bool]]]:
-    """For each checkpoint its updates, the choice of each node, and which are new."""
+    """For each checkpoint: updates, the choice of each node, and whether that choice is new."""
     rows = list(zip(*(node.chosen for node in history.nodes), strict=True))
-    return [
-        (updates, list(now), [a != b for a, b in zip(before, now, strict=True)])
-        for updates, (before, now) in zip(history.updates, pairwise([rows[0], *rows]), strict=True)
-    ]
+    new = [[a != b for a, b in zip(*pair, strict=True)] for pair in pairwise([rows[0], *rows])]
+    return list(zip(history.updates, rows, new, strict=True))
 
 
-def _figures(search: Search, losses: Mapping[str, Sequence]) -> dict[str, Markup | None]:
-    drawn: dict[str, Figure | None] = {
-        "losses": plots.losses_figure(losses) if any(losses.values()) else None
-    }
-    if search.history and search.genotype:
+def _figures(search: Search) -> dict[str, Markup]:
+    losses = search.losses()
+    drawn = {"losses": plots.losses_figure(losses)} if any(losses.values()) else {}
+    if search.history:
         drawn |= {
             "genotype": plots.genotype_figure(search.genotype),
             "choices": plots.choices_figure(search.history),
             "alpha": plots.alpha_figure(search.history),
-            "heat": plots.heat_figure(search.history),
-            "certainty": plots.certainty_figure(search.history),
         }
-    return {name: figure and inline(figure, name) for name, figure in drawn.items()}
+    return {name: inline(figure, name) for name, figure in drawn.items()}
 
 
 def inline(figure: Figure, name: str) -> Markup:
-    """A figure as an SVG element whose ids no other figure on the page has."""
+    """Make an SVG element of a figure; ``name`` keeps its ids apart from other figures'."""
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", plots.svg(figure))
     width = f"{figure.get_figwidth():.2f}in"
     attributes = f'role="img" aria-label="{name}" style="--width: {width}"'
@@ -100,24 +92,27 @@ def inline(figure: Figure, name: str) -> Markup:
 def _losses_caption(search: Search) -> str:
     logged = search.log.curve("train_inner", "loss")
     source = "as logged" if logged else "means from one checkpoint to the next"
-    return f"Loss in bits a word, {source}; of weights and alpha each on its part of the data."
+    return f"Loss in bits a word, {source}; each level's on its part of the data."
 
 
 def _checkpoints(search: Search) -> list[list[str]]:
-    """A row a checkpoint."""
-    means = {name: dict(search.interval_means(f"loss_{name}")) for name in ("weights", "alpha")}
+    """Rows of the table of checkpoints."""
+    means = [dict(search.interval_means(f"loss_{level}")) for level in ("weights", "alpha")]
     rows = []
-    for snapshot in search.checkpoints:
-        of_levels = [means[name].get(snapshot.updates) for name in means]
-        values = [*of_levels, snapshot.validation]
-        cells = ["" if value is None else f"{value:.3f}" for value in values]
-        rows.append([f"{snapshot.updates:,}", duration(snapshot.seconds), *cells])
+    for checkpoint in search.checkpoints:
+        losses = [mean.get(checkpoint.updates) for mean in means] + [checkpoint.validation]
+        cells = ["" if loss is None else f"{loss:.3f}" for loss in losses]
+        rows.append([f"{checkpoint.updates:,}", duration(checkpoint.seconds), *cells])
     return rows
 
 
 def _retrained(run: Run, search: Search) -> list[str]:
     """A row of the table of retrainings."""
     best = run.last.best
+    scores = []
+    for path in sorted(run.folder.glob("generate-*.txt")):  # of fairseq-generate --results-path
+        text = path.read_text(encoding="utf-8", errors="replace")
+        scores += re.findall(r"^Generate .*: (.*BLEU.*)$", text, re.MULTILINE)
     return [
         str(run.folder),
         str(run.option("model", "_name")),
@@ -127,7 +122,7 @@ def _retrained(run: Run, search: Search) -> list[str]:
         duration(run.last.seconds),
         cost(run)[0],
         "unknown" if best is None else f"{best:.3f}",
-        "; ".join(_scores(run.folder)) or "none",
+        "; ".join(scores) or "none",
     ]
 
 
@@ -140,54 +135,36 @@ def _whose(genotype: object, search: Search) -> str:
         return "unknown"
 
 
-def _scores(folder: Path) -> list[str]:
-    """What ``fairseq-generate --results-path`` with this folder has found."""
-    found = []
-    for path in sorted(folder.glob("generate-*.txt")):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        found += re.findall(r"^Generate .*: (.*BLEU.*)$", text, re.MULTILINE)
-    return found
-
-
-def _settings(search: Search, options: Mapping[str, str | None] | None) -> list[tuple[str, str]]:
-    result = search.result
-    rows = [("family", result.family.name), ("parameters", f"{search.parameters:,}")]
-    if result.pooling:
-        rows.append(("pooling", result.pooling))
-    for stack, alpha in result.alpha.items():
+def _settings(search: Search, options: Options | None) -> list[tuple[str, str]]:
+    snapshot = search.snapshot
+    rows = [("family", snapshot.family.name), ("parameters", f"{search.parameters:,}")]
+    if snapshot.pooling:
+        rows.append(("pooling", snapshot.pooling))
+    for stack, alpha in snapshot.alpha.items():
         layers, nodes, _ = alpha.shape
-        rows.append(
-            (f"{stack}'s block", f"{layers} layers of {nodes} searched {result.family.node}s")
-        )
-        rows.append((f"{stack}'s candidates", ", ".join(result.candidates[stack])))
-    given = options or {}
-    rows += [(option, "yes" if value is None else value) for option, value in given.items()]
-    return rows
+        block = f"{layers} layers of {nodes} searched {snapshot.family.node}s"
+        rows.append((f"{stack}'s block", block))
+        rows.append((f"{stack}'s candidates", ", ".join(snapshot.candidates[stack])))
+    return rows + [(name, "yes" if v is None else v) for name, v in (options or {}).items()]
 
 
 def _commands(
-    search: Search,
-    options: Mapping[str, str | None] | None,
-    retrained: Sequence[Run],
-    command: str,
+    search: Search, options: Options | None, retrained: Sequence[Run], command: str
 ) -> list[tuple[str, str]]:
-    """What to type to do it all again, each with what it does."""
+    """Commands that repeat everything on the page, each with a caption."""
     found = [("The search.", _training(search, options))]
     if search.genotype:
         last = shlex.quote(str(search.last.path))
         found.append(("Its genotype.", f"dartsformer-derive {last} -o genotype.json"))
     for run in retrained:
         found.append((f"The training in {run.folder}.", _training(run, training_options(run.cfg))))
-    if command:
-        found.append(("This page.", command))
-    return found
+    return [*found, ("This page.", command)] if command else found
 
 
-def _training(run: Run, options: Mapping[str, Any] | None) -> str:
+def _training(run: Run, options: Options | None) -> str:
     if options is None:
-        return "# its configuration is of another model or version than this project's"
-    data = str(run.option("task", "data"))
-    text = command_line(data, dict(options))
+        return "# this version of the project cannot write a command for its configuration"
+    text = command_line(str(run.option("task", "data")), options)
     if "--distributed-no-spawn" in options:
         text = f"# one process for each rank R of {run.workers}\n{text} \\\n  --distributed-rank R"
     return text

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
-from pathlib import Path
 from reprlib import repr as shown
-from typing import Any
 
 from ..errors import InputError
-from ..operations import OPERATIONS_BY_STACK, describe_operations
+from ..operations import OPERATIONS_BY_STACK
 from .families import FAMILIES, Family
 
 COLUMNS = ("updates", "stack", "layer", "split", "operation", "weight")
@@ -19,13 +17,13 @@ COLUMNS = ("updates", "stack", "layer", "split", "operation", "weight")
 
 @dataclass(frozen=True)
 class NodeHistory:
-    """One search node over time.
+    """One search node at every checkpoint.
 
     Attributes:
         stack: ``"encoder"`` or ``"decoder"``.
-        layer, place: of the node in the genotype, counted from 0.
-        weights: by operation, its mixing weight at each checkpoint.
-        chosen: the operation of largest alpha at each checkpoint.
+        layer, place: position of the node in the genotype, counted from 0.
+        weights: for each operation, its mixing weight at each checkpoint.
+        chosen: for each checkpoint, the operation with the largest alpha.
     """
 
     stack: str
@@ -36,20 +34,20 @@ class NodeHistory:
 
     @property
     def entropies(self) -> list[float]:
-        """Of the mixing weights at each checkpoint, in nats."""
+        """Entropy of the mixing weights at each checkpoint, in nats."""
         at_each = zip(*self.weights.values(), strict=True)
         return [-sum(w * math.log(w) for w in weights if w > 0) for weights in at_each]
 
     @property
     def margins(self) -> list[float]:
-        """By how much the first weight exceeds the second, at each checkpoint; 1 if there is one
-        candidate."""
+        """Largest weight minus the second largest at each checkpoint; 1 with one candidate."""
         at_each = (sorted(w, reverse=True) for w in zip(*self.weights.values(), strict=True))
         return [first - (rest[0] if rest else 0.0) for first, *rest in at_each]
 
     @property
     def last_change(self) -> int | None:
-        """Which checkpoint was the first to have the last choice; ``None`` if it is the first."""
+        """Index of the checkpoint since which the choice is the last one; ``None`` if it never
+        changed."""
         count = len(self.chosen)
         while count > 1 and self.chosen[count - 2] == self.chosen[-1]:
             count -= 1
@@ -58,116 +56,98 @@ class NodeHistory:
 
 @dataclass(frozen=True)
 class AlphaHistory:
-    """All search nodes, in the order of the network, at checkpoints in the order of updates."""
+    """All search nodes at every checkpoint of a search.
+
+    Attributes:
+        updates: number of updates of each checkpoint, ascending.
+        nodes: in the order of the network.
+        family: of the supernet.
+    """
 
     updates: list[int]
     nodes: list[NodeHistory]
     family: Family
 
     def name(self, node: NodeHistory) -> str:
-        """A node as users read it, counted from 1."""
+        """Name of a node for users, counted from 1."""
         return f"{node.stack} layer {node.layer + 1} {self.family.node} {node.place + 1}"
 
     def to_tsv(self) -> str:
-        """One line an operation, node and checkpoint under a line of names; of each node's
-        operations the heaviest first."""
-        lines = ["\t".join(self._columns(self.family))]
+        """A table with one row for each checkpoint, node and operation.
+
+        The chosen operation of a node comes first, the others follow by descending weight.
+        """
+        table = io.StringIO()
+        writer = csv.writer(table, "excel-tab", lineterminator="\n")
+        writer.writerow(_columns(self.family))
         for i, updates in enumerate(self.updates):
             for node in self.nodes:
-                place = (updates, node.stack, node.layer + 1, node.place + 1)
-                # Stable, and the chosen one first even where weights are equal.
-                order = sorted(
-                    node.weights, key=lambda o: (o != node.chosen[i], -node.weights[o][i])
-                )
-                for name in order:
-                    weight = f"{node.weights[name][i]:.5f}"
-                    lines.append("\t".join(map(str, (*place, name, weight))))
-        return "\n".join(lines) + "\n"
-
-    @staticmethod
-    def _columns(family: Family) -> tuple[str, ...]:
-        return tuple(family.node if name == "split" else name for name in COLUMNS)
+                weights = {name: times[i] for name, times in node.weights.items()}
+                # The chosen one is first even where weights are equal.
+                for name in sorted(weights, key=lambda o: (o != node.chosen[i], -weights[o])):
+                    place = (node.stack, node.layer + 1, node.place + 1)
+                    writer.writerow([updates, *place, name, f"{weights[name]:.5f}"])
+        return table.getvalue()
 
     @classmethod
     def load(cls, path: str) -> AlphaHistory:
-        """From a file that :meth:`to_tsv` wrote.
+        """Read a table that :meth:`to_tsv` made.
 
         Raises:
-            InputError: it cannot be read, or is no such table.
+            InputError: the file cannot be read or is not such a table.
         """
-        try:
-            return cls.from_tsv(Path(path).read_text(encoding="utf-8"), path)
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "is not text"
-            raise InputError(f"{path}: cannot be read: {reason}") from None
-
-    @classmethod
-    def from_tsv(cls, text: str, where: str) -> AlphaHistory:
-        """From what :meth:`to_tsv` wrote; ``where`` says in an error where it comes from.
-
-        Raises:
-            InputError: it is no such table.
-        """
-        header, *rows = [line.split("\t") for line in text.splitlines()] or [[]]
-        families = [f for f in FAMILIES.values() if cls._columns(f) == tuple(header)]
-        if not families or not rows:
-            raise InputError(f"{where}: expected lines under the names {' '.join(COLUMNS)}")
-        columns = cls._columns(families[0])
         # By node, update and operation; the first operation of a node is the chosen one.
         table: dict[tuple, dict[int, dict[str, float]]] = {}
-        for number, row in enumerate(rows, start=2):
-            try:
-                update, *node, operation, weight = _read_row(row, columns)
-                weights = table.setdefault(tuple(node), {}).setdefault(update, {})
-                if operation in weights:
-                    raise InputError("stands there twice")
-            except InputError as error:
-                raise InputError(f"{where}, line {number}: {error}") from None
-            weights[operation] = weight
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = csv.reader(file, "excel-tab")
+                header = next(rows, [])
+                family = next((f for f in FAMILIES.values() if _columns(f) == header), None)
+                if family is None:
+                    raise InputError(f"{path}: expected a table with columns {' '.join(COLUMNS)}")
+                for row in rows:
+                    _add_row(row, table, f"{path}, line {rows.line_num}")
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            reason = getattr(error, "strerror", None) or "it is not a table"
+            raise InputError(f"{path}: cannot be read: {reason}") from None
         updates = sorted({update for times in table.values() for update in times})
+        if not updates:
+            raise InputError(f"{path}: has no rows")
         nodes = []
         for (stack, layer, place), times in table.items():
-            met = set().union(*times.values())
+            met = {name for weights in times.values() for name in weights}
+            for update in updates:
+                for name in sorted(met - times.get(update, {}).keys()):
+                    row = dict(zip(header, (update, stack, layer, place, name), strict=False))
+                    raise InputError(f"{path}: has no row for {shown(row)}")
             names = [name for name in OPERATIONS_BY_STACK[stack] if name in met]
-            for update, name in product(updates, names):
-                if name not in times.get(update, ()):
-                    missing = zip(columns, (update, stack, layer, place, name), strict=False)
-                    described = ", ".join(f"{column} {value}" for column, value in missing)
-                    raise InputError(f"{where}: has no line of {described}")
             over_time = {name: [times[update][name] for update in updates] for name in names}
             chosen = [next(iter(times[update])) for update in updates]
             nodes.append(NodeHistory(stack, layer - 1, place - 1, over_time, chosen))
-        return cls(updates, nodes, families[0])
+        return cls(updates, nodes, family)
 
 
-def _read_row(row: Sequence[str], columns: Sequence[str]) -> list[Any]:
-    """The values of a line.
+def _columns(family: Family) -> list[str]:
+    return [family.node if name == "split" else name for name in COLUMNS]
+
+
+def _add_row(row: list[str], table: dict, where: str) -> None:
+    """Add a row to the table by node, update and operation.
 
     Raises:
-        InputError: names the column at fault.
+        InputError: the row is not one that ``to_tsv`` writes, or repeats another.
     """
-    if len(row) != len(columns):
-        raise InputError(f"has {len(row)} columns between tabs, not {len(columns)}")
-    updates, stack, layer, place, operation, weight = row
-    names = OPERATIONS_BY_STACK.get(stack, ())
-    read = (
-        (_number(updates, int, 0), "a whole number"),
-        (stack if names else None, " or ".join(OPERATIONS_BY_STACK)),
-        (_number(layer, int, 1), "a whole number from 1"),
-        (_number(place, int, 1), "a whole number from 1"),
-        (operation if operation in names else None, names and describe_operations(stack)),
-        (_number(weight, float, 0, 1), "a number from 0 to 1"),
-    )
-    for name, text, (value, expected) in zip(columns, row, read, strict=True):
-        if value is None:
-            raise InputError(f"{name} is {shown(text)}: expected {expected}")
-    return [value for value, _ in read]
-
-
-def _number(text: str, read: type, least: float, most: float = math.inf) -> float | None:
-    """What ``text`` says, or ``None`` if that is no number within these bounds."""
     try:
-        value = read(text)
-    except ValueError:
-        return None
-    return value if least <= value <= most else None
+        updates, stack, layer, place, operation, weight = row
+        node, value = (stack, int(layer), int(place)), float(weight)
+        weights = table.setdefault(node, {}).setdefault(int(updates), {})
+        if operation not in OPERATIONS_BY_STACK[stack] or min(node[1:]) < 1 or not 0 <= value <= 1:
+            raise ValueError
+    except (ValueError, KeyError):
+        raise InputError(
+            f"{where}: is {shown(row)}: expected a number of updates, encoder or decoder, layer "
+            "and node counted from 1, one of that stack's operations, and a weight from 0 to 1"
+        ) from None
+    if operation in weights:
+        raise InputError(f"{where}: repeats {shown(row)}")
+    weights[operation] = value

@@ -63,8 +63,8 @@ def test_score_and_parameters_are_the_derived_models(search):
     scores = set()
     for _ in range(6):
         architecture = space.random(generator)
-        genotype = scorer.result.genotype(scorer.choice(architecture))
-        derived = inheriting(scorer.model, scorer.result, genotype, scorer.task, **sizes)
+        genotype = scorer.snapshot.genotype(scorer.choice(architecture))
+        derived = inheriting(scorer.model, scorer.snapshot, genotype, scorer.task, **sizes)
         assert space.count(architecture) == sum(p.numel() for p in derived.parameters())
         logs = [scorer.criterion(derived, batch)[-1] for batch in scorer.batches]
         loss = sum(log["loss"] for log in logs) / sum(log["sample_size"] for log in logs)
@@ -85,10 +85,10 @@ def test_bleu_is_that_of_the_derived_model_as_fairseq_generate_has_it(one_search
     architecture = max(scores, key=scores.__getitem__)
     assert scores[architecture] > min(scores.values())
 
-    genotype = scorer.result.genotype(scorer.choice(architecture))
+    genotype = scorer.snapshot.genotype(scorer.choice(architecture))
     state = load_checkpoint(search)
     sizes = {name: state["cfg"].model[name] for name in [*SIZES, "share_all_embeddings"]}
-    derived = inheriting(scorer.model, scorer.result, genotype, scorer.task, **sizes)
+    derived = inheriting(scorer.model, scorer.snapshot, genotype, scorer.task, **sizes)
     state["model"] = derived.state_dict()
     with open_dict(state["cfg"]) as saved:
         saved.model._name, saved.task._name = genotype.family, "translation"

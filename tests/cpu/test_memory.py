@@ -10,7 +10,7 @@ import torch
 
 from fairseq_dartsformer.cli import memory as command
 from fairseq_dartsformer.criterions import linear_cross_entropy
-from fairseq_dartsformer.memory.measurement import fake_tensors, measured_peak, way_of_a_gpu
+from fairseq_dartsformer.memory.measurement import as_on_gpu, fake_tensors, measured_peak
 from fairseq_dartsformer.memory.planner import MemoryPlan, Training, plan_memory, training_config
 from fairseq_dartsformer.search.registry import STRATEGIES
 from fairseq_dartsformer.search_space.levels import LEVELS, gradients_for
@@ -84,7 +84,7 @@ def test_activations_are_those_of_real_tensors(backprop):
     held = []
     for level in LEVELS:
         model.zero_grad()
-        with gradients_for(model, level), way_of_a_gpu():
+        with gradients_for(model, level), as_on_gpu():
             forward, whole = (measured_peak(partial(step, kept)) for kept in ([], None))
         gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
         held.append(max(forward, whole - gradients))
@@ -180,8 +180,8 @@ def test_largest_batch():
         ("--arch dartsformer_search --gpu nan", "--gpu is 'nan': expected its memory in GiB"),
         ("--arch dartsformer_search --hidden-dim 25", "--hidden-dim is 25"),
         ("--arch dartsformer", "--genotype is missing"),
-        ("--max-tokens 50", "--arch or --figure, "),
-        ("--arch dartsformer_search --figure a.svg", "--arch or --figure, "),
+        ("--max-tokens 50", "--arch or --figure: "),
+        ("--arch dartsformer_search --figure a.svg", "--arch or --figure: "),
         ("--figure a.svg --gpu T4", "--gpu is T4: it goes with --arch"),
         ("--arch dartsformer_search --hidden-dims 24", "--hidden-dims goes with --figure"),
         ("--figure a.txt", "--figure a.txt: expected a suffix of pdf, png, svg"),

@@ -1,4 +1,4 @@
-"""The notebook of a finished search, upon small ones."""
+"""The notebook runs on the save folder of any search."""
 
 import os
 import re
@@ -40,14 +40,14 @@ def test_walks_through_a_search(data, tmp_path, monkeypatch, kind):
     text = printed(notebook)
     assert genotype.to_json() in text and "6 updates" in text
     assert f"--arch {genotype.family}" in text and re.search(r"\d\.\d\dM parameters", text)
-    assert pictures(notebook) == 5
+    assert pictures(notebook) == 4
 
 
 def test_stored_outputs_are_small_and_of_the_committed_search():
     notebook = nbformat.read(NOTEBOOK, nbformat.NO_CONVERT)
     genotype = Genotype.load(ROOT / "examples" / "results" / "en-de" / "genotype.json")
     assert genotype.to_json() in printed(notebook)
-    assert pictures(notebook) == 5
+    assert pictures(notebook) == 4
     assert NOTEBOOK.stat().st_size < 500_000
     # Nothing of the machine that it was executed on.
     assert not re.search(r"/tmp/|/home/|/root/", printed(notebook))

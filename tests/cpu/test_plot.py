@@ -1,4 +1,4 @@
-"""`dartsformer-plot`: what it makes of what it is given, and what it refuses."""
+"""`dartsformer-plot` draws genotypes, checkpoints, folders and tables, and refuses all else."""
 
 import re
 import sys
@@ -55,7 +55,7 @@ def test_genotype_of_anything(search, tmp_path, monkeypatch):
     assert (tmp_path / "g.svg").read_bytes() != files[0]
 
 
-@pytest.mark.parametrize("kind", [*list(command.KINDS)[1:], None])
+@pytest.mark.parametrize("kind", [*command.HISTORIES, None])
 def test_history_of_a_folder_or_table(search, tmp_path, monkeypatch, capsys, kind):
     options = ["--kind", kind] if kind else []
     run(monkeypatch, search, "-o", tmp_path / "table.tsv")
@@ -73,11 +73,14 @@ def test_history_of_a_folder_or_table(search, tmp_path, monkeypatch, capsys, kin
     [
         ("{search} -o a.txt", "-o a.txt: expected a suffix of pdf, png, svg, tsv"),
         ("{search} -o no/a.svg", "-o no/a.svg: there is no folder no"),
-        ("{search} -o a.tsv --kind heat", "--kind is heat: a table .* has no kind"),
+        ("{search} -o a.tsv --kind choices", "--kind is choices, but -o a.tsv is a table"),
         ("{search}/no.pt -o a.svg", "checkpoint .*no.pt cannot be read: No such file"),
         ("{folder} -o a.svg", ".* holds no checkpoint: expected checkpoint.*.pt files"),
         ("no_such -o a.svg", "genotype no_such: neither a file nor a built-in genotype"),
-        ("paper_fig4_approx -o a.svg --kind heat", "paper_fig4_approx: expected the folder of a"),
+        (
+            "paper_fig4_approx -o a.svg --kind choices",
+            "paper_fig4_approx: expected the folder of a",
+        ),
         ("paper_fig4_approx -o a.tsv", "paper_fig4_approx: expected the folder of a search, some"),
         ("{search} g.json -o a.svg", "g.json: expected the folder of a search, some of its check"),
         ("g.json {search} -o a.svg --kind genotype", "g.json: expected the folder of a search"),

@@ -1,4 +1,4 @@
-"""`dartsformer-report`: what the page says of a search, that it is whole by itself, and safe."""
+"""`dartsformer-report` writes a self-contained page that says what the checkpoints say, escaped."""
 
 import json
 import re
@@ -13,23 +13,22 @@ from helpers.searches import search_state
 from fairseq_dartsformer.cli import report as command
 from fairseq_dartsformer.plots.style import in_words
 from fairseq_dartsformer.report.run import read_search
-from fairseq_dartsformer.search.snapshot import history_of
 
 
-def test_page_is_whole_by_itself(logged_search, tmp_path):
+def test_page_is_self_contained(logged_search, tmp_path):
     page, html = page_of(tmp_path, logged_search / "checkpoints")
     assert len(page.ids) == len(set(page.ids))
     assert page.addresses and all(a.startswith(("#", "data:")) for a in page.addresses)
     assert {a[1:] for a in page.addresses if a[0] == "#"} <= set(page.ids)
     assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
-    assert "@import" not in html and page.tags.count("svg") == 6
+    assert "@import" not in html and page.tags.count("svg") == 4
     assert 'name="viewport"' in html and "@media print" in html and "prefers-color-scheme" in html
 
 
 def test_page_says_what_the_checkpoints_do(logged_search, tmp_path):
     folder = logged_search / "checkpoints"
     page, _ = page_of(tmp_path, folder)
-    history = history_of(read_search(folder).result for _ in range(1))
+    history = read_search(folder).history
     text = " ".join(page.cells)
     for node in history.nodes:
         assert history.name(node) in text and in_words(node.chosen[-1]) in text
@@ -71,7 +70,7 @@ def test_what_files_say_is_escaped(logged_search, tmp_path):
 
 
 def test_retraining(data, logged_search, tmp_path):
-    """Told apart by their genotypes, with cost and score."""
+    """Retrainings are listed with genotype, cost and score."""
     folder = logged_search / "checkpoints"
     genotype = tmp_path / "g.json"
     genotype.write_text(read_search(folder).genotype.to_json())
@@ -95,7 +94,7 @@ def test_retraining(data, logged_search, tmp_path):
 
 
 def test_sampling(data, tmp_path):
-    """There is no alpha to show; all else is there."""
+    """Without alpha, the page has everything else."""
     train(SAMPLING, data, tmp_path, *LOGGED)
     page, _ = page_of(tmp_path, tmp_path / "checkpoints")
     text = " ".join(page.cells)
@@ -111,7 +110,7 @@ def test_sampling(data, tmp_path):
         ("foreign", "foreign/checkpoint_last.pt: is a transformer model's checkpoint"),
         (
             "damaged",
-            "checkpoint damaged/checkpoint_last.pt is damaged, truncated, or not fairseq's",
+            "checkpoint damaged/checkpoint_last.pt is damaged, or not as fairseq writes it",
         ),
         ("good --log no", "--log no: cannot be read: No such file"),
         ("good --log good/empty.log", "--log good/empty.log: holds no statistics"),

@@ -50,9 +50,8 @@ def build_stack(
     )
 
 
-@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize(("sharing", "passes"), [("none", 1), ("all", 2)])
 @pytest.mark.parametrize(("splits", "pooling"), GRID)
-@pytest.mark.parametrize("sharing", ["none", "all"])
 def test_gradients_equal_ordinary_autograd(splits, pooling, sharing, passes):
     torch.manual_seed(splits)
     model = build_search(
