@@ -16,10 +16,9 @@ setup(
     install_requires=[
         "torch>=2.11,<2.14",
         "fairseq-fixed==0.12.3.1",
-        "filelock>=3.12,<5",
         "jinja2>=3.1,<4",
         "matplotlib>=3.9,<4",
-        "mock>=5,<6",  # subword-nmt imports it and does not ask for it
+        "mock>=5,<6",  # imported by subword-nmt, which does not declare it
         "sacrebleu>=2.3,<3",
         "sacremoses>=0.1,<0.3",
         "subword-nmt>=0.3.8,<0.4",
@@ -36,6 +35,7 @@ setup(
             "pytest>=8.3,<10",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.17,<0.18",
+            "scipy>=1.13,<2",
             "sphinx>=8.1,<10",
             "wandb>=0.19,<1",
         ]

@@ -1,19 +1,30 @@
-"""Steps of examples/prepare.sh: `split` raw text, `tokenise` a file, `filter` text in BPE."""
+"""Text for fairseq, as examples/prepare.sh prepares it.
+
+usage: python examples/corpus.py split TEXT FOLDER X Y
+       python examples/corpus.py tokenise FILE FILE X      (- for standard input and output)
+       python examples/corpus.py filter PREFIX PREFIX X Y
+"""
 
 import argparse
 import random
+import re
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from itertools import islice, zip_longest
 from multiprocessing import Pool
 from pathlib import Path
+from typing import TextIO
 
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
 Pair = tuple[str, str]
 
-HELD_OUT = 1000  # pairs for valid and for test where the user has none, at most 5 % each
+HELD_OUT = 1000  # pairs held out for valid and for test, at most 5 % each
 CHUNK = 1000  # lines that a worker tokenises at a time
+# Control characters that are not white space, and byte-order marks.
+INVISIBLE = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
 
 
 def beside(prefix: str | Path, language: str) -> Path:
@@ -21,8 +32,18 @@ def beside(prefix: str | Path, language: str) -> Path:
     return Path(f"{prefix}.{language}")
 
 
+def file_name(language: str) -> str:
+    """The language in the names of prepared files: fairseq reads `pt-BR` there as two languages."""
+    return language.replace("-", "_")
+
+
+def clean(line: str) -> str:
+    """Removes byte-order marks and control characters; white space becomes single spaces."""
+    return " ".join(INVISIBLE.sub("", line).split())
+
+
 def read(prefix: str | Path, languages: list[str]) -> Iterator[Pair]:
-    """The aligned lines of both files, white space and other separators made single spaces.
+    """The aligned, cleaned lines of both files.
 
     Raises:
         ValueError: a file is missing or the files are not equally long.
@@ -31,30 +52,40 @@ def read(prefix: str | Path, languages: list[str]) -> Iterator[Pair]:
     for path in paths:
         if not path.is_file():
             raise ValueError(f"no such file: {path}")
-    with (
-        paths[0].open(encoding="utf-8", newline="\n") as source,
-        paths[1].open(encoding="utf-8", newline="\n") as target,
-    ):
-        yield from align(source, target, f"{paths[0]} and {paths[1]}")
+    with ExitStack() as stack:
+        sides = [stack.enter_context(path.open(encoding="utf-8", newline="\n")) for path in paths]
+        yield from align(*sides, f"{paths[0]} and {paths[1]}")
 
 
 def align(source: Iterable[str], target: Iterable[str], names: str) -> Iterator[Pair]:
-    """The pairs of lines, white space and other separators made single spaces.
+    """The pairs of cleaned lines.
 
     Raises:
-        ValueError: one side has more lines; `names` says of what.
+        ValueError: one side, which `names` names, has more lines.
     """
     for pair in zip_longest(source, target):
         if None in pair:
             raise ValueError(f"{names} differ in their number of lines")
-        yield tuple(" ".join(line.split()) for line in pair)
+        yield tuple(map(clean, pair))
+
+
+def with_text(pairs: Iterable[Pair], name: str) -> Iterator[Pair]:
+    """The pairs that have text on both sides; prints how many have not."""
+    dropped = 0
+    for pair in pairs:
+        if all(pair):
+            yield pair
+        else:
+            dropped += 1
+    if dropped:
+        print(f"  {name}: {dropped:,} pairs without text on a side are dropped", flush=True)
 
 
 def write(prefix: Path, languages: list[str], pairs: Iterable[Pair]) -> int:
-    """Writes both files, each of which appears whole or not at all, and returns the pairs' number.
+    """Writes both files and returns the number of pairs; an interruption leaves no partial file.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no pairs.
     """
     paths = [beside(prefix, language) for language in languages]
     partials = [beside(path, "partial") for path in paths]
@@ -78,10 +109,10 @@ def write(prefix: Path, languages: list[str], pairs: Iterable[Pair]) -> int:
 def split(text: str, out: Path, languages: list[str], with_valid: bool = True) -> None:
     """Writes train, valid and test of `text` into the folder `out`, without empty lines.
 
-    `text` is a folder with train.X, valid.X, test.X or a prefix with PREFIX.X and, if the user has
-    them, PREFIX.valid.X and PREFIX.test.X. Without these the last pairs are held out, and pairs of
-    train that share a sentence with them are dropped. Unless `with_valid`, `text` has train and
-    test only.
+    `text` is a folder with train.X, valid.X and test.X, or a prefix: PREFIX.X with, if there are
+    any, PREFIX.valid.X and PREFIX.test.X. Without these the last pairs are held out, and pairs of
+    train that share a sentence with them are dropped. With `with_valid=False`, `text` has train
+    and test only.
 
     Raises:
         ValueError: a file is missing or empty, or there are too few pairs to hold some out.
@@ -89,21 +120,25 @@ def split(text: str, out: Path, languages: list[str], with_valid: bool = True) -
     prefixes = {"train": text, "valid": f"{text}.valid", "test": f"{text}.test"}
     if Path(text).is_dir():
         prefixes = {name: f"{text}/{name}" for name in prefixes}
+
+    def pairs(name: str) -> Iterator[Pair]:
+        return with_text(read(prefixes[name], languages), name)
+
     given = [name for name, prefix in prefixes.items() if beside(prefix, languages[0]).is_file()]
     if given == [name for name in prefixes if with_valid or name != "valid"]:
-        splits = {name: filter(all, read(prefixes[name], languages)) for name in given}
+        splits = {name: pairs(name) for name in given}
     elif not with_valid:
         raise ValueError(f"{text} has {' and '.join(given) or 'nothing'}; give train and test")
     elif given == ["train"] or not given:
-        splits = hold_out(list(filter(all, read(prefixes["train"], languages))))
+        splits = hold_out(list(pairs("train")))
     else:
         raise ValueError(f"{text} has {' and '.join(given)}; give valid and test both, or neither")
-    for name, pairs in splits.items():
-        write(out / name, languages, pairs)
+    for name, members in splits.items():
+        write(out / name, list(map(file_name, languages)), members)
 
 
 def hold_out(pairs: list[Pair]) -> dict[str, list[Pair]]:
-    """The last pairs as valid and test; the rest, without their sentences, as train."""
+    """The last pairs as valid and test; the others, without their sentences, as train."""
     size = min(HELD_OUT, len(pairs) // 20)
     if not size:
         raise ValueError(f"{len(pairs)} pairs are too few to hold out some of them")
@@ -114,10 +149,10 @@ def hold_out(pairs: list[Pair]) -> dict[str, list[Pair]]:
 
 
 def short(pairs: Iterable[Pair], max_tokens: int, max_ratio: float) -> Iterator[Pair]:
-    """The pairs of at most `max_tokens` a side whose lengths differ by a factor of `max_ratio`."""
+    """The pairs of at most `max_tokens` a side whose lengths differ by at most `max_ratio`."""
     for pair in pairs:
         shorter, longer = sorted(len(side.split()) for side in pair)
-        if longer <= max_tokens and longer <= max_ratio * shorter:
+        if 0 < longer <= max_tokens and longer <= max_ratio * shorter:
             yield pair
 
 
@@ -134,22 +169,19 @@ def draw(pairs: Iterable[Pair], count: int, drawn: list[Pair], seed: int = 1) ->
         yield pair
 
 
-def tokenise(path: Path, output: Path, language: str, workers: int) -> None:
-    """Moses normalisation and tokenisation, with sacremoses' default settings."""
-    normalise = MosesPunctNormalizer(language).normalize
-    moses = partial(MosesTokenizer(language).tokenize, return_str=True)
-    count = 0
-    with (
-        path.open(encoding="utf-8", newline="\n") as lines,
-        output.open("w", encoding="utf-8") as tokenised,
-        Pool(workers, _set_pipeline, ([normalise, moses],)) as pool,
-    ):
+def tokenise(lines: Iterable[str], output: TextIO, language: str, workers: int = 1) -> None:
+    """Moses normalisation and tokenisation of cleaned lines, with sacremoses' default settings."""
+    base = re.split("[-_]", language)[0]  # Moses has rules for pt, not for pt-BR
+    normalise = MosesPunctNormalizer(base).normalize
+    moses = partial(MosesTokenizer(base).tokenize, return_str=True)
+    lines, count = iter(lines), 0
+    with Pool(workers, _set_pipeline, ([clean, normalise, moses],)) as pool:
         while block := list(islice(lines, 20 * CHUNK * workers)):
             for line in pool.imap(_run_pipeline, block, CHUNK):
-                print(line, file=tokenised)
+                print(line, file=output)
             count += len(block)
             if count >= 1_000_000:
-                print(f"  {path.name}: {count:,} lines", flush=True)
+                print(f"  {count:,} lines", file=sys.stderr, flush=True)
 
 
 def _set_pipeline(functions: list) -> None:
@@ -164,21 +196,24 @@ def _run_pipeline(line: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("split", "tokenise", "filter"):
-        command = commands.add_parser(name)
-        command.add_argument(
-            "input", help="split: prefix or folder; tokenise: file; filter: prefix"
-        )
-        command.add_argument(
-            "output", type=Path, help="split: folder; tokenise: file; filter: prefix"
-        )
-        command.add_argument("languages", nargs=1 if name == "tokenise" else 2)
-        if name == "split":
-            command.add_argument("--without-valid", action="store_true")
-        elif name == "tokenise":
-            command.add_argument("--workers", type=int, default=1)
+    command = commands.add_parser("split", help="train, valid and test of raw text")
+    command.add_argument("input", help="prefix or folder")
+    command.add_argument("output", type=Path, help="folder")
+    command.add_argument("languages", nargs=2)
+    command.add_argument("--without-valid", action="store_true")
+    command = commands.add_parser("tokenise", help="Moses normalisation and tokenisation")
+    command.add_argument("input", help="file, or - for standard input")
+    command.add_argument("output", help="file, or - for standard output")
+    command.add_argument("language")
+    command.add_argument("--workers", type=int, default=1)
+    command = commands.add_parser("filter", help="drop long pairs of text in BPE")
+    command.add_argument("input", help="prefix")
+    command.add_argument("output", type=Path, help="prefix")
+    command.add_argument("languages", nargs=2)
     command.add_argument("--max-tokens", type=int, default=250)
     command.add_argument("--max-ratio", type=float, default=3.0)
     command.add_argument("--held-out", type=int, default=0, help="random pairs that go to `valid`")
@@ -187,7 +222,12 @@ def main() -> None:
         if args.command == "split":
             split(args.input, args.output, args.languages, not args.without_valid)
         elif args.command == "tokenise":
-            tokenise(Path(args.input), args.output, *args.languages, args.workers)
+            source, target = (0 if args.input == "-" else args.input), args.output
+            with (
+                open(source, encoding="utf-8", newline="\n") as lines,
+                open(1 if target == "-" else target, "w", encoding="utf-8") as output,
+            ):
+                tokenise(lines, output, args.language, args.workers)
         else:
             drawn: list[Pair] = []
             pairs = short(read(args.input, args.languages), args.max_tokens, args.max_ratio)
@@ -195,9 +235,9 @@ def main() -> None:
             if args.held_out:
                 write(args.output.with_name("valid"), args.languages, drawn)
     except UnicodeDecodeError as error:
-        raise SystemExit(f"prepare.sh: {args.input} is not UTF-8: {error}") from None
-    except ValueError as error:
-        raise SystemExit(f"prepare.sh: {error}") from None
+        raise SystemExit(f"corpus.py: {args.input} is not UTF-8: {error}") from None
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"corpus.py: {error}") from None
 
 
 if __name__ == "__main__":

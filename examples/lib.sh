@@ -1,6 +1,6 @@
-# What the scripts of this folder share. Sourced, never run.
+# Functions that the scripts share. Source this file.
 
-# die MESSAGE: one clear error, and the end.
+# die MESSAGE: prints one error and exits.
 die() {
   echo "${0##*/}: $*" >&2
   exit 1
@@ -9,8 +9,8 @@ die() {
 # usage: prints the comment at the head of the running script.
 usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
 
-# options "NAME ..." ARGUMENTS...: sets a variable, with _ for -, for every --NAME VALUE. With -- as
-# the last NAME, what follows a -- goes into the array `rest`.
+# options "NAME ..." ARGUMENTS...: sets a variable for every --NAME VALUE, with _ for - in its name.
+# With -- as the last NAME, the arguments after a -- go into the array `rest`.
 options() {
   local known=" $1 " name
   shift
@@ -29,35 +29,35 @@ options() {
   done
 }
 
-# positive NAME...: the error that one of these options is no positive number.
+# positive NAME...: exits unless all these options are positive integers.
 positive() {
   local name value
   for name in "$@"; do
     value=${name//-/_}
-    [[ ${!value} =~ ^[1-9][0-9]*$ ]] || die "--$name is ${!value}, it must be a positive whole number"
+    [[ ${!value} =~ ^[1-9][0-9]*$ ]] || die "--$name is ${!value}, it must be a positive integer"
   done
 }
 
-# hypotheses FILE: the best translations in fairseq-generate's output, in the test set's order.
+# hypotheses FILE: prints the best translations in fairseq-generate's output, in test set order.
 hypotheses() { sed -n 's/^H-//p' "$1" | sort -n | cut -f 3; }
 
-# clock: the time since the script's start.
+# clock: prints the time since the script started.
 clock() { printf '%02d:%02d:%02d' $((SECONDS / 3600)) $((SECONDS / 60 % 60)) $((SECONDS % 60)); }
 
-# fail LOG WHAT STATUS: the end of a step that failed, with the tail of its log.
+# fail LOG COMMAND STATUS: prints the tail of a failed command's log and exits.
 fail() {
   tail -n 25 "$1" >&2
-  die "$2 failed with status $3; the whole log: $1"
+  die "$2 failed with status $3; the log: $1"
 }
 
-# quietly LOG COMMAND...: runs a command with its output in LOG.
+# quietly LOG COMMAND...: runs a command, appends its output to LOG, exits if it fails.
 quietly() {
   local status=0
   "${@:2}" >>"$1" 2>&1 || status=$?
   ((status == 0)) || fail "$1" "${*:2}" "$status"
 }
 
-# need COMMAND...: the error that one of the commands is not installed.
+# need COMMAND...: exits unless all commands are installed.
 need() {
   local command
   for command in "$@"; do
@@ -66,8 +66,8 @@ need() {
   done
 }
 
-# same_options FILE OPTIONS [RESULT]: a result, by default FILE's folder, serves one set of options;
-# FILE remembers which.
+# same_options FILE OPTIONS [RESULT]: exits if RESULT (default: FILE's folder) exists and FILE records
+# other options for it; otherwise writes the options to FILE.
 same_options() {
   local result=${3:-${1%/*}}
   if [[ -e $result && -e $1 && $(<"$1") != "$2" ]]; then

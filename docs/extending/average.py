@@ -1,4 +1,4 @@
-"""`average`: the mean of all that a position sees (after Zhang et al. 2018, arXiv:1805.00631)."""
+"""`average`: the mean of all visible positions (after Zhang et al. 2018, arXiv:1805.00631)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fairseq_dartsformer.operations.base import Incremental, append, linear
 
 @register_operation("average")
 class Average(Incremental):
-    """`mean_s(x_s) W + b` over the positions s that position t sees.
+    """`mean_s(x_s) W + b` over the positions s that are visible from position t.
 
-    In the encoder these are all but padding, in the decoder those up to t.
+    In the encoder, all positions but padding are visible; in the decoder, those up to t.
     """
 
     def __init__(self, cfg: OperationConfig):
@@ -25,22 +25,22 @@ class Average(Incremental):
         """`T × B × C` to the same shape; reads ``context.padding_mask``."""
         seen = x
         if incremental_state is not None:
-            # Step by step, x is the last step alone: those before it were kept.
+            # In incremental decoding x has only the last step; earlier steps were kept.
             seen = append(self.recall(incremental_state).get("x"), x)
             self.keep(incremental_state, x=seen)
         return self.linear(torch.einsum("bts,sbc->tbc", self._shares(x, seen, context), seen))
 
     def _shares(self, x: Tensor, seen: Tensor, context: Context) -> Tensor:
-        """`B × T × S`: what each of S positions contributes to the mean at each of T.
+        """`B × T × S`: the weight of each of S positions in the mean at each of T.
 
-        A product with these and not a cumulative sum, which on GPUs gives other last bits each
-        time: the reconstruction needs the same ones.
+        A matrix product, because a cumulative sum on a GPU differs in its last bits from run to
+        run, and the reconstruction needs the same bits.
         """
         steps, batch, _ = x.shape
         visible = x.new_ones(batch, steps, len(seen))
         if self.causal:
             visible = visible.tril(len(seen) - steps)
-        # Step by step the mask is the last one's alone, and of those kept none is padding.
+        # In incremental decoding, no kept position is padding.
         if context.padding_mask is not None and len(seen) == steps:
             visible = visible * ~context.padding_mask[:, None, :]
         return visible / visible.sum(-1, keepdim=True).clamp(min=1)

@@ -1,6 +1,6 @@
-"""`every_kth`: as `darts`, upon the same data for both levels, and alpha only in every k-th update.
+"""`every_kth`: both levels train on the same data, alpha only in every k-th update.
 
-Its option needs a task that has it, `every_kth_search`.
+The task `every_kth_search` adds the strategy's option.
 """
 
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ class EveryKthConfig(TranslationSearchConfig):
     """Options of `every_kth_search`."""
 
     alpha_every: Optional[int] = field(
-        default=None,  # else the other strategies would refuse what nobody has given
-        metadata={"help": "every_kth: alpha has every so many-th update (default: 2)"},
+        default=None,  # other strategies refuse any other value
+        metadata={"help": "every_kth: every k-th update is alpha's (default: 2)"},
     )
 
 
@@ -34,11 +34,7 @@ class EveryKthTask(TranslationSearchTask):
 
 @register_strategy
 class EveryKth(SearchStrategy):
-    """Bilevel search whose levels share their data; alpha has the last of every k updates.
-
-    Raises:
-        InputError: ``--alpha-every`` is not positive.
-    """
+    """Bilevel search on shared data: the last of every k updates is alpha's."""
 
     name = "every_kth"
     levels = LEVELS
@@ -46,17 +42,21 @@ class EveryKth(SearchStrategy):
     options = ("alpha_every",)
 
     def check(self) -> None:
-        """Read the option."""
+        """Read the option.
+
+        Raises:
+            InputError: ``--alpha-every`` is not positive.
+        """
         self.every = 2 if self.cfg.alpha_every is None else self.cfg.alpha_every
         if self.every < 1:
             raise InputError(f"--alpha-every is {self.every}, it must be at least 1")
 
-    def train_step(self, step, sample, model, optimizer, update_num, ignore_grad):
-        """One level's; which one follows from the number of the update, for all workers alike."""
+    def train_step(self, train_step, sample, model, criterion, optimizer, update_num, ignore_grad):
+        """Train one level, which depends only on the number of the update."""
         level = WEIGHTS if (update_num + 1) % self.every else ALPHA
         with self.updating(level, model, optimizer):
-            return step()
+            return train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     def after_update(self, model, optimizer, update_num) -> None:
-        """Compare the workers' alpha."""
+        """Check that all workers have the same alpha."""
         compare_alpha(model, f"after update {update_num}")

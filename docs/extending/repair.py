@@ -1,4 +1,4 @@
-"""`repair`: from a damaged sentence to the sentence, and the search on it, `repair_search`."""
+"""`repair`: restore a damaged sentence; `repair_search` searches an architecture for it."""
 
 from dataclasses import dataclass, field
 
@@ -14,10 +14,10 @@ from fairseq_dartsformer.tasks.translation_search import TranslationSearchConfig
 
 @dataclass
 class Damage:
-    """What is done to the target sentences to make sources of them.
+    """Options of the damage that turns a target sentence into its source.
 
-    fairseq makes its parser from these types, which ``from __future__ import annotations`` would
-    turn into strings.
+    fairseq reads these types for its parser, so that ``from __future__ import annotations``, which
+    turns them into strings, cannot be used here.
     """
 
     drop: float = field(default=0.1, metadata={"help": "probability that a word is missing"})
@@ -36,7 +36,7 @@ class RepairSearchConfig(Damage, TranslationSearchConfig):
 
 @register_task("repair", dataclass=RepairConfig)
 class RepairTask(TranslationTask):
-    """Translation whose source is the target, damaged; its words end where BPE says so.
+    """Translation from a damaged target sentence to the sentence; BPE marks the ends of words.
 
     Raises:
         InputError: an option is out of range, or the dictionaries differ.
@@ -48,11 +48,11 @@ class RepairTask(TranslationTask):
         if cfg.shuffle < 0 or cfg.shuffle == 1:
             raise InputError(f"--shuffle is {cfg.shuffle}, it must be 0, or at least 2")
         if src_dict != tgt_dict:
-            raise InputError("the sides have two dictionaries: preprocess with --joined-dictionary")
+            raise InputError("the dictionaries differ: preprocess with --joined-dictionary")
         super().__init__(cfg, src_dict, tgt_dict)
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
-        """fairseq's pairs of a split, the source of each made anew."""
+        """Load a split as fairseq does, and replace its sources by damaged targets."""
         super().load_dataset(split, epoch, combine, **kwargs)
         pairs = self.datasets[split]
         damaged = NoisingDataset(
@@ -68,7 +68,7 @@ class RepairTask(TranslationTask):
         )
         self.datasets[split] = LanguagePairDataset(
             damaged,
-            pairs.tgt_sizes,  # and the sources are no longer
+            pairs.tgt_sizes,  # an upper bound: the sources are not longer
             self.source_dictionary,
             pairs.tgt,
             pairs.tgt_sizes,

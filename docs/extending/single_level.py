@@ -18,27 +18,23 @@ from fairseq_dartsformer.search_space.levels import LEVELS
 
 @register_strategy
 class SingleLevel(SearchStrategy):
-    """Every update moves both levels, on all of the training data, by one optimizer."""
+    """Every update moves both levels with one optimizer, on all training data."""
 
     name = "single_level"
-    levels = LEVELS  # what takes gradients, and that a genotype can be derived from alpha
+    levels = LEVELS
     options = ("warn_skip_share", "stop_skips", "stop_entropy", "stop_unchanged")
 
     def check(self) -> None:
-        """Nothing to refuse; the entropy is known after the first update."""
+        """The entropy is known after the first update."""
         self.entropy: torch.Tensor | None = None
 
     def after_update(self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int) -> None:
-        """Compare the workers' alpha."""
+        """Check that all workers have the same alpha; compute its entropy for the log."""
         compare_alpha(model, f"after update {update_num}")
-
-    def train_step(self, step, sample, model, optimizer, update_num, ignore_grad):
-        """fairseq's forward and backward pass; what alpha is like is noted for the log."""
         with torch.no_grad():
             self.entropy = mean_entropy((model.encoder.alpha, model.decoder.alpha))
-        return step()
 
     def reduce_metrics(self, logging_outputs: list[dict[str, Any]]) -> None:
-        """alpha's mean entropy, in nats; validation calls this, too, and knows none at first."""
+        """Log alpha's mean entropy in nats; validation before the first update has none."""
         if self.entropy is not None:
             metrics.log_scalar("alpha_entropy", self.entropy, round=4, weight=0)

@@ -1,9 +1,9 @@
-"""The derived model against fairseq's transformer of equal size: training, decoding, memory.
+"""Compares the derived model with fairseq's transformer of equal size: training, decoding, memory.
 
 usage: python examples/benchmark/derived.py [--genotype G] [--sentences N] [--length N] [--fp16] ...
 
-Weights are random: decoding makes sentences of a fixed length, with beam 5. The criterion is the
-chunked one for both.
+Weights are random, so decoding (beam 5) produces sentences of a fixed length. Both use the chunked
+criterion.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Model:
         generator.generate([self.model], self.sample)
 
     def peak(self) -> int:
-        """Bytes of a training update beyond parameters and gradients."""
+        """Peak bytes of a training update beyond parameters and gradients."""
         self.model.zero_grad()
         peak = measured_peak(self.train, device())
         return peak - sum(p.grad.nbytes for p in self.model.parameters())

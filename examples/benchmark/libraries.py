@@ -1,11 +1,11 @@
-"""The two-stream case against public reversible layers: memory, time and error of the gradient.
+"""Compares two reversible streams with public libraries: memory, time and gradient error.
 
 usage: pip install --no-deps memcnn==1.5.2 revlib==1.7.2 revtorch==0.2.4
        python examples/benchmark/libraries.py [--layers N] [--width d] [--tokens N] [--rounds N]
 
-The same sub-networks in all: attention and feed-forward with residual, norm and dropout, in
-float32. The error is that of all weights' gradients together, relative to ordinary autograd's in
-float64 with the dropout masks of the forward pass.
+All have the same sub-networks: attention and feed-forward with residual, norm and dropout, in
+float32. The error is relative, over the gradients of all weights; the reference is ordinary
+autograd in float64 with the dropout masks of the forward pass.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from torch import Tensor, nn
 from fairseq_dartsformer.memory.measurement import measured_peak
 from fairseq_dartsformer.operations import Context
 from fairseq_dartsformer.reversible import ReversibleLayer, ReversibleStack
+from fairseq_dartsformer.search_space.mixed_op import MixedOp
 
 DROPOUT = 0.1
 
 
 class Dropout(nn.Module):
-    """Dropout whose masks can be taken down, or be given."""
+    """Dropout that can record its masks, or take given ones."""
 
     taken: list[Tensor] | None = None
     given: list[Tensor] | None = None
@@ -43,8 +44,8 @@ class Dropout(nn.Module):
         return x * mask
 
 
-class Branch(nn.Module):
-    """`LayerNorm(h + dropout(o(h)))` upon `T × B × C`."""
+class SubNetwork(nn.Module):
+    """`LayerNorm(h + dropout(o(h)))` of `T × B × C`."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -55,7 +56,7 @@ class Branch(nn.Module):
         return self.norm(h + self.dropout(self.operation(h)))
 
 
-class Attention(Branch):
+class Attention(SubNetwork):
     def __init__(self, width: int):
         super().__init__(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -65,7 +66,7 @@ class Attention(Branch):
         return self.out(F.scaled_dot_product_attention(q, k, v).permute(2, 0, 1, 3).flatten(2))
 
 
-class FeedForward(Branch):
+class FeedForward(SubNetwork):
     def __init__(self, width: int):
         super().__init__(width)
         self.inner, self.outer = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
@@ -75,9 +76,9 @@ class FeedForward(Branch):
 
 
 class Plain(nn.Module):
-    """The reference, by ordinary autograd."""
+    """The reference: ordinary autograd."""
 
-    def __init__(self, pairs: list[tuple[Branch, Branch]]):
+    def __init__(self, pairs: list[tuple[SubNetwork, SubNetwork]]):
         super().__init__()
         self.pairs = nn.ModuleList(nn.ModuleList(pair) for pair in pairs)
 
@@ -90,16 +91,16 @@ class Plain(nn.Module):
 
 
 class Ours(nn.Module):
-    def __init__(self, pairs: list[tuple[Branch, Branch]]):
+    def __init__(self, pairs: list[tuple[SubNetwork, SubNetwork]]):
         super().__init__()
-        layers = [ReversibleLayer([[f], [g]], "max") for f, g in pairs]
+        layers = [ReversibleLayer([MixedOp([f]), MixedOp([g])], "max") for f, g in pairs]
         self.stack = ReversibleStack(layers, "reconstruct")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.stack(x, None, Context())
 
 
-def memcnn(pairs: list[tuple[Branch, Branch]]) -> nn.Module:
+def memcnn(pairs: list[tuple[SubNetwork, SubNetwork]]) -> nn.Module:
     from memcnn import AdditiveCoupling, InvertibleModuleWrapper
 
     couplings = (AdditiveCoupling(f, g, split_dim=2) for f, g in pairs)
@@ -108,20 +109,20 @@ def memcnn(pairs: list[tuple[Branch, Branch]]) -> nn.Module:
     )
 
 
-def revlib(pairs: list[tuple[Branch, Branch]]) -> nn.Module:
+def revlib(pairs: list[tuple[SubNetwork, SubNetwork]]) -> nn.Module:
     from revlib import ReversibleSequential
 
-    return ReversibleSequential(*(branch for pair in pairs for branch in pair), split_dim=-1)
+    return ReversibleSequential(*(network for pair in pairs for network in pair), split_dim=-1)
 
 
-def revtorch(pairs: list[tuple[Branch, Branch]]) -> nn.Module:
+def revtorch(pairs: list[tuple[SubNetwork, SubNetwork]]) -> nn.Module:
     from revtorch import ReversibleBlock, ReversibleSequence
 
     blocks = (ReversibleBlock(f, g, split_along_dim=2, fix_random_seed=True) for f, g in pairs)
     return ReversibleSequence(nn.ModuleList(blocks))
 
 
-LIBRARIES: dict[str, Callable[[list[tuple[Branch, Branch]]], nn.Module]] = {
+LIBRARIES: dict[str, Callable[[list[tuple[SubNetwork, SubNetwork]]], nn.Module]] = {
     "ordinary autograd": Plain,
     "this project": Ours,
     "memcnn": memcnn,
@@ -130,28 +131,28 @@ LIBRARIES: dict[str, Callable[[list[tuple[Branch, Branch]]], nn.Module]] = {
 }
 
 
-def update(model: nn.Module, x: Tensor, pairs: list[tuple[Branch, Branch]]) -> None:
+def update(model: nn.Module, x: Tensor, pairs: list[tuple[SubNetwork, SubNetwork]]) -> None:
     for pair in pairs:
-        for branch in pair:
-            branch.zero_grad()
-    # Not a leaf: some of them work in place upon their input.
+        for network in pair:
+            network.zero_grad()
+    # Not a leaf: some libraries modify their input in place.
     model(x.clone().requires_grad_() * 1.0).square().mean().backward()
 
 
-def gradients(pairs: list[tuple[Branch, Branch]]) -> list[Tensor]:
-    return [p.grad.double() for pair in pairs for branch in pair for p in branch.parameters()]
+def gradients(pairs: list[tuple[SubNetwork, SubNetwork]]) -> list[Tensor]:
+    return [p.grad.double() for pair in pairs for network in pair for p in network.parameters()]
 
 
-def error(model: nn.Module, x: Tensor, pairs: list[tuple[Branch, Branch]]) -> float:
-    """Of the gradient, given the masks that the forward pass drew."""
+def error(model: nn.Module, x: Tensor, pairs: list[tuple[SubNetwork, SubNetwork]]) -> float:
+    """Relative error of the gradient for the masks that the forward pass drew."""
     Dropout.taken = []
     update(model, x, pairs)
     masks, Dropout.taken = Dropout.taken[: 2 * len(pairs)], None
     found = gradients(pairs)
-    exact = copy.deepcopy([tuple(branch.double() for branch in pair) for pair in pairs])
+    exact = copy.deepcopy([tuple(network.double() for network in pair) for pair in pairs])
     for pair in pairs:
-        for branch in pair:
-            branch.float()
+        for network in pair:
+            network.float()
     Dropout.given = masks
     update(Plain(exact), x.double(), exact)
     Dropout.given = None
@@ -169,7 +170,7 @@ def main() -> None:
     args = parser.parse_args()
     where, half = device(), args.width // 2
     x = torch.randn(50, args.tokens // 50, args.width, device=where)
-    models, branches = {}, {}
+    models, networks = {}, {}
     for name, build in LIBRARIES.items():
         torch.manual_seed(0)
         pairs = [
@@ -178,24 +179,30 @@ def main() -> None:
         try:
             models[name] = build(pairs).train()
         except ImportError as missing:
-            print(f"{name} is left out: {missing}")
+            print(f"{name} is skipped: {missing}")
             continue
-        branches[name] = pairs
+        networks[name] = pairs
     print(machine())
     print(f"{args.layers} layers of width {args.width}, {args.tokens} tokens, float32\n")
-    steps = {name: partial(update, model, x, branches[name]) for name, model in models.items()}
+    steps = {name: partial(update, model, x, networks[name]) for name, model in models.items()}
     seconds = times(steps, args.rounds)
     rows = []
     for name, model in models.items():
-        for pair in branches[name]:
-            for branch in pair:
-                branch.zero_grad()
+        for pair in networks[name]:
+            for network in pair:
+                network.zero_grad()
         peak = measured_peak(steps[name], where)
-        peak -= sum(g.nbytes // 2 for g in gradients(branches[name]))
+        peak -= sum(g.nbytes // 2 for g in gradients(networks[name]))
         ratio = seconds[name] / seconds["ordinary autograd"]
-        rows.append([name, seconds[name], ratio, peak / 1e6, error(model, x, branches[name])])
+        rows.append([name, seconds[name], ratio, peak / 1e6, error(model, x, networks[name])])
     print_table(
-        ["", "seconds", "in ordinary autograd's", "peak beyond gradients (MB)", "gradient's error"],
+        [
+            "",
+            "seconds",
+            "ratio to autograd",
+            "peak beyond gradients (MB)",
+            "gradient error",
+        ],
         rows,
     )
 

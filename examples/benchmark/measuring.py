@@ -1,4 +1,4 @@
-"""What all benchmarks share: interleaved timing, the machine's description, tables."""
+"""Shared by the benchmarks: interleaved timing, description of the machine, tables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 
 
 def times(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Seconds of each step: the median over rounds, after a first one.
+    """Seconds of each step: the median over rounds, after a warm-up round.
 
-    All take turns in every round, in another order each time: what ran before leaves the caches and
-    the heap as it liked them.
+    Every round runs all steps, in a random order, because a step changes caches and heap for the
+    next one.
     """
     shuffler = random.Random(0)
     measured: dict[str, list[float]] = {name: [] for name in steps}

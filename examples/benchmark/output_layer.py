@@ -1,4 +1,4 @@
-"""The output layer and its loss: chunked against whole logits, time and peak memory.
+"""Compares the chunked output layer and loss with complete logits: time and peak memory.
 
 usage: python examples/benchmark/output_layer.py [--tokens N] [--vocabulary V] [--dim e] [--dtype D]
 """
@@ -17,8 +17,8 @@ from fairseq_dartsformer.memory.measurement import measured_peak
 SMOOTHING = 0.1
 
 
-def whole(x, weight, target):
-    """As fairseq's `label_smoothed_cross_entropy` has it."""
+def complete(x, weight, target):
+    """As in fairseq's `label_smoothed_cross_entropy`."""
     log_p = F.linear(x, weight).log_softmax(-1, dtype=torch.float32)
     return label_smoothed_nll_loss(log_p, target, SMOOTHING, ignore_index=1)[0]
 
@@ -45,7 +45,7 @@ def main() -> None:
         inputs = [t.clone().requires_grad_() for t in (x, weight)]
         loss(*inputs, target).backward()
 
-    steps = {"whole": lambda: step(whole), "chunked": lambda: step(chunked)}
+    steps = {"complete": lambda: step(complete), "chunked": lambda: step(chunked)}
     seconds = times(steps, args.rounds)
     peak = {name: measured_peak(step, where) for name, step in steps.items()}
     print(f"{args.tokens} tokens, {args.vocabulary} symbols, e {args.dim}, {args.dtype}")
@@ -53,7 +53,7 @@ def main() -> None:
     print_table(
         ["", "seconds", "time ratio", "peak in MB", "memory ratio"],
         (
-            [name, s, s / seconds["whole"], peak[name] / 1e6, peak[name] / peak["whole"]]
+            [name, s, s / seconds["complete"], peak[name] / 1e6, peak[name] / peak["complete"]]
             for name, s in seconds.items()
         ),
     )

@@ -1,4 +1,4 @@
-"""Where the time of a search update goes: the operations that take most, by torch's profiler.
+"""Profiles a search update with torch's profiler: the operations that take most time.
 
 usage: python examples/benchmark/profile_update.py [--hidden-dim D] [--level weights|alpha] ...
 """

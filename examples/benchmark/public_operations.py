@@ -1,7 +1,7 @@
-"""The candidates as public code builds them: fairseq's own modules, each by itself.
+"""The candidate operations built from fairseq's modules, as in public code for DARTS.
 
-The same arithmetic and the same number of parameters as `fairseq_dartsformer.operations`, for a
-supernet without its savings. Training only.
+They compute the same functions with the same number of parameters as
+`fairseq_dartsformer.operations`, without its optimisations. Training only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Conv(nn.Module):
 
 
 class DynamicConv(nn.Module):
-    """As fairseq's lightconv layer has it."""
+    """As in fairseq's lightconv layer."""
 
     def __init__(self, cfg: OperationConfig, kernel_size: int):
         super().__init__()
@@ -50,7 +50,7 @@ class DynamicConv(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """fairseq's, with a mask of the future in the decoder."""
+    """fairseq's attention, causal in the decoder."""
 
     def __init__(self, cfg: OperationConfig):
         super().__init__()
@@ -65,7 +65,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """fairseq's, to the encoder's output."""
+    """fairseq's attention to the encoder output."""
 
     def __init__(self, cfg: OperationConfig):
         super().__init__()

@@ -1,12 +1,12 @@
-"""A search update (one of each level): reconstruction against what else there is, side by side.
+"""Compares ways to compute a search update, of weights and of alpha.
 
 usage: python examples/benchmark/search_update.py [--hidden-dims 120 240 ...] [--sentences N] ...
 
 reconstruct  this project's default
 store        the same network by ordinary autograd: one level's gradients at a time, our operations
-checkpoint   the same, with `torch.utils.checkpoint` around every layer
+checkpoint   like store, with `torch.utils.checkpoint` around every layer
 public       the same network as public code for DARTS runs it: everything stored, weight gradients
-             in updates of alpha too, fairseq's modules for the candidates, whole logits
+             in updates of alpha too, fairseq's modules for the candidates, complete logits
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EMBED_DIMS = {120: 128, 240: 128, 480: 256, 960: 256}  # as in Table 5
 
 
 class CheckpointedStack(ReversibleStack):
-    """Stores every layer's input, and recomputes the layer in the backward pass."""
+    """Stores every layer's input and recomputes the layer in the backward pass."""
 
     def forward(self, x, weights, context, **state) -> Tensor:
         for i, layer in enumerate(self.layers):
@@ -45,7 +45,7 @@ class Search:
     """A supernet and a batch for it.
 
     Args:
-        kind: of :data:`KINDS`.
+        kind: one of :data:`KINDS`.
         args: sizes.
         hidden_dim: d.
     """
@@ -71,20 +71,20 @@ class Search:
         self.sample = training.batch(None, args.sentences, args.length)
 
     def update(self, level: str) -> None:
-        """Forward and backward pass of ``level``; the optimizer's step is the same for all."""
+        """Forward and backward pass of ``level``, without the optimizer's step."""
         self.model.zero_grad()
         with nullcontext() if self.public else gradients_for(self.model, level):
             loss, *_ = self.criterion(self.model, self.sample)
             loss.backward()
 
     def peak(self) -> int:
-        """Bytes beyond parameters and gradients, of the level that takes most."""
+        """Peak bytes beyond parameters and gradients, of the level that takes more."""
         peaks = []
         for level in LEVELS:
             self.model.zero_grad()
-            whole = measured_peak(partial(self.update, level), device())
+            peak = measured_peak(partial(self.update, level), device())
             gradients = (p.grad for p in self.model.parameters() if p.grad is not None)
-            peaks.append(whole - sum(g.nbytes for g in gradients))
+            peaks.append(peak - sum(g.nbytes for g in gradients))
         self.model.zero_grad()
         return max(peaks)
 
@@ -94,7 +94,7 @@ def count(model: nn.Module) -> int:
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """What :class:`Search` takes, but the hidden size."""
+    """Add the sizes of :class:`Search` except the hidden size."""
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--sentences", type=int, default=100)
     parser.add_argument("--length", type=int, default=50)

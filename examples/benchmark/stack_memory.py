@@ -1,8 +1,8 @@
-"""What a search holds at the paper's size: by reconstruction, deeper, and with everything stored.
+"""Plans the memory of the paper's search: reconstructed, four times deeper, and stored.
 
 usage: python examples/benchmark/stack_memory.py [--tokens N] [--vocabulary V]
 
-e 256, d 960, s 2, all candidates; planned upon fake tensors, so the machine does not matter.
+e 256, d 960, s 2, all candidates. The plan uses fake tensors, so it does not depend on the machine.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
         plans[name] = plan_memory(cfg, args.vocabulary, args.tokens // LENGTH, LENGTH)
     base = plans["reconstruct, 6 + 6 layers"].activations
     print_table(
-        ["", "parameters (M)", "stack activations (MB)", "ratio", "whole update (GB)"],
+        ["", "parameters (M)", "stack activations (MB)", "ratio", "update (GB)"],
         (
             [
                 name,

@@ -1,4 +1,4 @@
-"""One command of a run: a process with a log, done once, with what it took."""
+"""One command of a run: a process with a log and a record of its cost, run once."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from scales import ROOT
 
-TAIL = 15  # lines of the log of a command that failed
-WIDTH = 300  # characters of a line of it
+TAIL = 15  # lines shown of a failed command's log
+WIDTH = 300  # characters shown of a line
 PROGRESS = re.compile(r"\bloss=([\d.]+),.*\bnum_updates=(\d+),|^(generation \d+: .*|\| \d+ \|.*)")
 
 
 class StepError(Exception):
-    """A command failed, or a folder is another run's."""
+    """A command failed, or a folder belongs to another run."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Step:
     """A command.
 
     Attributes:
-        folder: where it works; it gets NAME.log and NAME.json, what it was and what it took.
-        name: of the step.
-        module: what ``python -m`` runs.
-        arguments: of it.
-        again: whether it is run again if it was with other arguments.
+        folder: gets NAME.log and NAME.json, the record of the command and its cost.
+        name: name of the step.
+        module: module for ``python -m``.
+        arguments: its arguments.
+        again: whether to run it again if its arguments have changed.
     """
 
     folder: Path
@@ -47,15 +47,15 @@ class Step:
     again: bool = False
 
     def run(self) -> dict[str, Any]:
-        """Run it, unless it has been run to its end; after an interruption, again.
+        """Run the command, unless it has finished before.
 
         Returns:
             ``command``, ``seconds`` and ``cpu_seconds`` (of all attempts), ``peak_bytes`` (the
-            largest resident set of its processes, or this one's own when it started them, as
-            Linux counts) and ``status``.
+            largest resident set of its processes, in which Linux includes that of this process
+            when it started them) and ``status``.
 
         Raises:
-            StepError: it failed, or was run here with other arguments.
+            StepError: it failed, or the folder has a record with other arguments.
         """
         path = self.path
         command = [self.module, *self.arguments]
@@ -66,7 +66,7 @@ class Step:
             differences = _differences(known["command"], command)
             if differences and not self.again:
                 raise StepError(
-                    f"{path} is of another command, which had {'; '.join(differences)}: remove "
+                    f"{path} is of another command, with {'; '.join(differences)}: remove "
                     f"{self.folder} or choose another --out"
                 )
             if not differences:
@@ -85,7 +85,7 @@ class Step:
         return record
 
     def _execute(self, record: dict[str, Any]) -> None:
-        """Run the command to its end, whose ``status`` and costs go into the record."""
+        """Run the command; add its ``status`` and costs to the record."""
         process = subprocess.Popen(
             [sys.executable, "-m", *record["command"]],
             stdout=subprocess.PIPE,
@@ -112,12 +112,12 @@ class Step:
 
     @property
     def path(self) -> Path:
-        """Where the record of it goes."""
+        """The record."""
         return self.folder / f"{self.name}.json"
 
     @property
     def log(self) -> Path:
-        """Where what it prints goes."""
+        """The output."""
         return self.folder / f"{self.name}.log"
 
     def _tail(self) -> str:
@@ -126,23 +126,23 @@ class Step:
 
 
 def _shortened(line: str) -> str:
-    """Without the middle of a line such as that of all of fairseq's options."""
+    """A long line, such as fairseq's list of options, without its middle."""
     return line if len(line) <= WIDTH else f"{line[: WIDTH // 2]} ... {line[-WIDTH // 2 :]}"
 
 
 def _differences(known: list[str], command: list[str]) -> list[str]:
-    """Where two commands differ, but in what depends on how many GPUs there are, in words."""
+    """The differences of two commands in words, except for those due to the number of GPUs."""
     old, new = _machineless(known), _machineless(command)
     found = []
     for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if kind != "equal":  # with the word before, the option
+        if kind != "equal":  # with the preceding word, the option
             was, now = old[max(a - 1, 0) : b], new[max(c - 1, 0) : d]
             found.append(f"{' '.join(was)} (now {' '.join(now)})")
     return found
 
 
 def _machineless(command: list[str]) -> list[str]:
-    """The command without what depends on how many GPUs there are."""
+    """The command without options that depend on the number of GPUs."""
     kept, words = [], iter(command)
     for word in words:
         if word in ("--distributed-world-size", "--update-freq"):
@@ -153,7 +153,7 @@ def _machineless(command: list[str]) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """This checkout's commands; without a GPU, one thread: such networks are too small for more."""
+    """Settings for this checkout's commands; one thread if there is no GPU: networks are small."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     changed = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
     if not torch.cuda.is_available():
@@ -163,19 +163,19 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Work in a folder while nobody else does: wait until another process has left it."""
+    """Hold the folder's lock: wait until no other process works in it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
+    with open(folder / ".tables.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"   waiting for another command that works in {folder}", flush=True)
+            print(f"   waiting for another command in {folder}", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def write(path: Path, text: str) -> None:
-    """Write a whole file, or none, whoever else writes it."""
+    """Write a file atomically, also if another process writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(text + "\n", encoding="utf-8")

@@ -16,15 +16,15 @@ PLUGIN = str(ROOT / "fairseq_dartsformer")
 
 @dataclass(frozen=True)
 class Data:
-    """A binarised corpus, and the raw text that its test set's translations are compared with.
+    """A binarised corpus and the raw reference of its test set.
 
     Attributes:
-        folder: with fairseq's binary files.
-        reference: the raw text.
-        option: where ``folder`` was given.
+        folder: fairseq's binary files.
+        reference: raw target text of the test set.
+        option: the option that named ``folder``.
 
     Raises:
-        StepError: something of it is not there, of ``--data`` even the test set.
+        StepError: a file is missing; only ``--data`` needs a test set.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class Data:
 
     @cached_property
     def name(self) -> str:
-        """Tells its runs from those of other data, at another place or there before."""
+        """Distinguishes runs on data of other folders or other content."""
         checksum = zlib.crc32(str(self.folder.resolve()).encode())
         # The dictionaries count the training set's words.
         for pattern in ("dict.*.txt", "valid.*.idx", "test.*.idx"):
@@ -61,11 +61,11 @@ class Data:
         return f"{'-'.join(self.languages)}.{checksum:08x}"
 
     def vocabulary(self) -> int:
-        """Symbols of the joint dictionary."""
+        """Number of symbols in the joint dictionary."""
         return len(Dictionary.load(str(self.folder / f"dict.{self.languages[0]}.txt")))
 
     def arguments(self) -> list[str]:
-        """Of fairseq's commands."""
+        """Arguments of fairseq's commands."""
         source, target = self.languages
         folder = str(self.folder.resolve())
         return [folder, "--source-lang", source, "--target-lang", target, "--user-dir", PLUGIN]

@@ -1,4 +1,4 @@
-"""Equal parameters: the sizes at which a network has as many as another."""
+"""Sizes at which a network has a given number of parameters."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.memory.planner import count_parameters, training_config
 from fairseq_dartsformer.search_space.genotype import Genotype
 
-TOLERANCE = 0.01  # of the number that is wanted
-LEVERS = {"ffn_dim": 4, "embed_dim": 1}  # what is adjusted, and about how many of the hidden width
+TOLERANCE = 0.01  # relative
+LEVERS = {"ffn_dim": 4, "embed_dim": 1}  # adjusted sizes, in hidden widths
 
 
 def model_config(arch: str, sizes: Options, genotype: str | None) -> DictConfig:
@@ -22,7 +22,7 @@ def model_config(arch: str, sizes: Options, genotype: str | None) -> DictConfig:
     Args:
         arch: the architecture; ``sizes`` may name another.
         sizes: its options.
-        genotype: the text of a derived model's.
+        genotype: text of the genotype, for a derived model.
     """
     options = {"arch": arch, **sizes, "share_all_embeddings": True, "genotype": genotype}
     return training_config(options.pop("arch"), arguments(options))
@@ -33,17 +33,18 @@ def match(
 ) -> dict[str, int]:
     """The sizes nearest to the given ones at which the model has ``target`` parameters.
 
-    Of hidden widths the nearest is taken at which an ffn between half and twice its usual width, or
-    else (there may be no ffn) an embedding between half and twice its own, brings it to the target.
+    Takes the nearest hidden width at which the model reaches the target by an ffn between half and
+    twice its usual width or, if that fails (there may be no ffn), by an embedding between half and
+    twice its given width.
 
     Args:
-        arch, genotype: as of :func:`model_config`.
+        arch, genotype: as for :func:`model_config`.
         sizes: with ``hidden_dim``, ``attention_heads`` and perhaps ``embed_dim``.
         vocabulary: symbols of the joint dictionary.
-        target: parameters, which are kept to 1 %.
+        target: number of parameters, reached to 1 %.
 
     Raises:
-        InputError: it cannot be brought there.
+        InputError: no sizes reach the target.
     """
     usual, step = sizes["hidden_dim"], _step(sizes["attention_heads"], genotype)
     cfg = model_config(arch, sizes, genotype)
@@ -52,7 +53,7 @@ def match(
         cfg.model.update(trial)
         return count_parameters(cfg, vocabulary)
 
-    wrong = 0  # the direction of hidden widths that lead away from the target
+    wrong = 0  # sign of the direction away from the target
     for width in sorted(range(step, 3 * usual + 1, step), key=lambda d: abs(d - usual)):
         if (width - usual) * wrong > 0:
             continue
@@ -61,7 +62,7 @@ def match(
                 continue
             trial = {**sizes, "hidden_dim": width, "ffn_dim": LEVERS["ffn_dim"] * width}
             middle = sizes.get(lever, ratio * width)
-            # The number is a linear function of either.
+            # The number of parameters is linear in either size.
             low, high = max(1, middle // 2), 2 * middle
             least, most = (count({**trial, lever: n}) for n in (low, high))
             share = (target - least) / (most - least) if most > least else 0.0
@@ -70,12 +71,12 @@ def match(
             if abs(reached / target - 1) <= TOLERANCE:
                 return trial
         wrong = 1 if reached > target else -1
-    raise InputError(f"{arch} cannot be brought to {target:,} parameters near {dict(sizes)}")
+    raise InputError(f"{arch} cannot have {target:,} parameters near {dict(sizes)}")
 
 
 def _step(heads: int, genotype: str | None) -> int:
-    """What a hidden width must be a multiple of."""
-    if genotype is None:  # the Evolved Transformer, which has attention of twice the heads, too
+    """The number that the hidden width must be a multiple of."""
+    if genotype is None:  # the Evolved Transformer, parts of which have twice the heads
         return 2 * heads
     record = Genotype.load(genotype)
     pooled = record.pooling is not None

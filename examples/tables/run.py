@@ -1,8 +1,8 @@
-"""Runs a table or figure of the paper at a chosen scale and prints it beside the paper's.
+"""Runs a table or figure of the paper at a chosen scale and prints it beside the paper's numbers.
 
 usage: python examples/tables/run.py table1 --scale tiny --data prepared/data-bin
 
-What is done is not done again: after an interruption the same command goes on.
+After an interruption the same command continues; it skips finished steps.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ def get_parser() -> argparse.ArgumentParser:
         "--search-data",
         type=Path,
         metavar="FOLDER",
-        help="what searches see (default: the first of --data)",
+        help="data of the searches (default: the first of --data)",
     )
     add("--out", type=Path, default=Path("tables"), metavar="FOLDER", help="(default: tables)")
     add("--seeds", type=int, nargs="+", metavar="N", help="(default: 1)")
     add("--rows", nargs="+", metavar="TEXT", help="only rows that contain one of these texts")
     for option in ("--search-updates", "--train-updates"):
-        add(option, type=positive_integer, metavar="N", help="in place of the scale's")
+        add(option, type=positive_integer, metavar="N", help="overrides the scale")
     return parser
 
 
 def render(table: Table, rows: Sequence[Row], results: Sequence[Mapping[str, Any]]) -> str:
-    """The table in Markdown: each measure, the mean over seeds, and the paper's beside it."""
+    """The table in Markdown: for each measure the mean over seeds, and the paper's number."""
     bleu: dict[tuple[str, ...], float] = {}
     for row in rows:
         scores = [r["BLEU"] for r in results if r["row"] == row.cells and "BLEU" in r]
@@ -108,10 +108,10 @@ def _measured(measure: str, row: Row, results: Sequence[Mapping[str, Any]], bleu
 
 
 def run_table(args: argparse.Namespace) -> str:
-    """Run rows of a table, write all that there is of it, NAME.json and NAME.md; return the latter.
+    """Run rows of a table, write NAME.json and NAME.md with all known rows; return the latter.
 
     Raises:
-        StepError, InputError: as of :class:`Runner`, or data or rows are not there.
+        StepError, InputError: as :class:`Runner`, or data or rows are missing.
     """
     table = TABLES[args.table]
     references = args.reference or [None] * len(args.data)
@@ -119,7 +119,7 @@ def run_table(args: argparse.Namespace) -> str:
         raise StepError(f"--reference: {len(references)} files for {len(args.data)} of --data")
     data = [Data(folder, text) for folder, text in zip(args.data, references, strict=True)]
     search_data = data[0]
-    if args.search_data is not None:  # its test set is not used
+    if args.search_data is not None:  # needs no test set
         search_data = Data(args.search_data, data[0].reference, "--search-data")
     placed = _placed(data, table)
     rows = [r for r in table.rows if _wanted(r, args.rows)]
@@ -148,10 +148,10 @@ def run_table(args: argparse.Namespace) -> str:
 
 
 def _placed(data: Sequence[Data], table: Table) -> list[Data | None]:
-    """The data sets at the numbers that the table's rows have for them.
+    """The data sets in the order of the table's languages.
 
     Raises:
-        StepError: there is one too many, or one of a language that the table does not have.
+        StepError: there are too many, or the table does not have a data set's language.
     """
     if not table.targets:
         if len(data) > 1:
@@ -175,7 +175,7 @@ def _placed(data: Sequence[Data], table: Table) -> list[Data | None]:
 
 
 def _known(path: Path, settings: Mapping[str, Any]) -> dict[tuple[tuple[str, ...], int], Any]:
-    """Results of other rows and seeds, by row and seed, if they were of the same settings."""
+    """Earlier results with the same settings, by row and seed."""
     known = json.loads(path.read_text()) if path.exists() else {"settings": None}
     if known["settings"] != settings:
         return {}
@@ -201,7 +201,7 @@ def run_figure1(args: argparse.Namespace) -> str:
     step = Step(out, "figure1", "fairseq_dartsformer.cli.memory", given)
     step.run()
     printed = step.log.read_text()
-    printed = printed[printed.rindex("| hidden size") :]  # by the last attempt
+    printed = printed[printed.rindex("| hidden size") :]  # of the last attempt
     lines = [line for line in printed.splitlines() if line.startswith("|")]
     rows = [[float(cell) for cell in line.strip("| ").split("|")] for line in lines[2:]]
     ratio = mean(ours / darts for _, darts, ours in rows)
@@ -227,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (StepError, InputError) as error:
         parser.exit(1, f"{parser.prog}: error: {error}\n")
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
+        sys.exit("interrupted; run the same command to continue")
 
 
 if __name__ == "__main__":

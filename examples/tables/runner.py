@@ -1,4 +1,4 @@
-"""From a row of a table to its measures: search, genotype, training, translation, BLEU."""
+"""Measures a row of a table: search, genotype, training, translation, BLEU."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Runner:
     """Runs rows.
 
     Attributes:
-        scale: how large.
+        scale: sizes and schedules.
         out: folder of all runs of this scale.
-        search_data: what searches see.
-        data: what models are trained on, by the number of the pair; ``None`` of what is not given.
-        search_updates, train_updates: replace the scale's.
+        search_data: data of the searches.
+        data: training data by the number of the language pair; ``None`` if not given.
+        search_updates, train_updates: override the scale.
     """
 
     scale: Scale
@@ -43,11 +43,11 @@ class Runner:
     train_updates: int | None = None
 
     def run(self, row: Row, seed: int) -> dict[str, Any]:
-        """A row's measures, beside what it took and the commands.
+        """Return a row's measures, with the commands and their cost.
 
         Raises:
             StepError: a command failed.
-            InputError: a model cannot be built as the scale says.
+            InputError: the scale's sizes do not fit the model.
         """
         result: dict[str, Any] = {"row": row.cells, "seed": seed}
         if (row.arch is None and row.search is None) or self.data[row.pair] is None:
@@ -66,7 +66,7 @@ class Runner:
         if "search" in records:
             result["updates"] = self._updates(self.scale.search, self.search_updates)
             steps = [records[name] for name in ("search", "derive", "evolve") if name in records]
-            # Without a GPU the processor's, whatever runs beside.
+            # Without a GPU, processor time: other processes may share the machine.
             clock = "seconds" if torch.cuda.is_available() else "cpu_seconds"
             result["hidden size of search"] = self.scale.hidden_dim(
                 row.search.arch, row.search.size
@@ -81,7 +81,7 @@ class Runner:
         return (self.out / kind / f"{name}.{data.name}.seed{seed}").resolve()
 
     def _search(self, search: Search, seed: int, folder: Path) -> tuple[dict[str, Any], str]:
-        """What its steps took, and the genotype."""
+        """The records of the steps, and the genotype."""
         checkpoint, genotype = folder / "checkpoint_last.pt", folder / "genotype.json"
         records = {
             "search": Step(folder, "search", *self.search_command(search, seed, folder)).run()
@@ -94,7 +94,7 @@ class Runner:
             given = [str(checkpoint), data, "-o", str(genotype), "--seed", str(seed)]
             given += arguments(self.scale.evolve)
             step = Step(folder, "evolve", "fairseq_dartsformer.cli.evolve", given)
-        # One that is there already is the user's choice, as of an earlier checkpoint.
+        # An existing file is the user's choice, for example of an earlier checkpoint.
         if step.path.exists() or not genotype.exists():
             records[step.name] = step.run()
         return records, Genotype.load(genotype).to_json()
@@ -129,7 +129,7 @@ class Runner:
     def _running(
         self, options: Options, replaced: int | None, saves: int, keep: int | None
     ) -> dict[str, Any]:
-        """How long, with how many GPUs, what is saved and said on the way."""
+        """Options for the updates, GPUs, checkpoints and log."""
         updates = self._updates(options, replaced)
         there = max(1, torch.cuda.device_count())
         gpus = max(n for n in range(1, there + 1) if self.scale.workers % n == 0)
@@ -145,10 +145,10 @@ class Runner:
         }
 
     def sizes(self, row: Row, genotype: str | None) -> tuple[dict[str, Any], int]:
-        """The sizes of a row's model and its parameters: the Transformer's, where all are equal.
+        """The sizes of a row's model and its number of parameters, matched if the scale says so.
 
         Raises:
-            InputError: it cannot be brought there.
+            InputError: no sizes give that number.
         """
         vocabulary, known = self.data[row.pair].vocabulary(), self.scale.sizes
         sizes = dict(known[row.arch][row.size])
@@ -166,7 +166,7 @@ class Runner:
         genotype: str | None,
         records: dict[str, Any],
     ) -> dict[str, Any]:
-        """Train and score; adds to ``records`` what the steps took."""
+        """Train and score; adds the steps' records to ``records``."""
         sizes, parameters = self._known_sizes(folder, row, genotype)
         path = None
         if genotype is not None:
@@ -182,7 +182,7 @@ class Runner:
             records["average"] = step.run()
         data = self.data[row.pair]
         options = {"path": checkpoint, "gen_subset": "test", "results_path": folder}
-        # With its default multiple of 8, fairseq would leave out the last sentences.
+        # With its default multiple of 8, fairseq would skip the last sentences.
         options |= {"required_batch_size_multiple": 1, "remove_bpe": True, **self.scale.generate}
         given = [*data.arguments(), *arguments(options)]
         records["generate"] = Step(folder, "generate", "fairseq_cli.generate", given).run()
@@ -197,7 +197,7 @@ class Runner:
     def _known_sizes(
         self, folder: Path, row: Row, genotype: str | None
     ) -> tuple[dict[str, Any], int]:
-        """:meth:`sizes`, found once."""
+        """:meth:`sizes`, computed once and stored."""
         path = folder / "sizes.json"
         if path.exists():
             known = json.loads(path.read_text())
@@ -211,7 +211,7 @@ class Runner:
 
 
 def random_genotype(seed: int, layers: int = 2) -> Genotype:
-    """Operations drawn uniformly, in splits 2 and 3 with max pooling."""
+    """A genotype with operations drawn uniformly, splits 2 and 3, max pooling."""
     draw = Random(seed).choice
     encoder = [[draw(ENCODER_OPERATIONS) for _ in range(2)] for _ in range(layers)]
     decoder = [[draw(DECODER_OPERATIONS) for _ in range(2)] for _ in range(layers)]
@@ -221,12 +221,12 @@ def random_genotype(seed: int, layers: int = 2) -> Genotype:
 def read_score(printed: str) -> dict[str, Any]:
     """The last score that ``sacrebleu --format json`` has printed."""
     score = json.loads(re.findall(r"\{[^{}]*\}", printed)[-1])
-    confidence = score.get("confidence_var", 0.0)  # a BLEU of 0 has none
+    confidence = score.get("confidence_var", 0.0)  # missing at a BLEU of 0
     return {"BLEU": score["score"], "confidence": confidence, "signature": score["signature"]}
 
 
 def translations(path: Path, language: str) -> str:
-    """The raw text in fairseq's output, in the order of the test set."""
+    """The detokenised translations in fairseq's output, in test set order."""
     found = re.findall(r"^H-(\d+)\t[^\t]*\t(.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     detokenize = MosesDetokenizer(lang=language).detokenize
     return "\n".join(detokenize(text.split()) for _, text in sorted(found, key=lambda f: int(f[0])))

@@ -1,7 +1,7 @@
 """The scales at which the tables can be run: the paper's, and two for small machines.
 
-Options are dictionaries by the names of fairseq's configuration. The small scales' are the paper's,
-from `configs/`, but for what they replace.
+Options are dictionaries with fairseq's names. The small scales take the paper's from `configs/` and
+override some.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fairseq_dartsformer.models.architectures import SIZES as NAMED_SIZES
 
 ROOT = Path(__file__).resolve().parents[2]
 Options = Mapping[str, Any]
-# By group of a file in configs/: what is not the model's size, nor where and on what it runs.
+# Options taken from a file in configs/, by group: none of model sizes, paths or devices.
 GROUPS = {
     "common": ["fp16"],
     "task": ["_name", "arch_fraction"],
@@ -31,7 +31,7 @@ GROUPS = {
 
 
 def config(name: str) -> dict[str, Any]:
-    """The options that a file in configs/ has for every model."""
+    """The options of a file in configs/ that do not depend on the model."""
     path = ROOT / "configs" / f"{name}.yaml"
     cfg = OmegaConf.load(path)
     shared = [part for part in cfg.pop("defaults") if part != "_self_"]
@@ -48,7 +48,7 @@ def config(name: str) -> dict[str, Any]:
 
 
 def arguments(options: Options) -> list[str]:
-    """A command line's arguments; ``True`` is a flag, ``False`` and ``None`` leave one out."""
+    """Command line arguments; ``True`` becomes a flag, ``False`` and ``None`` are omitted."""
     given = []
     for name, value in options.items():
         if value is not None and value is not False:
@@ -58,7 +58,7 @@ def arguments(options: Options) -> list[str]:
 
 
 def reversible(embed_dim: int, hidden_dim: int, heads: int) -> dict[str, int]:
-    """Sizes of a model upon a factorised embedding."""
+    """Sizes of a model with a factorised embedding."""
     return {"embed_dim": embed_dim, "hidden_dim": hidden_dim, "attention_heads": heads}
 
 
@@ -70,18 +70,18 @@ def transformer(width: int, heads: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is.
+    """Sizes and schedules.
 
     Attributes:
-        sizes: by architecture, by name of the size: the options.
+        sizes: options by architecture and name of the size.
         search: options of a search.
-        train: options of a training, by the name of its size; ``""`` of the others.
+        train: options of a training by name of the size; ``""`` is the default.
         evolve, generate: options of these commands.
-        saves: how often a search and a training are saved.
-        average: how many checkpoints are averaged; of one, it is the best.
+        saves: number of checkpoints of a search and of a training.
+        average: number of checkpoints averaged; 1 takes the best checkpoint.
         matched: whether all models of a size get the Transformer's number of parameters.
-        workers: GPUs; fewer accumulate more batches.
-        hidden_dims: Figure 1's.
+        workers: number of GPUs; with fewer, batches are accumulated.
+        hidden_dims: hidden sizes in Figure 1.
     """
 
     sizes: Mapping[str, Mapping[str, Options]]
@@ -96,7 +96,7 @@ class Scale:
     workers: int = 1
 
     def train_options(self, size: str) -> Options:
-        """Those of a training of that size."""
+        """Options of a training of that size."""
         return self.train.get(size, self.train[""])
 
     def hidden_dim(self, arch: str, size: str) -> int:
@@ -115,7 +115,7 @@ class _Widths:
     heads: int
     dartsformer: Mapping[str, tuple[int, int]]
     transformer: Mapping[str, int]
-    darts: int  # of the search of DARTS on a Transformer
+    darts: int  # width of the search of DARTS on a Transformer
 
     def sizes(self) -> dict[str, dict[str, Options]]:
         layers = {"encoder_layers": self.layers, "decoder_layers": self.layers}
@@ -136,7 +136,7 @@ class _Widths:
 
 
 def _named(model: str, *sizes: str) -> dict[str, Options]:
-    """Sizes that are architectures by name."""
+    """Sizes that are named architectures."""
     return {size: {"arch": model + ("" if size == "base" else f"_{size}")} for size in sizes}
 
 
@@ -172,10 +172,10 @@ PAPER = Scale(
 
 
 def _small(widths: _Widths, search: Options, train: Options, **more: Any) -> Scale:
-    # The same for all; the Evolved Transformer alone would have the other two of its own.
+    # The same dropout for all models; the Evolved Transformer's defaults differ.
     rates = {"dropout": 0.1, "attention_dropout": 0.0, "activation_dropout": 0.0}
     shared = {"fp16": False, "update_freq": 1, **rates}
-    # alpha's decay would hold it near its beginning in so few updates.
+    # In so few updates, weight decay would keep alpha near its initial value.
     alpha = {"arch_lr": 1e-2, "arch_weight_decay": 0.0, "disable_validation": True}
     return Scale(
         sizes=widths.sizes(),

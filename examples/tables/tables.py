@@ -1,4 +1,4 @@
-"""The paper's tables as data: what each row is, what the paper has for it, and what to run."""
+"""The paper's tables as data: each row, the paper's numbers for it, and the runs it needs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Search:
-    """A search and how its result is found.
+    """A search and how its genotype is found.
 
     Attributes:
-        options: of ``fairseq-train``, beside those of the scale.
+        options: of ``fairseq-train``, in addition to the scale's.
         size: key of the scale's sizes of this architecture.
         arch: the supernet.
-        strategy: ``darts``, whose alpha is derived, or another, whose supernet is evolved.
+        strategy: ``darts`` derives the genotype from alpha; others evolve it on the supernet.
     """
 
     options: str = ""
@@ -24,7 +24,7 @@ class Search:
 
     @property
     def name(self) -> str:
-        """Of its folder: searches that tables share are run once."""
+        """Name of its folder; searches that tables share run once."""
         return ".".join(
             [self.arch, self.size, self.strategy, *self.options.replace("--", "").split()]
         )
@@ -35,14 +35,14 @@ class Row:
     """A row.
 
     Attributes:
-        cells: what stands in its first columns.
-        paper: what the paper has, by measure.
-        arch: what is trained; ``None`` if nothing is.
+        cells: text of the first columns.
+        paper: the paper's numbers by measure.
+        arch: the architecture to train, or ``None``.
         size: key of the scale's sizes of this architecture.
-        search: where its genotype comes from; none of a fixed architecture.
-        random: or the seed of a genotype drawn uniformly, s = 2, max pooling.
-        pair: which of the data sets it is trained on.
-        against: the cells of the row whose BLEU is subtracted for ``gain``.
+        search: source of the genotype; ``None`` for a fixed architecture.
+        random: alternatively, seed of a genotype drawn uniformly, s = 2, max pooling.
+        pair: number of the data set to train on.
+        against: cells of the row whose BLEU is subtracted for ``gain``.
     """
 
     cells: tuple[str, ...]
@@ -56,7 +56,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Of its folder, on each data set: models that tables share are trained once."""
+        """Name of its folder for each data set; models that tables share are trained once."""
         parts = [str(self.arch), self.size]
         if self.search is not None:
             parts += ["of", self.search.name]
@@ -70,11 +70,11 @@ class Table:
     """A table.
 
     Attributes:
-        title: with its number.
-        head: of the first columns.
-        measures: in the others.
-        rows: in the paper's order.
-        targets: the target languages by the number of the pair, where there are several.
+        title: title with its number.
+        head: headers of the first columns.
+        measures: the other columns.
+        rows: rows in the paper's order.
+        targets: target languages by number of the pair, if there are several.
     """
 
     title: str
@@ -92,7 +92,7 @@ def dartsformer(pooling: str, layers: int, splits: int = 2, **more: str) -> Sear
 
 TARGETS = ("de", "fr", "cs")  # Table 4's
 WIDTH = "hidden size of search"  # Table 5's
-BEST = dartsformer("max", 2)  # which Sections 4.2 to 4.4 go on with
+BEST = dartsformer("max", 2)  # used in Sections 4.2 to 4.4
 DARTS = Search("--search-layers 2", "search", "darts_transformer_search")
 
 

@@ -5,11 +5,11 @@
 #
 #   --data NAME          wmt14.en-de (default), wmt18.en-de, wmt14.en-fr, wmt18.en-cs or
 #                        wmt18-czeng17.en-cs (see README.md)
-#   --work FOLDER        where everything goes (default: wmt)
-#   --archives FOLDER    where the archives are, or go (default: WORK/archives)
-#   --table FILE         another table than archives.tsv, as for mirrors
+#   --work FOLDER        folder for all output (default: wmt)
+#   --archives FOLDER    folder of the archives (default: WORK/archives)
+#   --table FILE         table of archives, for mirrors (default: archives.tsv)
 #
-# An archive that is there is used; an interrupted download goes on where it stopped.
+# Existing archives are kept; an interrupted download resumes where it stopped.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# A search (Section 3.2): 60,000 updates on 8 GPUs, a checkpoint every 10,000.
+# Runs a search (Section 3.2): 60,000 updates on 8 GPUs, a checkpoint every 10,000.
 #
 # usage: bash examples/wmt/3-search.sh [options] [-- SETTING=VALUE ...]
 #
-#   --search NAME        the file in configs/search: max_s2 (default), max_s1, avg_s2 or avg_s1, or
-#                        of a baseline, sampling_max_s2, sampling_avg_s2 or darts_transformer
+#   --search NAME        a file in configs/search: max_s2 (default), max_s1, avg_s2 or avg_s1, or a
+#                        baseline: sampling_max_s2, sampling_avg_s2 or darts_transformer
 #   --data NAME          the data set (default: wmt14.en-de)
-#   --work FOLDER        where everything goes (default: wmt); here, WORK/search/NAME
-#   --gpus N             8 (default), 4, 2 or 1; fewer accumulate batches to the same size
+#   --work FOLDER        folder for all output (default: wmt); this step writes to WORK/search/NAME
+#   --gpus N             8 (default), 4, 2 or 1; with fewer, batches are accumulated
 #
-# What follows -- goes to fairseq-hydra-train, as common.fp16=false. A search that was interrupted
-# goes on from its last checkpoint; one that has ended is not run again.
+# Arguments after -- go to fairseq-hydra-train, for example common.fp16=false. The same command
+# resumes an interrupted search from its last checkpoint, and skips a finished one.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The genotype of every checkpoint of a search (Eq. 2), with a table of what changed between them.
+# Derives a genotype from every checkpoint of a search (Eq. 2) and reports what changed between them.
 #
 # usage: bash examples/wmt/4-derive.sh [options]
 #
-#   --search NAME        as for 3-search.sh (default: max_s2), but none by sampling
-#   --work FOLDER        where everything goes (default: wmt); here, WORK/genotypes/NAME
+#   --search NAME        as for 3-search.sh (default: max_s2); not a search by sampling
+#   --work FOLDER        folder for all output (default: wmt); this step writes to WORK/genotypes/NAME
 #   --every N            take the checkpoints at multiples of N updates (default: 10000)
 #
-# What was there of an earlier call is replaced.
+# Replaces the results of an earlier call.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -16,7 +16,7 @@ options "search work every" "$@"
 positive every
 learns_alpha
 need python
-[[ -e $work/search/$search/done ]] || die "the search $search has not ended: run 3-search.sh"
+[[ -e $work/search/$search/done ]] || die "the search $search has not finished: run 3-search.sh"
 out=$work/genotypes/$search
 mapfile -t found < <(find "$work/search/$search" -name 'checkpoint_*_*.pt' | sort -V)
 checkpoints=()

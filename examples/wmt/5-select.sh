@@ -6,15 +6,15 @@
 #
 #   --search NAME        as for 3-search.sh (default: max_s2)
 #   --data NAME          the data set (default: wmt14.en-de)
-#   --config NAME        the file in configs/train (default: base; for the search darts_transformer,
+#   --config NAME        a file in configs/train (default: base; for the search darts_transformer,
 #                        darts_transformer)
-#   --work FOLDER        where everything goes (default: wmt); here, WORK/select/NAME, whose
-#                        scores.tsv has all; the selected one goes to WORK/genotypes/NAME.json
+#   --work FOLDER        folder for all output (default: wmt); this step writes to WORK/select/NAME
+#                        (scores.tsv lists all) and to WORK/genotypes/NAME.json (the best)
 #   --gpus N             8 (default), 4, 2 or 1
 #   --average N          as for 6-train.sh (default: 5)
 #   --penalties "P ..."  as for 7-tune.sh
 #
-# What follows -- goes to fairseq-hydra-train. What is done is not done again.
+# Arguments after -- go to fairseq-hydra-train. The same command skips finished retrainings.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

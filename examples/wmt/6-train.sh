@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Trains a genotype (Sections 3.3 and 4.2), or a baseline, and averages its last checkpoints.
+# Trains a genotype (Sections 3.3 and 4.2) or a baseline, and averages its last checkpoints.
 #
 # usage: bash examples/wmt/6-train.sh [options] [-- SETTING=VALUE ...]
 #
-#   --genotype FILE      or a built-in name (default: WORK/genotypes/max_s2.json, which 5-select.sh
-#                        selected); baselines other than darts_transformer take none
+#   --genotype FILE      or a built-in name (default: WORK/genotypes/max_s2.json, from 5-select.sh);
+#                        baselines other than darts_transformer take none
 #   --data NAME          the data set (default: wmt18.en-de)
-#   --config NAME        the file in configs/train (default: base)
-#   --work FOLDER        where everything goes (default: wmt)
-#   --model FOLDER       where the model goes (default: WORK/models/DATA.CONFIG.GENOTYPE, the last
-#                        being the file's name without .json); its result is average.pt there
-#   --gpus N             8 (default), 4, 2 or 1; fewer accumulate batches to the same size
-#   --average N          average so many checkpoints, 2,000 updates apart (default: 5)
+#   --config NAME        a file in configs/train (default: base)
+#   --work FOLDER        folder for all output (default: wmt)
+#   --model FOLDER       folder of the model (default: WORK/models/DATA.CONFIG.GENOTYPE, with the
+#                        genotype's file name without .json); the result is average.pt there
+#   --gpus N             8 (default), 4, 2 or 1; with fewer, batches are accumulated
+#   --average N          average the last N checkpoints, 2,000 updates apart (default: 5)
 #
-# What follows -- goes to fairseq-hydra-train. A training that was interrupted goes on from its
-# last checkpoint; one that has ended is not run again.
+# Arguments after -- go to fairseq-hydra-train. The same command resumes an interrupted
+# training from its last checkpoint, and skips a finished one.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -28,7 +28,7 @@ need python
 text=$genotype
 if [[ -e $genotype ]]; then
   genotype=$(absolute "$genotype") text=$(tr -d '[:space:]' <"$genotype")
-elif [[ $genotype == *[/.]* ]]; then # which a built-in name has not
+elif [[ $genotype == *[/.]* ]]; then # a path, not a built-in name
   die "no genotype in $genotype: run 5-select.sh, or give another --genotype"
 fi
 train "train/$config" "$model" "$data" \

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Tunes the length penalty of a trained model: beam search of the validation set with each.
+# Tunes the length penalty of a trained model by beam search on the validation set.
 #
 # usage: bash examples/wmt/7-tune.sh [options] [-- ARGUMENT ...]
 #
 #   --data NAME          the data set (default: wmt18.en-de)
 #   --config NAME, --genotype FILE
-#                        which model, as for 6-train.sh
-#   --work FOLDER        where everything goes (default: wmt)
-#   --model FOLDER       the model (default: as for 6-train.sh); gets tune.tsv, a penalty and its
-#                        tokenised BLEU a line
+#                        select the model, as for 6-train.sh
+#   --work FOLDER        folder for all output (default: wmt)
+#   --model FOLDER       the model (default: as for 6-train.sh); tune.tsv there gets
+#                        a penalty and its tokenised BLEU per line
 #   --penalties "P ..."  (default: 0.0 to 1.0 in steps of 0.1)
 #
-# What follows -- goes to fairseq-generate, as --fp16. A penalty that was tried is not tried again,
-# and counts: the best is that of all in tune.tsv.
+# Arguments after -- go to fairseq-generate, for example --fp16. Penalties that
+# are in tune.tsv are not tried again; the best is chosen among all of them.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

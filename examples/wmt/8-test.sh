@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Translates newstest2014 with the length penalty that 7-tune.sh found, and prints tokenised BLEU,
-# as the paper's, and sacreBLEU with its signature.
+# Translates newstest2014 with the length penalty that 7-tune.sh found. Prints tokenised BLEU, which
+# compares with the paper's, and sacreBLEU with its signature.
 #
 # usage: bash examples/wmt/8-test.sh [options] [-- ARGUMENT ...]
 #
 #   --data NAME          the data set (default: wmt18.en-de)
 #   --config NAME, --genotype FILE
-#                        which model, as for 6-train.sh
-#   --work FOLDER        where everything goes (default: wmt)
-#   --model FOLDER       the model (default: as for 6-train.sh); gets test.out, fairseq's own output,
-#                        test.hypotheses, raw text, and bleu
+#                        select the model, as for 6-train.sh
+#   --work FOLDER        folder for all output (default: wmt)
+#   --model FOLDER       the model (default: as for 6-train.sh); gets test.out (fairseq's
+#                        output), test.hypotheses (raw text) and bleu
 #
-# What follows -- goes to fairseq-generate, as --fp16.
+# Arguments after -- go to fairseq-generate, for example --fp16.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -31,7 +31,7 @@ if [[ ! -e $model/bleu ]]; then
     >"$model/test.out" 2>"$model/test.err" || fail "$model/test.err" fairseq-generate $?
   hypotheses "$model/test.out" | sacremoses -q -l "$target" detokenize >"$model/test.hypotheses"
   [[ $(wc -l <"$model/test.hypotheses") == $(wc -l <"$reference") ]] ||
-    die "$model/test.hypotheses has another number of lines than $reference"
+    die "$model/test.hypotheses and $reference differ in their number of lines"
   {
     echo "length penalty $penalty"
     grep '^Generate test' "$model/test.out" | sed 's/^/tokenised: /'

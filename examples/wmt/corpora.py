@@ -1,11 +1,10 @@
-"""The archives of WMT as archives.tsv lists them: download, and aligned text out of them.
+"""Downloads the archives of WMT that archives.tsv lists, and extracts aligned text from them.
 
 usage: python examples/wmt/corpora.py download DATASET --archives FOLDER
        python examples/wmt/corpora.py extract DATASET --archives FOLDER --out FOLDER
 
-`extract` writes train, valid and test, each as `.en` and `.de` (`.fr`, `.cs`), a sentence a line,
-without pairs that have an empty side. Archives are read as streams; nothing is unpacked beside
-them.
+`extract` writes train, valid and test, each as `.en` and `.de` (`.fr`, `.cs`), a sentence per line,
+without pairs that have an empty side. It reads archives as streams and unpacks nothing to disk.
 """
 
 import argparse
@@ -28,12 +27,12 @@ from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from corpus import Pair, align, write
+from corpus import Pair, align, clean, with_text, write
 
 TABLE = Path(__file__).with_name("archives.tsv")
 SEGMENT = re.compile(r"<seg [^>]*>(.*)</seg>")
-CANNOT_RESUME = 33  # curl's status where a server sends no ranges
-NOTHING_BEYOND = "416"  # HTTP's status where there is nothing of a file beyond what one has
+CANNOT_RESUME = 33  # curl's status if a server does not support ranges
+NOTHING_BEYOND = "416"  # HTTP's status if nothing is left to send
 BLOCK = re.compile(r"[^-]+-b(\d+)-")  # in CzEng's sentence identifiers
 
 # What Python's libraries raise on reading a damaged archive.
@@ -42,7 +41,7 @@ DAMAGE = (ValueError, OSError, EOFError, KeyError, zlib.error, tarfile.TarError,
 
 @dataclass(frozen=True)
 class Archive:
-    """A line of the table; all fields as they stand there, `-` for what is not known."""
+    """A line of the table, fields unchanged; `-` is unknown."""
 
     file: str
     kind: str  # "lines", "valid", "test", "czeng", or "czeng-blocks": what CzEng 1.7 leaves out
@@ -77,10 +76,10 @@ def read_table(path: Path, dataset: str) -> list[Archive]:
 
 
 def download(archive: Archive, folder: Path) -> None:
-    """Fetches an archive that is not there yet, from where an earlier attempt stopped.
+    """Downloads a missing archive; resumes an interrupted download.
 
     Raises:
-        ValueError: it cannot be had, or it is not what the table says.
+        ValueError: the download fails, or size or checksum differ from the table's.
     """
     path, part = folder / archive.file, folder / f"{archive.file}.part"
     if not path.exists():
@@ -89,8 +88,8 @@ def download(archive: Archive, folder: Path) -> None:
             status = fetch(archive.url, part)
             if status:
                 raise ValueError(
-                    f"{archive.file}: curl ended with status {status}; the same command goes on "
-                    f"from here, or put the file into {folder} (README.md: CzEng, mirrors)"
+                    f"{archive.file}: curl ended with status {status}; the same command resumes "
+                    f"it, or put the file into {folder} (README.md: CzEng, mirrors)"
                 )
         check(archive, part)
         part.rename(path)
@@ -99,10 +98,10 @@ def download(archive: Archive, folder: Path) -> None:
 
 
 def fetch(url: str, part: Path) -> int:
-    """Downloads a file from where `part` ends, or anew from a server that sends whole files only.
+    """Resumes a download at the end of `part`; restarts it if the server does not support that.
 
     Returns:
-        curl's status, 0 if `part` is the whole file.
+        curl's status, 0 if `part` is complete.
     """
     curl = "curl --fail --location --retry 5 --netrc-optional --continue-at -".split()
     curl += ["--write-out", "%{http_code}", "--output", str(part), url]
@@ -114,7 +113,7 @@ def fetch(url: str, part: Path) -> int:
 
 
 def check(archive: Archive, path: Path) -> None:
-    """Compares size and checksum with those known, and prints the sha256 where none is.
+    """Compares size and checksum with the table's; prints the sha256 if the table has none.
 
     Raises:
         ValueError: they differ.
@@ -138,7 +137,7 @@ def check(archive: Archive, path: Path) -> None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Gives the archive's name to all that reading a damaged one may raise."""
+    """Adds the archive's name to errors on reading a damaged one."""
     try:
         yield
     except DAMAGE as error:
@@ -146,10 +145,10 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def lines_of(path: Path, pattern: str) -> Iterator[str]:
-    """The lines of all members of a tar archive that match, each decompressed if it is a `.gz`.
+    """The lines of all matching members of a tar archive; decompresses `.gz` members.
 
     Raises:
-        ValueError: none matches.
+        ValueError: no member matches.
     """
     found = False
     with tarfile.open(path) as archive:
@@ -161,7 +160,7 @@ def lines_of(path: Path, pattern: str) -> Iterator[str]:
                     stream = gzip.GzipFile(fileobj=stream)
                 yield from io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
                 if name == pattern:
-                    return  # there is no second one
+                    return  # no pattern, so no other member
     if not found:
         raise ValueError(f"has no file {pattern}")
 
@@ -170,7 +169,7 @@ def pairs_of(archive: Archive, path: Path, foreign: str, without: set[str]) -> I
     """The pairs of an archive, English first; of CzEng, those of no block in `without`.
 
     Raises:
-        ValueError: it is not of its form.
+        ValueError: the archive does not have the expected form.
     """
     with reading(path):
         if archive.kind == "czeng":
@@ -183,7 +182,7 @@ def pairs_of(archive: Archive, path: Path, foreign: str, without: set[str]) -> I
                 identifier, _, czech, english = columns
                 block = BLOCK.match(identifier)
                 if not (block and block[1] in without):
-                    yield " ".join(english.split()), " ".join(czech.split())
+                    yield clean(english), clean(czech)
             return
         sides = (lines_of(path, archive.member(foreign, language)) for language in ("en", foreign))
         if archive.kind in ("valid", "test"):
@@ -195,10 +194,10 @@ def pairs_of(archive: Archive, path: Path, foreign: str, without: set[str]) -> I
 
 
 def left_out(path: Path, member: str) -> set[str]:
-    """The blocks of CzEng 1.6 that its authors' script leaves out of CzEng 1.7.
+    """The blocks of CzEng 1.6 that its authors' script excludes from CzEng 1.7.
 
     Raises:
-        ValueError: it is not of its form.
+        ValueError: the archive does not have the expected form.
     """
     with reading(path), zipfile.ZipFile(path) as archive:
         script = archive.read(member).decode("utf-8", "replace")
@@ -209,9 +208,9 @@ def left_out(path: Path, member: str) -> set[str]:
 
 
 def counted(pairs: Iterable[Pair], name: str) -> Iterator[Pair]:
-    """The pairs without empty sides; tells how many there are so far."""
+    """The pairs without empty sides; prints their number."""
     count = 0
-    for count, pair in enumerate(filter(all, pairs), 1):
+    for count, pair in enumerate(with_text(pairs, name), 1):
         yield pair
         if count % 1_000_000 == 0:
             print(f"  {name}: {count:,} pairs so far", flush=True)
@@ -222,7 +221,7 @@ def extract(archives: list[Archive], folder: Path, out: Path, foreign: str) -> N
     """Writes train, valid and test of a data set.
 
     Raises:
-        ValueError: an archive is missing, or not of its form.
+        ValueError: an archive is missing or does not have the expected form.
     """
     for archive in archives:
         if not (folder / archive.file).exists():

@@ -1,34 +1,34 @@
-# What the steps share. Sourced, never run.
+# Functions that the steps share. Source this file.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 plugin=$root/fairseq_dartsformer
 source "$root/examples/lib.sh"
 export PYTHONUTF8=1 PYTHONUNBUFFERED=1
-export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} # this checkout's commands, as its plugin
-export LC_ALL=C # decimal points, and the order of `sort`
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH} # the commands of this checkout, like the plugin
+export LC_ALL=C # for decimal points and the order of `sort`
 
-# configuration OPTION FOLDER NAME: the error that the option names no file of configs/FOLDER.
+# configuration OPTION FOLDER NAME: exits unless configs/FOLDER has a file of that name.
 configuration() {
   [[ $3 == */* || ! -e $root/configs/$2/$3.yaml ]] || return 0
   die "--$1 is $3, there is no configs/$2/$3.yaml, but $(basename -as .yaml "$root/configs/$2"/*.yaml | xargs)"
 }
 
-# learns_alpha: the error that the search $search is by sampling, which steps 4 and 5 are not for.
+# learns_alpha: exits if $search is a search by sampling, which has no alpha for steps 4 and 5.
 learns_alpha() {
   configuration search search "$search"
   [[ $search != sampling_* ]] ||
-    die "--search is $search: dartsformer-evolve takes the place of steps 4 and 5 (README.md: Baselines)"
+    die "--search is $search: use dartsformer-evolve instead of steps 4 and 5 (README.md: Baselines)"
 }
 
-# quoted TEXT: as hydra reads it, whatever characters a folder's name has.
+# quoted TEXT: quotes any text for hydra.
 quoted() {
   local escaped=${1//\'/\\\'}
   printf "'%s'" "$escaped"
 }
 
-# train CONFIG FOLDER DATA OPTIONS OVERRIDE...: a whole run of configs/CONFIG.yaml on the data set DATA
-# and $gpus GPUs, to its end, once; after an interruption, from its last checkpoint. FOLDER serves no
-# other OPTIONS. As the paper's runs have 8 GPUs, fewer accumulate more batches.
+# train CONFIG FOLDER DATA OPTIONS OVERRIDE...: runs configs/CONFIG.yaml to its end on the data set DATA
+# and $gpus GPUs, unless it has reached it before; resumes from the last checkpoint. Exits if FOLDER
+# was made with other OPTIONS. With fewer than the paper's 8 GPUs, batches are accumulated.
 train() {
   local config=$1 folder=$2 data=$work/data/$3/data-bin launcher=(fairseq-hydra-train) accumulate
   [[ $gpus =~ ^[1248]$ ]] || die "--gpus is $gpus, it must be 1, 2, 4 or 8"
@@ -43,29 +43,29 @@ train() {
     distributed_training.distributed_world_size="$gpus" \
     optimization.update_freq="[$((${accumulate:-1} * 8 / gpus))]" "${@:5}" 2>&1 | tee -a "$folder/train.log" &&
     [[ -e $folder/checkpoint_last.pt ]] || {
-    [[ -e $folder/checkpoint_last.pt ]] || rm "$folder/options" # it left nothing that has them
+    [[ -e $folder/checkpoint_last.pt ]] || rm "$folder/options" # no checkpoint has these options
     die "the training failed; its log: $folder/train.log"
   }
   touch "$folder/done"
 }
 
-# trained: of $data, $config, $genotype and $model, the defaults of the last two. A model of another
-# genotype is in another folder; some are of none.
+# trained: checks $config and sets the defaults of $genotype and $model. Each genotype has its own
+# folder; some configurations have no genotype.
 trained() {
   configuration config train "$config"
   if grep -q '^  genotype: ???$' "$root/configs/train/$config.yaml"; then
     genotype=${genotype:-$work/genotypes/max_s2.json}
   elif [[ $genotype ]]; then
-    die "--genotype is $genotype, but --config $config takes none: leave it out"
+    die "--genotype is $genotype, but --config $config takes none: omit it"
   fi
   model=$(absolute "${model:-$work/models/$data.$config${genotype:+.$(basename "$genotype" .json)}}")
 }
 
-# of_model: what the results of a model depend on beside the arguments.
+# of_model: prints what results depend on besides the arguments: the data and the checkpoint.
 of_model() { echo "--data $data, average.pt $(cksum <"$model/average.pt")"; }
 
-# generation DATA MODEL: sets `generate`, the arguments of a beam search as in the paper's
-# Section 3.1. (With its default multiple of 8, fairseq would leave out the last sentences.)
+# generation DATA MODEL: sets `generate` to the arguments of the paper's beam search (Section 3.1).
+# With its default multiple of 8, fairseq would skip the last sentences.
 generation() {
   [[ -e $2/average.pt ]] || die "no average.pt in $2: run 6-train.sh"
   generate=("$1" --user-dir "$plugin" --path "$2/average.pt" --beam 5 --max-len-a 1 --max-len-b 50
@@ -74,14 +74,14 @@ generation() {
 
 all_penalties=$(seq -s ' ' 0.0 0.1 1.0) # the default of steps 5 and 7
 
-# check_penalties: the error that $penalties are not numbers.
+# check_penalties: exits unless $penalties are numbers.
 check_penalties() {
   local number='-?[0-9]+(\.[0-9]+)?'
-  [[ $penalties =~ ^$number(\ +$number)*$ ]] || die "--penalties is $penalties, it must be numbers, as \"0.0 0.6\""
+  [[ $penalties =~ ^$number(\ +$number)*$ ]] || die "--penalties is $penalties, it must be numbers, for example \"0.0 0.6\""
 }
 
-# absolute PATH: for fairseq-hydra-train, which wants such; the folder need not exist.
+# absolute PATH: the absolute path that fairseq-hydra-train needs; it need not exist.
 absolute() { realpath -m "$1"; }
 
-# best MODEL: the length penalty of the best validation BLEU, a tab, and that BLEU.
+# best MODEL: prints the length penalty with the best validation BLEU, a tab, and that BLEU.
 best() { sort -s -t $'\t' -k 2,2gr "$1/tune.tsv" | head -n 1; }

@@ -1,9 +1,9 @@
-"""Translates with several length penalties in turn, in one process, and notes each one's BLEU.
+"""Translates with several length penalties in one process and records the BLEU of each.
 
 usage: python examples/wmt/tune.py RESULTS.tsv PENALTY ... -- FAIRSEQ-GENERATE ARGUMENTS ...
 
-BLEU is tokenised, against the references in the binarised data. Penalties that RESULTS has are
-skipped.
+BLEU is tokenised, against the references in the binarised data. Skips penalties that RESULTS
+contains.
 """
 
 import argparse
@@ -13,8 +13,8 @@ from pathlib import Path
 
 
 def bleu(arguments: list[str], penalty: str) -> float:
-    """BLEU of one `fairseq-generate`, whose output goes to stderr."""
-    from fairseq import options  # here, as importing it takes seconds, and there may be no need
+    """Runs `fairseq-generate` with its output on stderr and returns BLEU."""
+    from fairseq import options  # takes seconds, and may not be needed
     from fairseq_cli import generate
 
     arguments = [*arguments, "--lenpen", penalty, "--quiet"]

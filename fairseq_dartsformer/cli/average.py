@@ -15,14 +15,17 @@ from .command import CommandParser, check_output, positive_integer, replacing, r
 
 
 def average(paths: list[str]) -> dict[str, Any]:
-    """The last checkpoint with the mean of all weights in place of its own.
+    """Average the weights of checkpoints; everything else is taken from the last one.
 
-    Sums are taken in float64, and cast back to the last checkpoint's types; what is not floating
-    point is the last one's. The optimizer's state, which would not fit, is left out. One
-    checkpoint is in memory at a time. Tensors that share memory (tied embeddings) still do.
+    Sums are float64 and cast back to the types of the last checkpoint. The optimizer's state is
+    left out, since it does not fit the mean. One checkpoint at a time is in memory. Tied weights
+    stay tied if their means are equal.
+
+    Returns:
+        the state of a checkpoint.
 
     Raises:
-        InputError: a checkpoint cannot be read, or has other parameters than the first.
+        InputError: a checkpoint cannot be read, or its parameters differ from the first one's.
     """
     sums: dict[str, Tensor] = {}
     shapes: dict[str, Any] = {}
@@ -54,7 +57,7 @@ def _is_float(value: Any) -> bool:
 def _model(state: dict[str, Any], path: str) -> dict[str, Any]:
     model = state.get("model")
     if not isinstance(model, dict):
-        raise InputError(f"{path}: is not a checkpoint as fairseq writes it: it has no model")
+        raise InputError(f"{path}: not a fairseq checkpoint: it has no model")
     return model
 
 
@@ -74,13 +77,14 @@ def _check_same(expected: dict, found: dict, path: str, first: str) -> None:
 
 
 def last_checkpoints(folder: str, count: int) -> list[str]:
-    """The ``count`` newest `checkpoint_EPOCH_UPDATES.pt` or, without any, `checkpointEPOCH.pt`.
+    """Find the ``count`` newest `checkpoint_EPOCH_UPDATES.pt`, or `checkpointEPOCH.pt` if there are
+    none.
 
     Returns:
-        their paths, the oldest first.
+        their paths, oldest first.
 
     Raises:
-        InputError: no such folder, or too few checkpoints in it.
+        InputError: the folder does not exist or has too few checkpoints.
     """
     try:
         names = [path.name for path in Path(folder).iterdir()]
@@ -105,8 +109,8 @@ def get_parser() -> CommandParser:
         "--last",
         type=positive_integer,
         metavar="N",
-        help="average a folder's N newest checkpoints: those saved by updates if there are any, "
-        "else those saved by epoch",
+        help="average the N newest checkpoints of a folder: those saved by updates if there are "
+        "any, otherwise those saved by epoch",
     )
     return parser
 
@@ -115,7 +119,7 @@ def main(args: Namespace) -> None:
     """Average and write.
 
     Raises:
-        InputError: an argument or a checkpoint is at fault; nothing has been written then.
+        InputError: an argument or a checkpoint is at fault; nothing is written.
     """
     paths, output = args.checkpoints, Path(args.output)
     if args.last is not None:
@@ -124,7 +128,7 @@ def main(args: Namespace) -> None:
         paths = last_checkpoints(paths[0], args.last)
     check_output(output, paths)
     state = average(paths)
-    # Given a name, torch would write it into the file, which would then differ every time.
+    # torch writes the name of a file into it: an open file has none.
     with replacing(output) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
     print("\n".join([f"averaged {len(paths)} checkpoints:", *paths, f"wrote {output}"]))

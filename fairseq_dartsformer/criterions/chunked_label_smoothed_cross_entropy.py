@@ -20,7 +20,7 @@ NAME = "chunked_label_smoothed_cross_entropy"
 
 
 class _Losses(NamedTuple):
-    """What the output layer gives in place of logits: sums over the tokens."""
+    """The output layer's result in place of logits: sums over the tokens."""
 
     loss: Tensor
     nll_loss: Tensor
@@ -29,16 +29,15 @@ class _Losses(NamedTuple):
 
 @register_criterion(NAME, dataclass=LabelSmoothedCrossEntropyCriterionConfig)
 class ChunkedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
-    """Options, loss, figures and gradients of `label_smoothed_cross_entropy`, in less memory.
+    """`label_smoothed_cross_entropy` in less memory: same options, statistics and gradients.
 
-    For every model whose decoder calls ``output_layer``, which applies an ``output_projection``:
-    ours, and fairseq's transformers. The loss is computed within the model's forward pass, in the
-    place of the logits, so that wrappers for several workers see every parameter used where they
-    expect it.
+    For models whose decoder calls ``output_layer``, which applies a linear ``output_projection``:
+    ours, and fairseq's transformers. The loss takes the place of the logits within the model's
+    forward pass, where wrappers for several workers expect all parameters to be used.
     """
 
     def forward(self, model, sample, reduce: bool = True):
-        """The loss of a batch; arguments and results as fairseq's.
+        """Compute the loss of a batch; arguments and results as in the base class.
 
         Raises:
             InputError: the model has another kind of output layer.
@@ -77,7 +76,7 @@ class ChunkedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriteri
 
 @contextmanager
 def _replaced(decoder: nn.Module | None, output_layer: Callable[..., Any]) -> Iterator[nn.Linear]:
-    """Put ``output_layer`` in place of the decoder's own; give its projection."""
+    """Replace the decoder's ``output_layer`` on the instance; yield its projection."""
     projection = getattr(decoder, "output_projection", None)
     if not isinstance(projection, nn.Linear):
         raise _unsuited(decoder)

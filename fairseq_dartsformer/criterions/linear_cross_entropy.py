@@ -1,10 +1,10 @@
-"""Cross entropy of a linear output layer, without tokens × vocabulary in memory.
+"""Cross entropy of a linear output layer that never stores tokens × vocabulary.
 
-Label smoothing needs no softmax of its own. With `z = W x + b` and `lse = log sum_v exp(z_v)`
+Label smoothing needs no second softmax. With `z = W x + b` and `lse = log sum_v exp(z_v)`
 
     nll = lse - z_y        sum_v -log p_v = V lse - sum_v z_v = V (nll + z_y) - sum_v z_v
 
-so the smoothed loss is the plain one, computed chunk by chunk, and two sums that are linear in x.
+so the smoothed loss is the plain loss, computed in chunks, and two sums that are linear in x.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK = 2**23  # logits at a time: 32 MiB of float32, of which a matrix product is at full speed
-# Gradients in half precision are held times this, lest small probabilities become zero; times less
-# where the sums over a chunk could leave the range.
+CHUNK = 2**23  # logits at a time: 32 MiB of float32, enough for matrix products at full speed
+# Half-precision gradients are multiplied by this, so that small probabilities do not become zero,
+# and by less where the sums over a chunk could overflow.
 HALF_SCALE, HALF_RANGE = 16.0, 6e4
 
 
@@ -30,19 +30,19 @@ def smoothed_cross_entropy(
     smoothing: float,
     padding: int = -100,
 ) -> tuple[Tensor, Tensor]:
-    """The losses that fairseq calls ``loss`` and ``nll_loss``, summed over the tokens.
+    """Return what fairseq calls ``loss`` and ``nll_loss``, summed over the tokens.
 
     Args:
         x: features `N × e`.
         weight: `V × e`.
         bias: `V` or ``None``.
         target: `N`.
-        smoothing: fairseq's epsilon, which falls upon the V - 1 wrong symbols (torch's falls upon
-            all V, and is larger by `V / (V - 1)` for the same loss).
+        smoothing: fairseq's epsilon, spread over the V - 1 wrong symbols. (torch spreads its own
+            over all V; it is larger by `V / (V - 1)` for the same loss.)
         padding: the target of tokens that do not count.
 
     Returns:
-        Scalars of at least float32, in nats; gradients flow through the first alone.
+        Two scalars in nats, float32 at least; only the first has gradients.
     """
     if torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
@@ -66,10 +66,9 @@ def smoothed_cross_entropy(
 
 
 def nll_sum(x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, padding: int) -> Tensor:
-    """The sum of `-log p(target)`; arguments as :func:`smoothed_cross_entropy`.
+    """Return the sum of `-log p(target)`; arguments as for :func:`smoothed_cross_entropy`.
 
-    torch's own function serves where there is one, but not in half precision: it would return the
-    sum in half, which is too small for it.
+    Uses torch's function where there is one, but not in half precision, where its sum overflows.
     """
     rows = rows_at_a_time(weight)
     options = getattr(torch.nn, "LinearCrossEntropyOptions", None)
@@ -87,7 +86,7 @@ def nll_sum(x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, padd
 
 
 def rows_at_a_time(weight: Tensor) -> int:
-    """Tokens whose logits make a chunk; ``weight`` is `V × e`."""
+    """Return the number of tokens in a chunk; ``weight`` is `V × e`."""
     return max(1, CHUNK // len(weight))
 
 
@@ -95,7 +94,7 @@ def rows_at_a_time(weight: Tensor) -> int:
 def count_correct(
     x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, padding: int
 ) -> Tensor:
-    """How often the likeliest symbol is the target; see :func:`smoothed_cross_entropy`."""
+    """Count the tokens whose target is the likeliest symbol; see :func:`smoothed_cross_entropy`."""
     rows = rows_at_a_time(weight)
     correct = target.new_zeros(())
     for chunk, wanted in zip(x.split(rows), target.split(rows), strict=True):
@@ -105,10 +104,7 @@ def count_correct(
 
 
 class _NLLSum(torch.autograd.Function):
-    """Gradients are computed while the logits are there, and scaled when the loss's is known.
-
-    Its backward pass can run once.
-    """
+    """Computes the gradients with the logits, and scales them in the backward pass, once."""
 
     @staticmethod
     def forward(
@@ -119,7 +115,7 @@ class _NLLSum(torch.autograd.Function):
         target: Tensor,
         padding: int,
         rows: int,
-        grad: bool,
+        grad: bool,  # grad mode, which is off inside this function
     ) -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)
         scale = 1.0
@@ -163,7 +159,7 @@ class _NLLSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.grads is None:
             raise RuntimeError("the chunked output layer can be backpropagated through once")
-        grads, ctx.grads = ctx.grads, None  # the rest of the backward pass needs the room
+        grads, ctx.grads = ctx.grads, None  # free the memory for the rest of the backward pass
         scaled = (
             None if g is None else g.mul_(grad).to(dtype)
             for g, dtype in zip(grads, ctx.dtypes, strict=True)

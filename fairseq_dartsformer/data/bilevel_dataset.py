@@ -13,24 +13,24 @@ from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
 
 
 class BilevelDataset(FairseqDataset):
-    """Sentence pairs of L_train and of L_val; every batch is of one level and says which.
+    """Sentence pairs of L_train and L_val; every batch belongs to one level and carries its name.
 
-    A sample's index is its index in its level's dataset, plus, for alpha's, an offset.
+    The index of a sample is the index in its level's dataset; alpha's are shifted by an offset.
 
     Args:
         datasets: the dataset of each level; both may be the same object.
-        members: for each level the indices that belong to it.
-        split: what identifies the data and their division, as :meth:`DataSplit.identity` says it.
+        members: the indices that belong to each level.
+        fingerprint: identifies the content and order of the data.
     """
 
     def __init__(
         self,
         datasets: Mapping[str, LanguagePairDataset],
         members: Mapping[str, np.ndarray],
-        split: Mapping[str, Any],
+        fingerprint: str = "",
     ):
         super().__init__()
-        self.split = dict(split)
+        self.fingerprint = fingerprint
         self.datasets = dict(datasets)
         self.members = dict(members)
         self.offsets = {WEIGHTS: 0, ALPHA: len(datasets[WEIGHTS])}
@@ -55,7 +55,7 @@ class BilevelDataset(FairseqDataset):
         return self.datasets[level].size(index)
 
     def collater(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """fairseq's translation batch, with its ``level``."""
+        """Collate as fairseq does, and add the batch's ``level``."""
         if len(samples) == 0:
             return {}
         (level,) = {sample["level"] for sample in samples}
@@ -87,23 +87,19 @@ class BilevelDataset(FairseqDataset):
     def level_batches(
         self, level: str, indices: np.ndarray, required_batch_size_multiple: int, **limits: Any
     ) -> list[list[int]]:
-        """Batches of some of a level's indices, as indices of this dataset.
+        """Make batches from ``indices`` of a level's own dataset, as indices of this dataset.
 
-        Args:
-            level: whose they are.
-            indices: in its own dataset.
-            required_batch_size_multiple, limits: as ``batch_by_size`` takes them.
+        The remaining arguments are those of ``batch_by_size``.
 
         Raises:
-            InputError: they make no batch.
+            InputError: there are too few sentences for a batch.
         """
         batches = self.datasets[level].batch_by_size(
             indices, required_batch_size_multiple=required_batch_size_multiple, **limits
         )
         if len(batches) == 0:
             raise InputError(
-                f"the {len(indices)} sentences to update {level} on make no batch: fairseq drops a "
-                f"last batch that --required-batch-size-multiple {required_batch_size_multiple} "
-                "does not divide"
+                f"the {len(indices)} sentences to update {level} on are too few for a batch of "
+                f"--required-batch-size-multiple {required_batch_size_multiple}"
             )
         return [[int(i) + self.offsets[level] for i in batch] for batch in batches]

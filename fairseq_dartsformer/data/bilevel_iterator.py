@@ -19,24 +19,25 @@ Batch = Sequence[int]
 
 
 class BilevelBatchIterator(EpochBatchIterator):
-    """Updates of the weights and of alpha in turn, over fairseq's own sharding and resuming.
+    """Alternates between updates of the weights and of alpha, with fairseq's sharding and resume.
 
-    fairseq deals batch i to worker ``i % workers`` and puts ``update_freq`` batches of a worker
-    into one update. So the batches come in groups of ``workers × update_freq``, each of one level:
-    a group of L_train, a group of L_val, and so on. An epoch is one pass over L_train; L_val goes
-    round and round, across epochs, in a new order each time. The last group of L_train is filled
-    up from the epoch's first batches, or dropped under ``--skip-remainder-batch``: no worker ever
-    lacks a batch.
+    fairseq gives batch i to worker ``i % workers``, and each worker takes ``update_freq`` batches
+    for one update. The batches therefore come in groups of ``workers × update_freq``, one level a
+    group: L_train, L_val, L_train and so on. An epoch is one pass over L_train; L_val is cycled
+    across epochs and reshuffled on each pass. The last group of L_train is filled with the epoch's
+    first batches, or dropped under ``--skip-remainder-batch``, so that no worker lacks a batch.
 
-    The order depends on the seed, the epoch and the batches alone, so that a search resumed in the
-    middle of an epoch sees what it would have seen.
+    The order depends only on the seed, the epoch and the batches: a resumed search sees the batches
+    that it would have seen.
 
     Args:
-        dataset: both levels' data.
-        batches: each level's batches of the dataset's indices, none empty.
-        update_freq: the entries of ``--update-freq``, one an epoch, the last one ever after.
+        dataset: the data of both levels.
+        batches: each level's batches as indices of the dataset; at least one each.
+        update_freq: entries of ``--update-freq``, one per epoch; the last holds for the rest.
+        split: the options and fingerprints that identify the data of each level. Fingerprints that
+            a checkpoint has and the split lacks are added at resume.
         skip_remainder_batch: drop the last, incomplete group.
-        arguments: as fairseq's iterator takes them.
+        arguments: as in fairseq's iterator.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class BilevelBatchIterator(EpochBatchIterator):
         dataset: BilevelDataset,
         batches: Mapping[str, Sequence[Batch]],
         update_freq: Sequence[int],
+        split: dict[str, Any],
         skip_remainder_batch: bool = False,
         **arguments: Any,
     ):
@@ -51,22 +53,14 @@ class BilevelBatchIterator(EpochBatchIterator):
             dataset=dataset,
             collate_fn=dataset.collater,
             batch_sampler=list(batches[WEIGHTS]),
-            # Groups are whole already.
-            skip_remainder_batch=False,
+            skip_remainder_batch=False,  # the groups are complete
             **arguments,
         )
         self.batches = {level: tuple(batches[level]) for level in LEVELS}
         self.update_freq = tuple(update_freq)
+        self.split = split
         self.drop_incomplete = skip_remainder_batch
-        self._check_update_freq()
-
-    def _check_update_freq(self) -> None:
-        """No epoch may be without an update."""
-        for epoch, entry in enumerate(self.update_freq, 1):
-            if entry < 1:
-                raise InputError(
-                    f"--update-freq is {entry} in epoch {epoch}, it must be at least 1"
-                )
+        for epoch in range(1, len(self.update_freq) + 1):
             if self._groups(epoch) == 0:
                 raise InputError(
                     f"the {len(self.batches[WEIGHTS])} batches of the weights' data do not fill "
@@ -79,15 +73,15 @@ class BilevelBatchIterator(EpochBatchIterator):
         return self.num_shards * self.update_freq[entry]
 
     def _groups(self, epoch: int) -> int:
-        """Updates of each level in an epoch."""
-        whole, rest = divmod(len(self.batches[WEIGHTS]), self._group_size(epoch))
-        return whole + (rest > 0 and not self.drop_incomplete)
+        """Number of updates of each level in an epoch."""
+        complete, rest = divmod(len(self.batches[WEIGHTS]), self._group_size(epoch))
+        return complete + (rest > 0 and not self.drop_incomplete)
 
     def __len__(self) -> int:
         return 2 * self._groups(self.epoch) * self._group_size(self.epoch) // self.num_shards
 
     def _get_iterator_for_epoch(self, epoch: int, shuffle: bool, **arguments: Any):
-        """fairseq's, in which a reused loader would stick to the first epoch's ``shuffle``."""
+        """As in fairseq, but a reused loader takes each epoch's ``shuffle``, not the first's."""
         if self.dataloader is not None:
             self.dataloader.batch_sampler.shuffle = shuffle
         return super()._get_iterator_for_epoch(epoch, shuffle, **arguments)
@@ -98,8 +92,8 @@ class BilevelBatchIterator(EpochBatchIterator):
         weights = self._shuffled(WEIGHTS, shuffle, epoch)
         weights = list(itertools.islice(itertools.cycle(weights), groups * size))
         start = sum(self._groups(e) * self._group_size(e) for e in range(1, epoch))
-        # Whole passes have one order each, though an epoch may begin or end within them; so
-        # --curriculum, which leaves the first epochs' batches in order, is for the weights alone.
+        # A pass over L_val may span epochs and needs one order, so that --curriculum, which turns
+        # shuffling off for the first epochs, applies to the weights only.
         alpha = self._alpha_batches(start, groups * size, not self.disable_shuffling)
         order: list[Batch] = []
         for i in range(0, groups * size, size):
@@ -111,7 +105,7 @@ class BilevelBatchIterator(EpochBatchIterator):
         return mine
 
     def _alpha_batches(self, start: int, count: int, shuffle: bool) -> list[Batch]:
-        """``count`` batches of L_val's endless sequence from its ``start``-th on."""
+        """``count`` batches of the endless sequence of passes over L_val, from ``start`` on."""
         length = len(self.batches[ALPHA])
         first, last = start // length, (start + count - 1) // length
         passes = (self._shuffled(ALPHA, shuffle, n) for n in range(first, last + 1))
@@ -125,31 +119,27 @@ class BilevelBatchIterator(EpochBatchIterator):
             return batches
         unit = self.num_shards if self.grouped_shuffling else 1
         units = [batches[i : i + unit] for i in range(0, len(batches), unit)]
-        # A short last unit stays last, so that within a pass units begin with the first worker.
+        # A short last unit stays last: all others then begin with the first worker.
         tail = units.pop() if len(units[-1]) < unit else []
         with data_utils.numpy_seed(self.seed, LEVELS.index(level), pass_number):
             order = np.random.permutation(len(units))
         return [batch for i in order for batch in units[i]] + tail
 
     def state_dict(self) -> dict[str, Any]:
-        """fairseq's state, what its position depends on, and what identifies the data."""
-        return {
-            **super().state_dict(),
-            "data_split": self.dataset.split,
-            "counting": self._counting(),
-        }
+        """fairseq's state, the split, and what the position within an epoch depends on."""
+        state = {"data_split": dict(self.split), "counting": self._counting()}
+        return {**super().state_dict(), **state}
 
     def _counting(self) -> dict[str, int]:
-        """What a position within the epoch is counted in."""
+        """The sizes on which a position within an epoch depends."""
         counts = {f"batches of {level}": len(self.batches[level]) for level in LEVELS}
         return {"workers × --update-freq": self._group_size(self.epoch), **counts}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on where the state was taken.
+        """Continue from a saved position.
 
         Raises:
-            InputError: the search began with other data or another division of them, or the state
-                was taken in the middle of an epoch with other batches or groups.
+            InputError: the data, their split, or within an epoch the batches or groups differ.
         """
         self.check_data(state_dict)
         self.epoch = state_dict["epoch"]
@@ -158,16 +148,17 @@ class BilevelBatchIterator(EpochBatchIterator):
             name = next(name for name in now if now[name] != saved.get(name))
             raise InputError(
                 f"the checkpoint was saved within an epoch with {name} = {saved.get(name)}, now it "
-                f"is {now[name]}: resume with the same, or give --reset-dataloader to begin an "
-                "epoch anew"
+                f"is {now[name]}: resume with the same, or give --reset-dataloader to begin the "
+                "epoch again"
             )
         super().load_state_dict(state_dict)
 
     def check_data(self, state_dict: Mapping[str, Any]) -> None:
-        """Check that a resumed search has the data that it began with, also where its place in
-        them is not restored (``--reset-dataloader``).
+        """Check that a resumed search has the data it began with, under ``--reset-dataloader`` too.
 
         Raises:
-            InputError: it does not.
+            InputError: the data or their split differ.
         """
-        check_same_split(self.dataset.split, state_dict)
+        check_same_split(self.split, state_dict)
+        for name, value in state_dict.get("data_split", {}).items():
+            self.split.setdefault(name, value)

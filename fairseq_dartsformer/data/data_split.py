@@ -19,15 +19,15 @@ from .bilevel_dataset import BilevelDataset
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_ARCH_FRACTION = 2.0 / 4.5  # 4.5M pairs: 2.5M for theta and 2.0M for alpha
+DEFAULT_ARCH_FRACTION = 2.0 / 4.5  # of 4.5M pairs (Section 3.2)
 
 
 @dataclass(frozen=True)
 class DataSplit:
-    """Alpha has a fraction of the training sentences, or a binarised split of its own.
+    """Gives alpha a fraction of the training sentences, or another binarised split.
 
     Attributes:
-        fraction: alpha's fraction, by sentence.
+        fraction: alpha's fraction of the sentences.
         seed: seed of the draw.
         subset: name of alpha's split, instead of a fraction; the weights then have all training
             data.
@@ -41,16 +41,11 @@ class DataSplit:
     def from_options(
         cls, fraction: float | None, subset: str | None, seed: int, train: str
     ) -> DataSplit:
-        """The split that the options ask for.
-
-        Args:
-            fraction: ``--arch-fraction``.
-            subset: ``--arch-subset``.
-            seed: ``--seed``.
-            train: ``--train-subset``.
+        """Create the split that ``--arch-fraction`` or ``--arch-subset``, ``--seed`` and
+        ``--train-subset`` ask for.
 
         Raises:
-            InputError: they exclude each other or are out of range.
+            InputError: the options exclude each other or are out of range.
         """
         if subset is not None and fraction is not None:
             raise InputError("--arch-subset and --arch-fraction exclude each other: give one")
@@ -71,20 +66,16 @@ class DataSplit:
     def divide(
         self, train: LanguagePairDataset, load_split: Callable[[str], LanguagePairDataset]
     ) -> BilevelDataset:
-        """The data of both levels.
+        """Divide the training data, or the shard of an epoch, between the levels.
 
-        Args:
-            train: the training split, or the shard of an epoch.
-            load_split: loads another split by its name.
+        ``load_split`` loads another split by its name.
 
         Raises:
             InputError: a level has no sentence, or alpha's split does not exist.
         """
         keys = pair_keys(train)
         if self.subset is None:
-            datasets = dict.fromkeys(LEVELS, train)
-            members = self._members(keys)
-            all_keys = [keys]
+            datasets, members, all_keys = dict.fromkeys(LEVELS, train), self._members(keys), [keys]
         else:
             datasets = {WEIGHTS: train, ALPHA: load_split(self.subset)}
             members = {level: np.arange(len(datasets[level])) for level in LEVELS}
@@ -93,81 +84,82 @@ class DataSplit:
             if shared:
                 logger.warning(
                     f"{shared} of {len(all_keys[1])} sentence pairs of --arch-subset {self.subset} "
-                    "are in the training data too, on which the weights are updated"
+                    "are also in the training data that the weights are updated on"
                 )
         fingerprint = blake2b(b"".join(k.tobytes() for k in all_keys), digest_size=16).hexdigest()
-        return BilevelDataset(datasets, members, self.identity(fingerprint))
+        return BilevelDataset(datasets, members, fingerprint)
 
     def _members(self, keys: np.ndarray) -> dict[str, np.ndarray]:
-        """Each level's indices. All copies of a pair follow the first one."""
+        """Draw each level's indices; all copies of a pair go to the level of the first one."""
         sentences = len(keys)
         count = round(self.fraction * sentences)
         with data_utils.numpy_seed(self.seed):
             order = np.random.permutation(sentences)
         of_alpha = np.zeros(sentences, dtype=bool)
         of_alpha[order[:count]] = True
-        _, first, copies = np.unique(keys, return_index=True, return_inverse=True)
-        of_alpha = of_alpha[first][copies]
+        _, first, copy_of = np.unique(keys, return_index=True, return_inverse=True)
+        of_alpha = of_alpha[first][copy_of]
         members = {ALPHA: np.flatnonzero(of_alpha), WEIGHTS: np.flatnonzero(~of_alpha)}
         if not all(map(len, members.values())):
             raise InputError(
-                f"--arch-fraction {self.fraction:g} of {len(first)} different training sentences "
-                f"leaves {len(members[ALPHA])} to alpha and {len(members[WEIGHTS])} to the "
-                "weights: each needs at least one"
+                f"--arch-fraction {self.fraction:g} of {len(first)} different sentence pairs gives "
+                f"{len(members[ALPHA])} to alpha and {len(members[WEIGHTS])} to the weights: each "
+                "needs at least one"
             )
         return members
 
-    def identity(self, fingerprint: str) -> dict[str, Any]:
-        """What decides which sentences belong to which level; plain types, for checkpoints."""
-        which = {"--arch-subset": self.subset}
-        if self.subset is None:
-            which = {"--arch-fraction": self.fraction, "--seed": self.seed}
-        return {**which, "training data": fingerprint}
+    def options(self) -> dict[str, Any]:
+        """The options that decide each sentence's level, in plain types for checkpoints."""
+        fraction, seed = (self.fraction, self.seed) if self.subset is None else (None, None)
+        return {"--arch-subset": self.subset, "--arch-fraction": fraction, "--seed": seed}
 
 
 def check_same_split(now: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Check that a search goes on with the data that it began with, divided as they were.
-
-    Args:
-        now: :meth:`DataSplit.identity` of this run.
-        state: the iterator's state in a checkpoint.
+    """Compare the options and fingerprints of this run with the iterator's saved state.
 
     Raises:
-        InputError: the data or the division differ.
+        InputError: the data or the options differ.
     """
     saved = state.get("data_split")
-    if saved is None:  # version 0.1 kept the options as text, and nothing of the data
-        logger.warning(
-            "the checkpoint is from version 0.1 and does not tell which sentences its search was "
-            "trained on: go on only with the same training data and --upsample-primary"
-        )
-        saved = {"options": state.get("division")}
-        fraction = now.get("--arch-fraction", 0)
-        options = f"--arch-fraction {fraction:g} and --seed {now.get('--seed')}"
-        if "--arch-subset" in now:
-            options = f"--arch-subset {now['--arch-subset']}"
-        now = {"options": options}
-        if saved["options"] is None:
+    if saved is None:
+        if state.get("division") is None:
+            logger.warning(
+                "the checkpoint does not say which sentences its weights were trained on"
+            )
             return
-    for name in [*saved, *now]:
-        if saved.get(name) != now.get(name):
+        # Version 0.1 saved the options as text and nothing about the data.
+        logger.warning(
+            "the checkpoint is from version 0.1, which did not save a fingerprint of the training "
+            "data: resume only with the same data and --upsample-primary. Sentence pairs that "
+            "occur more than once may change levels"
+        )
+        saved = {"the split": state["division"]}
+        options = f"--arch-subset {now['--arch-subset']}"
+        if now["--arch-subset"] is None:
+            options = f"--arch-fraction {now['--arch-fraction']:g} and --seed {now['--seed']}"
+        now = {"the split": options}
+    for name in now:
+        if name in saved and saved[name] != now[name]:
             raise InputError(
-                f"the search began with {name} = {saved.get(name)}, now it is {now.get(name)}: "
-                "sentences would change sides between weights and alpha. Resume with the same data "
-                "and options; --finetune-from-model begins a new search from these weights"
+                f"the search began with {name} = {saved[name]}, now it is {now[name]}: sentences "
+                "would change sides between weights and alpha. Resume with the same data and "
+                "options; --finetune-from-model begins a new search from these weights"
             )
 
 
 def pair_keys(dataset: LanguagePairDataset) -> np.ndarray:
-    """A 64-bit key for every sentence pair: equal for equal source and target.
+    """Compute a 64-bit key for every sentence pair: equal pairs have equal keys.
 
-    Different pairs of a corpus of n have the same key with a probability below `n² / 2^65`.
+    Among n different pairs, the probability that any two have the same key is below `n² / 2^65`.
     """
-    keys = np.empty(len(dataset.src), dtype=np.uint64)
-    progress = tqdm(range(len(keys)), "comparing sentence pairs", delay=5, disable=None)
-    for i in progress:
-        source, target = dataset.src[i].numpy(), dataset.tgt[i].numpy()
-        digest = blake2b(source.tobytes(), digest_size=8, salt=len(source).to_bytes(8, "little"))
-        digest.update(target.tobytes())
-        keys[i] = int.from_bytes(digest.digest(), "little")
-    return keys
+
+    if dataset.supports_prefetch:  # of --dataset-impl cached, which reads nothing else
+        dataset.prefetch(range(len(dataset)))
+
+    def key(i: int) -> int:
+        source, target = dataset.src[i].numpy().tobytes(), dataset.tgt[i].numpy().tobytes()
+        pair = len(source).to_bytes(8, "little") + source + target
+        return int.from_bytes(blake2b(pair, digest_size=8).digest(), "little")
+
+    indices = tqdm(range(len(dataset.src)), "comparing sentence pairs", delay=5, disable=None)
+    return np.fromiter(map(key, indices), dtype=np.uint64, count=len(dataset.src))

@@ -1,8 +1,7 @@
-"""Reading checkpoints: without running code from them, and noticing damage."""
-
-from __future__ import annotations
+"""Read checkpoints without running code from them, and detect damage."""
 
 import ast
+import re
 import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
@@ -15,18 +14,23 @@ from fairseq import checkpoint_utils
 from omegaconf import OmegaConf
 
 from ..errors import InputError, find_one_line_error
-from .patch import Patch
+from .patch import patch
 
-# Parts of a checkpoint's configuration whose text fairseq may evaluate.
-EVALUATED = ("model", "criterion", "optimizer", "lr_scheduler")
+# The parts of a configuration whose text fairseq evaluates, and the syntax that cannot run code.
+EVALUATED = ("model", "criterion", "optimizer", "lr_scheduler", "task")
+HARMLESS = (
+    *(ast.Expression, ast.Constant, ast.Name, ast.Attribute, ast.Tuple, ast.List, ast.Set),
+    *(ast.Dict, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare),
+    *(ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
+)
 
 
 def allow_safe_globals() -> None:
-    """Let torch load what fairseq saves besides tensors and plain types.
+    """Allow torch to load the other types that fairseq saves.
 
     Symptom: ``WeightsUnpickler error: Unsupported global`` at resume and generation. Cause: since
-    2.6, torch loads only tensors and plain types, so that a checkpoint cannot run code. These few
-    more cannot either. Can go when fairseq saves plain types.
+    version 2.6, torch loads only tensors and plain types, so that a checkpoint cannot run code; nor
+    can the types added here. Can go when fairseq saves plain types.
     """
     array = numpy._core.multiarray
     dtypes = {type(numpy.dtype(code)) for code in "?bBhHiIlLqQefdg"}
@@ -36,22 +40,30 @@ def allow_safe_globals() -> None:
 
 
 def load_checkpoint(path: str) -> dict[str, Any]:
-    """A checkpoint's state, on the CPU; runs no code from it.
+    """Load a checkpoint's state to the CPU, without running code from it.
 
     Raises:
-        InputError: the file is missing, damaged, or holds more than tensors and plain types.
+        InputError: the file is missing, damaged, or holds other types than tensors and plain ones.
     """
     with reading(path):
         return checkpoint_utils.load_checkpoint_to_cpu(path)
 
 
+def peek(path: str) -> dict[str, Any]:
+    """Load a checkpoint as it was saved; tensors stay in the file until they are used. Errors are
+    those of :func:`load_checkpoint`."""
+    with reading(path):
+        compare_checksums(path)
+        return torch.load(path, map_location="cpu", mmap=zipfile.is_zipfile(path))
+
+
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Report in one line, by the file's name, what goes wrong while a checkpoint is read.
+    """Turn every error while a checkpoint is read into one line that names the file.
 
     Raises:
-        InputError: anything did; torch, pickle, zipfile, omegaconf and fairseq raise some twenty
-            kinds of exceptions for damaged files.
+        InputError: an exception other than running out of memory was raised; torch, pickle,
+            zipfile, omegaconf and fairseq raise some twenty kinds for damaged files.
     """
     try:
         yield
@@ -61,20 +73,22 @@ def reading(path: str) -> Iterator[None]:
             raise found from None
         if isinstance(error, torch.OutOfMemoryError | MemoryError):
             raise
-        if isinstance(error, OSError):
-            reason = f"cannot be read: {error.strerror or error}"
+        text = str(error)
+        if isinstance(error, OSError) and error.filename:
+            reason = f"cannot be read: {error.strerror}"
+        elif unsafe := re.search(r"GLOBAL (\S+)", text):
+            reason = f"holds {unsafe[1]}: expected tensors and plain types, which cannot run code"
         else:
-            text = str(error).partition("\n")[0] or type(error).__name__
-            reason = f"is damaged, or not as fairseq writes it: {text}"
+            # torch's own words recommend loading unsafely.
+            detail = "" if "weights_only" in text else f": {text.partition(chr(10))[0]}"
+            reason = f"is damaged, or not a fairseq checkpoint ({type(error).__name__}{detail})"
         raise InputError(f"checkpoint {path} {reason}") from error
 
 
 def compare_checksums(path: str) -> None:
-    """Compare the contents of a checkpoint with the checksums in it.
-
-    Raises:
-        BadZipFile: they differ, or the file is cut short or no archive.
-    """
+    """Raise a ``BadZipFile`` if the contents of a checkpoint do not match its checksums."""
+    if not zipfile.is_zipfile(path):  # saved before torch 1.6, or cut short: loading it will tell
+        return
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
@@ -82,48 +96,43 @@ def compare_checksums(path: str) -> None:
 
 
 def check_options(cfg: Any, path: str) -> None:
-    """Refuse a configuration with an option that calls something when fairseq evaluates it.
-
-    Raises:
-        InputError: there is one.
-    """
+    """Raise an :class:`InputError` if options would run code when fairseq evaluates them."""
     groups = OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else {}
     for group in EVALUATED:
-        options = groups.get(group)
-        options = vars(options) if isinstance(options, Namespace) else options
-        for name, value in options.items() if isinstance(options, Mapping) else ():
-            if isinstance(value, str) and (_calls(value) or "${" in value):
-                raise InputError(
-                    f"checkpoint {path}: the option {name} is {value[:200]!r}, which would run "
-                    "code: expected plain values"
-                )
+        if (code := _find_code(groups.get(group))) is not None:
+            raise InputError(
+                f"checkpoint {path}: an option of its {group} is {code[:200]!r}, which could run "
+                "code: expected plain values"
+            )
 
 
-def _calls(text: str) -> bool:
-    """Whether a text is a Python expression with a call in it."""
+def _find_code(value: Any) -> str | None:
+    """The first text in a value that is a Python expression with a call or the like."""
+    value = vars(value) if isinstance(value, Namespace) else value
+    if isinstance(value, Mapping):
+        # Nothing evaluates paths, which may look like calls: `corpus(1)`.
+        value = [v for k, v in value.items() if k != "data" and not str(k).endswith("path")]
+    if isinstance(value, list | tuple):
+        return next(filter(None, map(_find_code, value)), None)
+    if not isinstance(value, str):
+        return None
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        nodes = list(ast.walk(ast.parse(value.strip(), mode="eval")))
     except (SyntaxError, ValueError):
-        return False
-    except (MemoryError, RecursionError):  # nested too deeply for options
-        return True
-    return any(isinstance(node, ast.Call | ast.Await) for node in ast.walk(tree))
+        nodes = []
+    except (MemoryError, RecursionError):  # nested too deeply
+        return value
+    harmless = all(isinstance(node, HARMLESS) for node in nodes)
+    return None if harmless and "${" not in value else value  # omegaconf replaces ${...}
 
 
-def _checked_load(load: Callable[..., dict[str, Any]]):
-    """Symptoms: a checkpoint with a flipped bit is loaded as if nothing were wrong; the text of its
-    options runs code, though tensors are loaded safely. Causes: torch writes checksums and does
-    not compare them; fairseq evaluates options (Adam's betas, kernel sizes). Can go when torch
-    compares and fairseq uses ``ast.literal_eval``."""
-
-    def load_checkpoint_to_cpu(path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        if zipfile.is_zipfile(path):  # else from before torch 1.6, or cut: loading it will tell
-            compare_checksums(path)
-        state = load(path, *args, **kwargs)
-        check_options(state.get("cfg"), path)
-        return state
-
-    return load_checkpoint_to_cpu
-
-
-PATCHES = (Patch("fairseq.checkpoint_utils:load_checkpoint_to_cpu", "unsafe", _checked_load),)
+@patch("fairseq.checkpoint_utils:load_checkpoint_to_cpu", "unsafe")
+def _checked_load(load: Callable[..., dict[str, Any]], path: str, *args: Any, **kwargs: Any):
+    """Symptom: a checkpoint with a flipped bit is loaded without an error; the text of its options
+    runs code, although tensors are loaded safely. Cause: torch writes checksums and does not
+    compare them; fairseq evaluates options such as Adam's betas. Can go when torch compares them
+    and fairseq uses ``ast.literal_eval``."""
+    compare_checksums(path)
+    state = load(path, *args, **kwargs)
+    check_options(state.get("cfg"), path)
+    return state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..operations import attention, fast_convolution
-from ..operations.base import Dropout
+from ..operations import attention
 
 BLOCK = 512  # bytes, to which CUDA's caching allocator rounds up
 
@@ -109,9 +107,7 @@ def fake_tensors() -> Iterator[StorageCounter]:
 def as_on_gpu() -> Iterator[None]:
     """Context in which tensors on the CPU are computed with as on a GPU."""
     with (
-        _replaced(fast_convolution, "SMALLEST", math.inf),
         _replaced(attention, "ALIGNED_DEVICES", ("cpu",)),
-        _replaced(Dropout, "FAST_DEVICES", ()),
         _replaced(F, "dropout", _dropout),
     ):
         yield

@@ -1,6 +1,5 @@
-"""Supernets and derived models, a family a file; and what they are compared with."""
+"""Supernets and derived models, one file for each family, and the models of comparison."""
 
-from . import transformer_sizes  # noqa: F401  registers
 from .darts_transformer import DARTSTransformerModel, DARTSTransformerSearchModel
 from .dartsformer import DARTSformerModel, DARTSformerSearchModel
 from .evolved_transformer import EvolvedTransformerModel

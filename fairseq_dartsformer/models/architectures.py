@@ -1,10 +1,12 @@
-"""Named sizes (Table 5, Section 3.3, Figure 5; and those of tensor2tensor)."""
+"""Sizes of the named architectures (Table 5, Section 3.3, Figure 5; tensor2tensor)."""
 
 from __future__ import annotations
 
+from argparse import Namespace
 from fractions import Fraction
 
 from fairseq.models import ARCH_CONFIG_REGISTRY, register_model_architecture
+from fairseq.models.transformer.transformer_legacy import base_architecture
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..fairseq_patches import undo_tpu
@@ -28,8 +30,8 @@ SIZES: dict[str, dict[str, dict[str, int | float]]] = {
         "_big": {"hidden_dim": 1024, "attention_heads": 16, "dropout": 0.3},
     },
 }
-# Inner width of an ffn by the hidden width: what brings the parameters to the paper's number, and
-# Vaswani et al.'s.
+# Inner width of an ffn over the hidden width: for DARTSformer the ratio with which the number of
+# parameters comes to the paper's, for the others that of Vaswani et al.
 FFN_RATIOS = {
     "dartsformer_search": Fraction(16, 3),
     "dartsformer": Fraction(16, 3),
@@ -40,7 +42,7 @@ FFN_RATIOS = {
 
 
 def register_sizes(model: str) -> None:
-    """Register the architectures of ``model``; their sizes are filled in when it is built."""
+    """Register the architectures of ``model``; :func:`fill_sizes` fills in their sizes."""
     for suffix in SIZES[model]:
         if suffix:
             register_model_architecture(model, model + suffix)(undo_tpu)
@@ -49,7 +51,7 @@ def register_sizes(model: str) -> None:
 
 
 def fill_sizes(cfg: NetworkConfig, model: str) -> None:
-    """Fill in the sizes that the user leaves to the architecture, an option named ``_name``."""
+    """Fill in the sizes that the user does not give, by the architecture in ``cfg._name``."""
     sizes = SIZES[model]
     architecture = sizes.get((cfg._name or model).removeprefix(model), sizes[""])
     for option, value in architecture.items():
@@ -60,13 +62,30 @@ def fill_sizes(cfg: NetworkConfig, model: str) -> None:
 
 
 def remember(cfg: NetworkConfig, option: str, value: str | float) -> None:
-    """Set an option of a model, and have its checkpoints carry it.
+    """Set an option of a model, and have the model's checkpoints carry it.
 
-    fairseq hands models a merged copy of their options, and saves the original, which hangs in the
-    configuration that the copy names as its parent.
+    fairseq gives models a merged copy of their options and saves the original, which is in the
+    configuration that the copy has for a parent.
     """
     setattr(cfg, option, value)
     root = cfg._get_parent() if OmegaConf.is_config(cfg) else None
     if isinstance(root, DictConfig) and "model" in root:
         with open_dict(root):
             root.model[option] = value
+
+
+def _register_transformer(name: str, width: int) -> None:
+    """Register a smaller size of fairseq's transformer (Figure 5), with heads 64 wide."""
+
+    def fill(args: Namespace) -> None:
+        for stack in ("encoder", "decoder"):
+            sizes = {"embed_dim": width, "ffn_embed_dim": 4 * width, "attention_heads": width // 64}
+            for option, size in sizes.items():
+                vars(args).setdefault(f"{stack}_{option}", size)
+        base_architecture(args)
+
+    register_model_architecture("transformer", name)(fill)
+
+
+_register_transformer("transformer_small", 128)
+_register_transformer("transformer_medium", 256)

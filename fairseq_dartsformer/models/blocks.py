@@ -1,8 +1,8 @@
-"""Searched and derived blocks: which operations each node has, and the modules they are."""
+"""The operations of each node of a searched or derived block, and their modules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
 
@@ -14,33 +14,45 @@ from ..search_space.genotype import BUILTIN, Genotype
 from ..search_space.mixed_op import MixedOp
 from .architectures import remember
 from .config import CandidatesConfig, GenotypeConfig, SizeConfig
-from .option_checks import Block, check_at_least, parse_operations
+from .option_checks import RATES, Block, check_at_least, parse_operations
 
 
-def searched_block(cfg: CandidatesConfig, family: Family, stack: str, nodes: int) -> Block:
-    """A block of s layers, each of so many search nodes and the fixed node that its family has.
+def searched_blocks(
+    cfg: CandidatesConfig, family: Family, nodes: Mapping[str, int]
+) -> tuple[dict[str, Block], dict[str, nn.Parameter]]:
+    """Return the searched block of each stack, and its alpha, `s × searched nodes × candidates`.
+
+    Args:
+        cfg: the model's options.
+        family: which nodes it has besides the searched ones.
+        nodes: the number of searched nodes in a layer of each stack.
 
     Raises:
         InputError: s or the candidates are wrong.
     """
     check_at_least(cfg, "search_layers", 1)
-    candidates = parse_operations(getattr(cfg, f"{stack}_operations"), stack)
-    layer = family.with_fixed(stack, [candidates] * nodes, (FIXED_OPERATION,))
-    return [layer] * cfg.search_layers
+    blocks, alphas = {}, {}
+    for stack, count in nodes.items():
+        candidates = parse_operations(getattr(cfg, f"{stack}_operations"), stack)
+        layer = family.with_fixed(stack, [candidates] * count, (FIXED_OPERATION,))
+        blocks[stack] = [layer] * cfg.search_layers
+        alphas[stack] = new_alpha(cfg.search_layers, count, len(candidates))
+    return blocks, alphas
 
 
-def alpha_of(block: Block, family: Family, stack: str) -> nn.Parameter:
-    """alpha for a searched block, `s × searched nodes × candidates`."""
-    (layer, *_) = block
-    searched = [n for k, n in enumerate(layer) if not family.is_fixed(stack, k, len(layer))]
-    return new_alpha(len(block), len(searched), len(searched[0]))
+def derived_blocks(genotype: Genotype) -> dict[str, Block]:
+    """Return the blocks of a genotype, with one operation in each node."""
+    return {
+        stack: [[(name,) for name in layer] for layer in getattr(genotype, stack)]
+        for stack in ("encoder", "decoder")
+    }
 
 
 def genotype_of(cfg: GenotypeConfig, family: Family) -> Genotype:
-    """The genotype that a derived model is given; its checkpoints will carry the text.
+    """Read ``--genotype``, and have the model's checkpoints carry its text.
 
     Raises:
-        InputError: there is none, it is wrong, or of another family.
+        InputError: it is missing, wrong, or of another family.
     """
     if cfg.genotype is None:
         builtin = [name for name, g in BUILTIN.items() if g.family == family.name]
@@ -56,20 +68,11 @@ def genotype_of(cfg: GenotypeConfig, family: Family) -> Genotype:
     return genotype
 
 
-def derived_block(layers: Sequence[Sequence[str]]) -> Block:
-    """A genotype's block, one operation a node."""
-    return [[(name,) for name in layer] for layer in layers]
-
-
 def check_agreement(cfg: GenotypeConfig, decided: dict[str, Sequence[object]]) -> None:
-    """Check that options explicitly given say what the genotype says.
-
-    Args:
-        cfg: the model's options.
-        decided: for each option what the genotype says, for either stack where they may differ.
+    """Check that explicitly given options have the values that the genotype decides.
 
     Raises:
-        InputError: one contradicts it.
+        InputError: an option contradicts the genotype.
     """
     for name, values in decided.items():
         given = getattr(cfg, name)
@@ -83,11 +86,11 @@ def check_agreement(cfg: GenotypeConfig, decided: dict[str, Sequence[object]]) -
 def build_layers(
     cfg: SizeConfig, block: Block, stack: str, channels: int
 ) -> Iterator[list[MixedOp]]:
-    """The nodes of each layer of a stack of identical blocks; no two layers share weights.
+    """Build the nodes of each layer of a stack; no two layers share weights.
 
     Args:
         cfg: sizes and rates.
-        block: what is repeated.
+        block: the operations of the layers of a block, which the stack repeats.
         stack: ``"encoder"`` or ``"decoder"``.
         channels: width of a node.
     """
@@ -97,10 +100,7 @@ def build_layers(
         ffn_dim=cfg.ffn_dim,
         attention_heads=cfg.attention_heads,
         causal=stack == "decoder",
-        dropout=cfg.dropout,
-        attention_dropout=cfg.attention_dropout,
-        activation_dropout=cfg.activation_dropout,
-        weight_dropout=cfg.weight_dropout,
+        **{rate: getattr(cfg, rate) for rate in RATES},
     )
     for i in range(getattr(cfg, f"{stack}_layers")):
         layer = block[i % len(block)]

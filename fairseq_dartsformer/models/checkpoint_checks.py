@@ -1,4 +1,4 @@
-"""What no model here can do, and checkpoints that are not its own."""
+"""What a model of this plugin refuses: alignments, and checkpoints of other networks."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..errors import InputError, flag
-from .option_checks import SIZES, parse_operations
+from ..search_space.genotype import Genotype
+from .option_checks import PAPER_OPERATIONS, SIZES
 
-# Options that make a network of the same parameters another one, and before them those that are
-# clearer than the shapes that follow from them.
+# Options that decide what a network computes. Several leave all tensors' shapes alone; the others
+# make a clearer message than the shapes.
 DEFINING = (
     *SIZES,
     *("search_layers", "encoder_splits", "decoder_splits"),
     *("encoder_operations", "decoder_operations", "pooling", "genotype"),
+    *("share_all_embeddings", "share_decoder_input_output_embed", "layernorm_embedding"),
+    *("encoder_learned_pos", "decoder_learned_pos"),
     *("no_scale_embedding", "no_token_positional_embeddings"),
 )
 WORDS = ("tokens.weight", "output_projection.weight")  # parameters that have a row a word
 
 
 class CheckedModel:
-    """Says in one line what a model cannot do or load; a mixin in front of fairseq's class."""
+    """Mixin in front of fairseq's class that reports what a model cannot do or load."""
 
     NAME: ClassVar[str]
 
@@ -32,84 +35,88 @@ class CheckedModel:
         """Prepare for generation, as fairseq does.
 
         Raises:
-            InputError: alignments are asked for.
+            InputError: an option needs an alignment.
         """
-        if cfg.generation.print_alignment:
-            raise InputError(
-                f"--print-alignment is {cfg.generation.print_alignment}, it must be left out: "
-                f"{self.NAME} computes no attention weights to align by"
-            )
+        for name in ("print_alignment", "replace_unk"):
+            value = cfg.generation[name]
+            if value is not None:
+                raise InputError(
+                    f"{flag(name)} is {value}, it must be left out: {self.NAME} computes no "
+                    "attention weights to align by"
+                )
         super().prepare_for_inference_(cfg)
 
     @classmethod
     def check_options(cls, own: Mapping[str, Any], trained: Mapping[str, Any], path: str) -> None:
-        """Check that a training goes on with the network that it began with.
+        """Check that a checkpoint's weights are those of the same network.
+
+        Tensors tell when they are another model's; see :meth:`load_state_dict`.
 
         Args:
-            own: options of the model now.
-            trained: those in the checkpoint ``path``.
+            own: the model's options.
+            trained: the model's options in the checkpoint ``path``.
 
         Raises:
-            InputError: they are of different networks.
+            InputError: an option in :data:`DEFINING` differs.
         """
         model = trained.get("_name")
         if ARCH_MODEL_NAME_REGISTRY.get(model, model) != cls.NAME:
-            return  # of which its tensors tell
+            return
         for name in DEFINING:
             now, then = (_defining(name, options) for options in (own, trained))
             if None not in (now, then) and now != then:
                 raise InputError(
-                    f"{flag(name)} is {now}, but {then} in the training that {path} is of: go on "
-                    "with that, or give another --save-dir to begin anew"
+                    f"{flag(name)} is {now}, but {then} in the training that {path} is of: use "
+                    "that, or train from the start in another --save-dir"
                 )
 
     def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, **kwargs):
-        """Load as fairseq does, and say in one line what does not fit.
+        """Load as fairseq does.
 
         Raises:
-            InputError: the checkpoint is another model's.
+            InputError: the tensors are those of another model.
         """
         if strict:
             self._check_state(state_dict)
         return super().load_state_dict(state_dict, strict, **kwargs)
 
     def _check_state(self, state_dict: dict[str, Tensor]) -> None:
-        own = self.state_dict()
-        differing = sorted(
-            own.keys() ^ state_dict.keys()
-            | {k for k in own.keys() & state_dict.keys() if own[k].shape != state_dict[k].shape}
-        )
+        own = {name: tensor.shape for name, tensor in self.state_dict().items()}
+        found = {name: tensor.shape for name, tensor in state_dict.items()}
+        differing = sorted({name for name, _ in own.items() ^ found.items()})
         if not differing:
             return
-        searched = "encoder.alpha" in state_dict
-        if all(
-            name.endswith(WORDS)
-            and name in own.keys() & state_dict.keys()
-            and own[name].shape[1:] == state_dict[name].shape[1:]
-            for name in differing
-        ):
-            first = differing[0]
-            kind = f"a model of another dictionary than the data's: {len(state_dict[first])} words"
-            kind += f" in {first}, expected {len(own[first])}"
-        elif searched == ("encoder.alpha" in own):
-            kind = f"a different model: {len(differing)} of its tensors do not match"
-            kind += f" (the first is {differing[0]}); expected --arch and options of the model"
-            kind += " as in its training"
-        elif searched:
+        first, searched = differing[0], "encoder.alpha" in found
+        if searched != ("encoder.alpha" in own):
             kind = (
                 "a supernet: derive a genotype from it with dartsformer-derive and train that "
                 "from the start"
+                if searched
+                else "no supernet: a search starts from a search's checkpoint or from none"
+            )
+        elif own.keys() == found.keys() and all(name.endswith(WORDS) for name in differing):
+            kind = (
+                "a model of another dictionary than the data's: "
+                f"{found[first][0]} words in {first}, expected {own[first][0]}"
             )
         else:
-            kind = "no supernet: a search starts from a search's checkpoint or from none"
+            kind = (
+                f"a different model: {len(differing)} of its tensors do not match (the first "
+                f"is {first}); expected --arch and options of the model as in its training"
+            )
         raise InputError(
             f"the checkpoint (--restore-file, --finetune-from-model or --path) holds {kind}"
         )
 
 
 def _defining(name: str, options: Mapping[str, Any]) -> str | None:
-    """An option's value as text; ``None`` where other options decide."""
+    """Return an option's value in one spelling; ``None`` where other options decide."""
     value = options.get(name)
     if name.endswith("_operations") and name in options:
-        return ",".join(parse_operations(value, name.removesuffix("_operations")))
+        names = (
+            str(value).split(",") if value else PAPER_OPERATIONS[name.removesuffix("_operations")]
+        )
+        return ",".join(part.strip() for part in names)
+    if name == "genotype" and value is not None:
+        return Genotype.load(str(value)).to_json()
     return None if value is None else str(value)

@@ -1,8 +1,8 @@
 """Options of the supernets, of the derived models and of the baselines.
 
-The dataclasses are flat: fairseq cannot build a model from the command line when its dataclass
-subclasses ``TransformerConfig``. Its parser reads annotations as types, so they are neither strings
-nor ``X | None``. Options that fairseq's transformer has too keep their name and meaning.
+Options that fairseq's transformer also has keep their name and meaning. The dataclasses do not
+subclass its ``TransformerConfig``, with which fairseq cannot build a model from the command line.
+fairseq's parser calls the annotations, which therefore are neither strings nor ``X | None``.
 """
 
 from dataclasses import dataclass, field
@@ -18,20 +18,19 @@ BACKPROP_CHOICES = ChoiceEnum(list(BACKPROPS))
 
 
 def option(default, help: str, **metadata):
-    """A dataclass field with its ``--help`` text."""
+    """Make a dataclass field with its ``--help`` text."""
     return field(default=default, metadata={"help": help, **metadata})
 
 
 @dataclass
 class NetworkConfig(FairseqDataclass):
-    """What all models share."""
+    """Options of all models."""
 
     hidden_dim: Optional[int] = option(
         None, "width d of the network, d/n for each of n splits (default: the architecture's)"
     )
     ffn_dim: Optional[int] = option(
-        None,
-        "inner width of an ffn (default: 16/3 of --hidden-dim; 4 times it without splits)",
+        None, "inner width of an ffn (default: 16/3 of --hidden-dim; 4 times it without splits)"
     )
     encoder_layers: int = option(6, "number of encoder layers (not blocks)")
     decoder_layers: int = option(6, "number of decoder layers (not blocks)")
@@ -41,16 +40,13 @@ class NetworkConfig(FairseqDataclass):
     dropout: float = option(0.1, "dropout probability")
     attention_dropout: float = option(0.0, "dropout probability for attention weights")
     activation_dropout: float = option(
-        0.0,
-        "dropout probability after the activation of an ffn",
-        argparse_alias="--relu-dropout",
+        0.0, "dropout probability after the activation of an ffn", argparse_alias="--relu-dropout"
     )
     share_decoder_input_output_embed: bool = option(
         False, "share decoder input and output embeddings"
     )
     share_all_embeddings: bool = option(
-        False,
-        "share encoder, decoder and output embeddings (requires a shared dictionary)",
+        False, "share encoder, decoder and output embeddings (requires a shared dictionary)"
     )
     encoder_embed_path: Optional[str] = option(None, "path to pre-trained encoder embedding")
     decoder_embed_path: Optional[str] = option(None, "path to pre-trained decoder embedding")
@@ -61,13 +57,14 @@ class NetworkConfig(FairseqDataclass):
         False, "do not scale embeddings by the square root of their width"
     )
     layernorm_embedding: bool = option(False, "add layernorm to embedding")
-    max_source_positions: int = II("task.max_source_positions")
-    max_target_positions: int = II("task.max_target_positions")
+    # ``None`` where the task is not of source and target.
+    max_source_positions: Optional[int] = II("oc.select:task.max_source_positions,null")
+    max_target_positions: Optional[int] = II("oc.select:task.max_target_positions,null")
 
 
 @dataclass
 class SizeConfig(NetworkConfig):
-    """What supernets and derived models share."""
+    """Options of supernets and derived models."""
 
     embed_dim: Optional[int] = option(
         None, "width e of the factorised embedding, V×e, then e×d (default: the architecture's)"
@@ -77,9 +74,9 @@ class SizeConfig(NetworkConfig):
 
 @dataclass
 class CandidatesConfig(SizeConfig):
-    """What supernets share."""
+    """Options of supernets."""
 
-    search_layers: int = option(2, "layers s of the searched block, which all blocks share")
+    search_layers: int = option(2, "layers s of the searched block, which a stack repeats")
     encoder_operations: Optional[str] = option(
         None, "the encoder's candidates, comma-separated (default: all 13)"
     )
@@ -90,7 +87,7 @@ class CandidatesConfig(SizeConfig):
 
 @dataclass
 class GenotypeConfig(SizeConfig):
-    """What derived models share."""
+    """Options of derived models."""
 
     genotype: Optional[str] = option(
         None, "a genotype: JSON file or built-in name; the checkpoint carries its text"
@@ -100,12 +97,12 @@ class GenotypeConfig(SizeConfig):
 
 @dataclass
 class ReversibleConfig(SizeConfig):
-    """What reversible models share; each has a default of its own for ``backprop``."""
+    """Options of reversible models; each sets its own default of ``backprop``."""
 
     check_reconstruction: int = option(
         0,
-        "every so many updates, compare the reconstructed input of each stack with the true one, "
-        "and log the relative error (0: never)",
+        "every N updates, compare the reconstructed input of each stack with the true one, and log "
+        "the relative error (0: never)",
     )
 
 
@@ -113,10 +110,10 @@ class ReversibleConfig(SizeConfig):
 class SearchConfig(CandidatesConfig, ReversibleConfig):
     """Options of ``dartsformer_search``."""
 
-    encoder_splits: int = option(2, "splits n of an encoder layer, all of them searched")
+    encoder_splits: int = option(2, "splits n of an encoder layer, all searched")
     decoder_splits: Optional[int] = option(
         None,
-        "splits of a decoder layer, the last of them fixed as Cross Attention "
+        "splits of a decoder layer, of which the last is fixed as Cross Attention "
         "(default: one more than --encoder-splits)",
     )
     pooling: POOLING_CHOICES = option("max", "pooling of the n - 1 inputs of a search node")
@@ -134,8 +131,7 @@ class DerivedConfig(GenotypeConfig, ReversibleConfig):
     decoder_splits: Optional[int] = option(None, "if given, must agree with the genotype")
     pooling: Optional[POOLING_CHOICES] = option(None, "if given, must agree with the genotype")
     backprop: BACKPROP_CHOICES = option(
-        "store",
-        "store activations (ordinary autograd) or reconstruct them while backpropagating",
+        "store", "store activations (ordinary autograd) or reconstruct them while backpropagating"
     )
 
 

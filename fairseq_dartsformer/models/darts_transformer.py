@@ -2,56 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
-from torch import nn
+from torch import Tensor, nn
 
+from ..reversible import Stack
+from ..reversible.node import Mixture
 from ..search_space.families import DARTS_TRANSFORMER as FAMILY
-from .architectures import fill_sizes, register_sizes
-from .blocks import (
-    Block,
-    alpha_of,
-    build_layers,
-    check_agreement,
-    derived_block,
-    genotype_of,
-    searched_block,
-)
+from ..search_space.mixed_op import MixedOp
+from .architectures import register_sizes
+from .blocks import build_layers, check_agreement, derived_blocks, genotype_of, searched_blocks
 from .config import CandidatesConfig, GenotypeConfig, SizeConfig
-from .option_checks import check_block, check_sizes
-from .sequential import SequentialLayer, SequentialStack
+from .option_checks import Block, check_block
 from .translation import TranslationModel
 
 
+class SequentialLayer(nn.Module):
+    """A layer in which each node reads the output of the node before it (Section 2.1).
+
+    The residual connections are part of the operations.
+
+    Args:
+        nodes: the nodes in order.
+        fixed: index of the node that is not searched, if any.
+    """
+
+    def __init__(self, nodes: Iterable[MixedOp], fixed: int | None = None):
+        super().__init__()
+        self.nodes = nn.ModuleList(nodes)
+        self.fixed = fixed
+
+    def forward(self, x: Tensor, mixture: Mixture, context: NamedTuple, **state: Any) -> Tensor:
+        """Run the nodes on `T × B × d`.
+
+        Args:
+            x: `T × B × d`.
+            mixture: what runs in the m searched nodes, in order: mixing weights `m × candidates`,
+                or m indices; or ``None``.
+            context, state: passed to every operation.
+        """
+        searched = iter([None] * len(self.nodes) if mixture is None else mixture)
+        for k, node in enumerate(self.nodes):
+            x = node(x, None if k == self.fixed else next(searched), context, **state)
+        return x
+
+
 class SequentialTranslationModel(TranslationModel):
-    """A model of two stacks whose layers are nodes one after the other."""
+    """A model of two stacks of sequential layers."""
 
     @classmethod
-    def build(
-        cls,
-        cfg: SizeConfig,
-        task: FairseqTask,
-        blocks: Mapping[str, Block],
-        alphas: Mapping[str, nn.Parameter | None],
-    ) -> SequentialTranslationModel:
-        """Build the model of the given blocks.
-
-        Raises:
-            InputError: sizes that do not fit together.
-        """
-        fill_sizes(cfg, cls.NAME)
-        check_sizes(cfg, task.source_dictionary, task.target_dictionary)
-        fixed = {"encoder": None, "decoder": FAMILY.fixed}
-        stacks = {}
-        for stack, block in blocks.items():
-            check_block(cfg, block, stack)
-            layers = build_layers(cfg, block, stack, cfg.hidden_dim)
-            stacks[stack] = SequentialStack(
-                SequentialLayer(nodes, fixed[stack]) for nodes in layers
-            )
-        return cls.assemble(cfg, task, stacks, alphas)
+    def build_stack(
+        cls, cfg: SizeConfig, stack: str, block: Block, pooling: None, searched: bool
+    ) -> Stack:
+        """As the base class describes it."""
+        check_block(cfg, block, stack)
+        fixed = FAMILY.fixed if stack == "decoder" else None
+        layers = build_layers(cfg, block, stack, cfg.hidden_dim)
+        return Stack(SequentialLayer(nodes, fixed) for nodes in layers)
 
 
 @register_model(FAMILY.supernet, dataclass=CandidatesConfig)
@@ -66,14 +76,8 @@ class DARTSTransformerSearchModel(SequentialTranslationModel):
 
     @classmethod
     def build_model(cls, cfg: CandidatesConfig, task: FairseqTask) -> DARTSTransformerSearchModel:
-        """Build from options.
-
-        Raises:
-            InputError: options that do not fit together.
-        """
-        blocks = {stack: searched_block(cfg, FAMILY, stack, 2) for stack in FAMILY.nodes}
-        alphas = {stack: alpha_of(block, FAMILY, stack) for stack, block in blocks.items()}
-        return cls.build(cfg, task, blocks, alphas)
+        """Build the supernet; raises what :meth:`TranslationModel.build` raises."""
+        return cls.build(cfg, task, *searched_blocks(cfg, FAMILY, {"encoder": 2, "decoder": 2}))
 
 
 @register_model(FAMILY.name, dataclass=GenotypeConfig)
@@ -84,18 +88,10 @@ class DARTSTransformerModel(SequentialTranslationModel):
 
     @classmethod
     def build_model(cls, cfg: GenotypeConfig, task: FairseqTask) -> DARTSTransformerModel:
-        """Build the network of ``--genotype``, and have its checkpoints carry the genotype's text.
-
-        Raises:
-            InputError: no or a bad genotype, or options that contradict it.
-        """
+        """Build the network of ``--genotype``, with which its other options must agree."""
         genotype = genotype_of(cfg, FAMILY)
         check_agreement(cfg, {"search_layers": [genotype.encoder_block, genotype.decoder_block]})
-        blocks = {
-            "encoder": derived_block(genotype.encoder),
-            "decoder": derived_block(genotype.decoder),
-        }
-        return cls.build(cfg, task, blocks, dict.fromkeys(blocks))
+        return cls.build(cfg, task, derived_blocks(genotype))
 
 
 register_sizes(FAMILY.supernet)

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
-from torch import nn
 
 from ..errors import InputError
-from ..reversible import ReversibleLayer
+from ..reversible import ReversibleLayer, ReversibleStack
 from ..search_space.families import DARTSFORMER as FAMILY
-from .architectures import fill_sizes, register_sizes
-from .blocks import (
-    Block,
-    alpha_of,
-    build_layers,
-    check_agreement,
-    derived_block,
-    genotype_of,
-    searched_block,
-)
+from .architectures import register_sizes
+from .blocks import build_layers, check_agreement, derived_blocks, genotype_of, searched_blocks
 from .config import DerivedConfig, ReversibleConfig, SearchConfig
-from .option_checks import check_at_least, check_block, check_sizes
+from .option_checks import Block, check_at_least, check_block
 from .reconstruction_check import MonitoredStack
 from .translation import TranslationModel
 
@@ -31,90 +20,62 @@ class ReversibleTranslationModel(TranslationModel):
     """A model of two reversible stacks."""
 
     @classmethod
-    def build(
-        cls,
-        cfg: ReversibleConfig,
-        task: FairseqTask,
-        blocks: Mapping[str, Block],
-        alphas: Mapping[str, nn.Parameter | None],
-        pooling: str,
-    ) -> ReversibleTranslationModel:
-        """Build the model of the given blocks.
-
-        Raises:
-            InputError: sizes that do not fit together.
-        """
-        fill_sizes(cfg, cls.NAME)
-        check_sizes(cfg, task.source_dictionary, task.target_dictionary)
+    def build_stack(
+        cls, cfg: ReversibleConfig, stack: str, block: Block, pooling: str, searched: bool
+    ) -> ReversibleStack:
+        """As the base class describes it."""
+        every, backprop = cfg.check_reconstruction, str(cfg.backprop)
         check_at_least(cfg, "check_reconstruction", 0, None)
-        if cfg.check_reconstruction and str(cfg.backprop) == "store":
+        if every and backprop == "store":
             raise InputError(
-                f"--check-reconstruction is {cfg.check_reconstruction}, but nothing is "
-                "reconstructed with --backprop store"
+                f"--check-reconstruction is {every}, but nothing is reconstructed with "
+                "--backprop store"
             )
-        stacks = {}
-        for stack, block in blocks.items():
-            splits = len(block[0])
-            if cfg.hidden_dim % splits:
-                raise InputError(
-                    f"--hidden-dim is {cfg.hidden_dim}, which the {stack}'s {splits} splits do not "
-                    f"divide: take a multiple of {splits}"
-                )
-            check_block(cfg, block, stack, splits)
-            layers = build_layers(cfg, block, stack, cfg.hidden_dim // splits)
-            stacks[stack] = MonitoredStack(
-                (ReversibleLayer(nodes, pooling) for nodes in layers),
-                str(cfg.backprop),
-                stack,
-                cfg.check_reconstruction,
-                seeded=alphas[stack] is not None,
+        splits = len(block[0])
+        if cfg.hidden_dim % splits:
+            raise InputError(
+                f"--hidden-dim is {cfg.hidden_dim}, which the {stack}'s {splits} splits do not "
+                f"divide: take a multiple of {splits}"
             )
-        return cls.assemble(cfg, task, stacks, alphas)
+        check_block(cfg, block, stack, splits)
+        layers = build_layers(cfg, block, stack, cfg.hidden_dim // splits)
+        # A derived model that stores activations has nothing to recompute, and needs no seeds.
+        return MonitoredStack(
+            (ReversibleLayer(nodes, pooling) for nodes in layers), backprop, stack, every, searched
+        )
 
 
 @register_model(FAMILY.supernet, dataclass=SearchConfig)
 class DARTSformerSearchModel(ReversibleTranslationModel):
-    """The supernet: every node of every searched layer mixes all its candidates (Section 2.4).
+    """The supernet: every searched node mixes all its candidates (Section 2.4).
 
     ``encoder.alpha`` (`s × n × candidates`) and ``decoder.alpha`` (`s × (n - 1) × candidates`) are
-    the architecture parameters; every other parameter is a weight.
+    the architecture parameters; all other parameters are weights.
     """
 
     NAME = FAMILY.supernet
 
     @classmethod
     def build_model(cls, cfg: SearchConfig, task: FairseqTask) -> DARTSformerSearchModel:
-        """Build from options.
-
-        Raises:
-            InputError: options that do not fit together.
-        """
+        """Build the supernet; raises what :meth:`TranslationModel.build` raises."""
         if cfg.decoder_splits is None:
             cfg.decoder_splits = cfg.encoder_splits + 1
         check_at_least(cfg, "encoder_splits", 2)
         check_at_least(cfg, "decoder_splits", 2)
-        searched = {"encoder": cfg.encoder_splits, "decoder": cfg.decoder_splits - 1}
-        blocks = {
-            stack: searched_block(cfg, FAMILY, stack, nodes) for stack, nodes in searched.items()
-        }
-        alphas = {stack: alpha_of(block, FAMILY, stack) for stack, block in blocks.items()}
-        return cls.build(cfg, task, blocks, alphas, str(cfg.pooling))
+        nodes = {"encoder": cfg.encoder_splits, "decoder": cfg.decoder_splits - 1}
+        return cls.build(cfg, task, *searched_blocks(cfg, FAMILY, nodes), str(cfg.pooling))
 
 
 @register_model(FAMILY.name, dataclass=DerivedConfig)
 class DARTSformerModel(ReversibleTranslationModel):
-    """A network derived from a search (Eq. 2); trained from the start, by ordinary backpropagation
-    if not told otherwise."""
+    """A network derived from a search (Eq. 2), trained from the start, by default with ordinary
+    backpropagation."""
 
     NAME = FAMILY.name
 
     @classmethod
     def build_model(cls, cfg: DerivedConfig, task: FairseqTask) -> DARTSformerModel:
-        """Build the network of ``--genotype``, and have its checkpoints carry the genotype's text.
-
-        Raises:
-            InputError: no or a bad genotype, or options that contradict it.
-        """
+        """Build the network of ``--genotype``, with which its other options must agree."""
         genotype = genotype_of(cfg, FAMILY)
         check_agreement(
             cfg,
@@ -125,11 +86,7 @@ class DARTSformerModel(ReversibleTranslationModel):
                 "pooling": [genotype.pooling],
             },
         )
-        blocks = {
-            "encoder": derived_block(genotype.encoder),
-            "decoder": derived_block(genotype.decoder),
-        }
-        return cls.build(cfg, task, blocks, dict.fromkeys(blocks), genotype.pooling)
+        return cls.build(cfg, task, derived_blocks(genotype), pooling=genotype.pooling)
 
 
 register_sizes(FAMILY.supernet)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
-from fairseq import utils
 from fairseq.data import Dictionary
 from fairseq.modules import PositionalEmbedding
 from torch import Tensor, nn
@@ -16,12 +16,12 @@ from .config import SizeConfig
 
 
 class FactorizedEmbedding(nn.Module):
-    """V×e, then e×d: a token's row, scaled by the square root of e, projected to width d.
+    """V×e, then e×d: a token's row, scaled by the square root of e and projected to width d.
 
     Args:
         cfg: the model's options.
         dictionary: V symbols.
-        path: pre-trained V×e vectors in word2vec's text format, or ``None``.
+        path: file of pre-trained V×e vectors, see :func:`load_pretrained`.
     """
 
     def __init__(self, cfg: SizeConfig, dictionary: Dictionary, path: str | None = None):
@@ -40,7 +40,7 @@ class FactorizedEmbedding(nn.Module):
 
 
 class StackInput(nn.Module):
-    """Embedding, positions and dropout: from tokens to the input of a reversible stack.
+    """Embedding, positions and dropout: from tokens to the input of a stack.
 
     Args:
         cfg: the model's options.
@@ -60,21 +60,20 @@ class StackInput(nn.Module):
         self.embedding = embedding
         self.padding_idx = embedding.tokens.padding_idx
         self.positions = None
+        self.max_positions = max_positions
         if not cfg.no_token_positional_embeddings:
             self.positions = PositionalEmbedding(
                 max_positions, cfg.hidden_dim, self.padding_idx, learned=learned_positions
             )
+            self.max_positions = min(max_positions, self.positions.max_positions)
         self.layer_norm = nn.LayerNorm(cfg.hidden_dim) if cfg.layernorm_embedding else None
         self.dropout = Dropout(cfg.dropout, module_name=type(self).__name__)
-        self.max_positions = max_positions
-        if self.positions is not None:
-            self.max_positions = min(max_positions, self.positions.max_positions)
 
     def forward(self, tokens: Tensor, incremental_state=None) -> tuple[Tensor, Tensor | None]:
-        """Embed tokens `B × T`; with an incremental state the last step alone.
+        """Embed tokens `B × T`; with an incremental state only the last step.
 
         Returns:
-            The stream `T × B × d`, and its padding mask, bool `B × T`, ``None`` without padding.
+            The stream `T × B × d`, and its padding mask, bool `B × T`; ``None`` without padding.
         """
         positions = None
         if self.positions is not None:
@@ -92,27 +91,39 @@ class StackInput(nn.Module):
         padding_mask = tokens.eq(self.padding_idx)
         if not padding_mask.any():
             return x.transpose(0, 1), None
-        # Zeros would do for the output, but LayerNorm is steepest at a constant: there it turns
-        # the rounding of a reconstruction into noise. So padding carries a ramp.
+        # A ramp, not zeros: at a constant, LayerNorm is steepest and turns the rounding of a
+        # reconstruction into noise.
         ramp = torch.linspace(-1, 1, x.size(-1), dtype=x.dtype, device=x.device)
         return torch.where(padding_mask.unsqueeze(-1), ramp, x).transpose(0, 1), padding_mask
 
 
+@torch.no_grad()
 def load_pretrained(tokens: nn.Embedding, path: str, dictionary: Dictionary, option: str) -> None:
-    """Fill the rows of ``tokens`` from a file in word2vec's text format.
+    """Fill the rows of ``tokens``, `V × e`, from vectors in the text format of word2vec or GloVe.
+
+    A line is a word and e numbers, separated by spaces. The file may begin with a header line, the
+    numbers of words and of dimensions. Blank lines, and words that the dictionary lacks, are
+    skipped.
 
     Raises:
-        InputError: it cannot be read, or is not as wide as ``option`` says.
+        InputError: the file cannot be read, or a line has not as many numbers as ``option`` says.
     """
+    empty, number = True, 0
     try:
-        vectors = utils.parse_embedding(path)
-    except StopIteration:  # how fairseq's function ends that finds no first line
-        raise InputError(f"cannot read pre-trained embeddings from {path}: it is empty") from None
-    except (OSError, ValueError, IndexError) as error:
-        raise InputError(f"cannot read pre-trained embeddings from {path}: {error}") from error
-    widths = {vector.numel() for vector in vectors.values()}
-    if widths != {tokens.embedding_dim}:
-        raise InputError(
-            f"{path} holds embeddings of width {sorted(widths)}, {option} is {tokens.embedding_dim}"
-        )
-    utils.load_embedding(vectors, dictionary, tokens)
+        with Path(path).open(encoding="utf-8-sig") as lines:
+            for number, line in enumerate(lines, 1):
+                word, *values = line.rstrip().split(" ")
+                header = number == 1 and len(values) == 1 != tokens.embedding_dim
+                if not line.strip() or header:
+                    continue
+                vector = torch.tensor([float(value) for value in values])
+                if len(vector) != tokens.embedding_dim:
+                    raise ValueError(f"{len(vector)} numbers, {option} is {tokens.embedding_dim}")
+                empty = False
+                if word in dictionary.indices:
+                    tokens.weight[dictionary.indices[word]] = vector
+    except (OSError, ValueError) as error:
+        place = f"{path}, line {number}" if number else path
+        raise InputError(f"cannot read pre-trained embeddings from {place}: {error}") from error
+    if empty:
+        raise InputError(f"cannot read pre-trained embeddings from {path}: it is empty")

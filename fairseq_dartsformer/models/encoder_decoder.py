@@ -1,4 +1,4 @@
-"""Encoder and decoder: input, stack, closing norm; and the decoder's output layer."""
+"""Encoder and decoder: input, stack, final LayerNorm, and the decoder's output layer."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .config import SizeConfig
 from .embedding import StackInput
 
 
-class _Side(nn.Module):
-    """What encoder and decoder share; a mixin in front of fairseq's class.
+class _CoderBase(nn.Module):
+    """Base of encoder and decoder; a mixin in front of fairseq's class.
 
     Attributes:
-        choice: `s × searched nodes` indices of candidates: each node is the chosen one alone; the
-            mixture of all by alpha while it is ``None``.
+        choice: `s × searched nodes` indices of the candidates that run alone; while it is ``None``,
+            nodes mix all candidates by alpha.
 
     Args:
         cfg: the model's options.
-        dictionary: the side's symbols.
+        dictionary: symbols of the source or of the target.
         stack_input: embeds them.
         stack: the layers.
-        alpha: `s × searched nodes × candidates` of a supernet, ``None`` of a derived model.
+        alpha: `s × searched nodes × candidates` of a supernet, ``None`` in a derived model.
     """
 
     choice: Sequence[Sequence[int]] | None = None
@@ -43,15 +43,15 @@ class _Side(nn.Module):
         alpha: nn.Parameter | None,
     ):
         super().__init__(dictionary)
-        # First of the model's parameters: the buffer in which `legacy_ddp` sums gradients takes its
-        # dtype from the first, and alpha's float32 keeps them from being rounded.
+        # The first parameter: `legacy_ddp` sums gradients in a buffer of the first parameter's
+        # dtype, and alpha's float32 keeps them from being rounded.
         self.register_parameter("alpha", alpha)
         self.input = stack_input
         self.stack = stack
         self.layer_norm = nn.LayerNorm(cfg.hidden_dim)
 
     def run_stack(self, x: Tensor, context: Context, **state: Any) -> Tensor:
-        """The stack and its closing norm upon `T × B × d`, in the dtype of the weights."""
+        """Run the stack and the final LayerNorm on `T × B × d`, in the dtype of the weights."""
         mixtures = self.choice
         if mixtures is None and self.alpha is not None:
             mixtures = mixing_weights(self.alpha)
@@ -62,7 +62,7 @@ class _Side(nn.Module):
         return self.input.max_positions
 
     def _apply(self, fn, recurse: bool = True):
-        """Move as usual, but alpha never below float32: half would swallow its steps."""
+        """Move and cast as usual, but keep alpha in float32: half precision loses its steps."""
         before = None if self.alpha is None else (self.alpha.data, self.alpha.grad)
         super()._apply(fn, recurse)
         alpha = self.alpha
@@ -74,8 +74,8 @@ class _Side(nn.Module):
         return self
 
 
-class TranslationEncoder(_Side, FairseqEncoder):
-    """Encoder; arguments as :class:`_Side`."""
+class TranslationEncoder(_CoderBase, FairseqEncoder):
+    """Encoder; arguments as :class:`_CoderBase`."""
 
     def forward(
         self, src_tokens: Tensor, src_lengths: Tensor | None = None, **unused: Any
@@ -83,19 +83,13 @@ class TranslationEncoder(_Side, FairseqEncoder):
         """Encode tokens `B × S`.
 
         Returns:
-            fairseq's dictionary: ``encoder_out`` [`S × B × d`], ``encoder_padding_mask``
-            [bool `B × S`] (empty without padding), and entries that generation asks for.
+            ``encoder_out`` [`S × B × d`] and ``encoder_padding_mask`` [bool `B × S`], which is
+            empty without padding.
         """
         x, padding_mask = self.input(src_tokens)
+        masks = [] if padding_mask is None else [padding_mask]
         x = self.run_stack(x, Context(padding_mask=padding_mask))
-        return {
-            "encoder_out": [x],
-            "encoder_padding_mask": [] if padding_mask is None else [padding_mask],
-            "encoder_embedding": [],
-            "encoder_states": [],
-            "src_tokens": [],
-            "src_lengths": [],
-        }
+        return {"encoder_out": [x], "encoder_padding_mask": masks}
 
     def reorder_encoder_out(
         self, encoder_out: dict[str, list[Tensor]], new_order: Tensor
@@ -108,22 +102,17 @@ class TranslationEncoder(_Side, FairseqEncoder):
         }
 
 
-class TranslationDecoder(_Side, FairseqIncrementalDecoder):
-    """Decoder; arguments as :class:`_Side`.
+class TranslationDecoder(_CoderBase, FairseqIncrementalDecoder):
+    """Decoder; arguments as :class:`_CoderBase`.
 
-    The output goes from d back to e, then through the embedding, tied under fairseq's sharing
-    options.
+    The output layer maps d to e, then e to V; fairseq's sharing options tie the latter to the
+    embedding.
     """
 
     def __init__(
-        self,
-        cfg: SizeConfig,
-        dictionary: Dictionary,
-        stack_input: StackInput,
-        stack: nn.Module,
-        alpha: nn.Parameter | None,
+        self, cfg: SizeConfig, dictionary: Dictionary, stack_input: StackInput, *stack_and_alpha
     ):
-        super().__init__(cfg, dictionary, stack_input, stack, alpha)
+        super().__init__(cfg, dictionary, stack_input, *stack_and_alpha)
         self.project_out = linear(cfg.hidden_dim, cfg.embed_dim, bias=False)
         self.output_projection = nn.Linear(cfg.embed_dim, len(dictionary), bias=False)
         if cfg.share_decoder_input_output_embed or cfg.share_all_embeddings:
@@ -143,7 +132,7 @@ class TranslationDecoder(_Side, FairseqIncrementalDecoder):
 
         Args:
             prev_output_tokens: `B × T`.
-            encoder_out: what the encoder returned.
+            encoder_out: the encoder's output.
             incremental_state: if given, only the last step is computed.
             features_only: skip the output layer.
 
@@ -160,7 +149,7 @@ class TranslationDecoder(_Side, FairseqIncrementalDecoder):
         incremental_state: dict[str, dict[str, Tensor | None]] | None = None,
         **unused: Any,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Features `B × T × e` before the output layer; arguments as `forward`."""
+        """Return features `B × T × e` and extras; arguments as for :meth:`forward`."""
         x, padding_mask = self.input(prev_output_tokens, incremental_state)
         masks = encoder_out["encoder_padding_mask"]
         context = Context(

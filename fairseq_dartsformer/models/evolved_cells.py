@@ -1,22 +1,21 @@
 """The two cells of the Evolved Transformer (So et al. 2019), as tensor2tensor computes them.
 
-What its `evolved_transformer.py` settles:
+Details that tensor2tensor's `evolved_transformer.py` settles:
 
-- Every sub-layer is `x + dropout(o(LayerNorm(x)))`. There are norms within three of them, too:
-  between the two stages of either cell's convolutions, and before the second map of the decoder's
+- Every sub-layer is `x + dropout(o(LayerNorm(x)))`. Three of them contain a further norm: between
+  the two stages of either cell's convolutions, and before the second map of the decoder's
   feed-forward network.
-- The narrower of two branches has zeros for the channels that it lacks.
-- Padding is zero in what a convolution sees.
-- Attention has no biases; the maps and convolutions have. All are drawn by Glorot's uniform rule.
-  A norm's epsilon is 1e-6.
-- Twice the heads are 16 at most, or as many as there are anyway. (So its later versions; the first
-  had 16 or more in any case, which differs only with fewer than 8 heads.)
+- The narrower of two branches is padded with zero channels.
+- Convolutions see zeros at padding.
+- Attention has no biases; maps and convolutions have. Glorot's uniform rule initialises all of
+  them. A norm's epsilon is 1e-6.
+- The decoder's first attention has twice the heads, at most 16 or as many as the others. (Later
+  versions; the first differs with fewer than 8 heads.)
 
-What is ours: the source has one rate for all dropout but that of attention weights; here
-``dropout`` is the rate of what is added to the stream, ``activation_dropout`` of what stays within
-a sub-layer. The source has feed-forward networks 4 times as wide as the stream, whatever else is
-said; here they are ``ffn_dim`` wide. It draws the two maps of the GLU apart; here they are drawn as
-one of twice the width.
+Differences of ours: tensor2tensor has one rate for all dropout but that of attention weights; here
+``dropout`` applies to what is added to the stream, and ``activation_dropout`` within a sub-layer.
+Its feed-forward networks are always 4 times as wide as the stream; here they are ``ffn_dim`` wide.
+It initialises the two maps of the GLU separately; here they are one map of twice the width.
 """
 
 from __future__ import annotations
@@ -33,16 +32,17 @@ from ..operations.convolution import SeparableConv, StandardConv
 from ..operations.feed_forward import FeedForward, GatedLinearUnit
 
 MOST_HEADS = 16
+NORM_EPSILON = 1e-6
 
 
 def doubled_heads(heads: int) -> int:
-    """Heads of the decoder's first attention."""
+    """Return the heads of the decoder's first attention."""
     return max(min(2 * heads, MOST_HEADS), heads)
 
 
 def layer_norm(width: int) -> nn.LayerNorm:
-    """A norm with tensor2tensor's epsilon."""
-    return nn.LayerNorm(width, eps=1e-6)
+    """Make a norm with tensor2tensor's epsilon."""
+    return nn.LayerNorm(width, eps=NORM_EPSILON)
 
 
 class EncoderCell(nn.Module):
@@ -50,15 +50,8 @@ class EncoderCell(nn.Module):
 
     def __init__(self, cfg: OperationConfig):
         super().__init__()
-        self.sublayers = nn.ModuleList(
-            Residual(operation, cfg)
-            for operation in (
-                GatedLinearUnit(cfg),
-                EncoderConvolutions(cfg),
-                SelfAttention(cfg),
-                FeedForward(cfg),
-            )
-        )
+        kinds = (GatedLinearUnit, EncoderConvolutions, SelfAttention, FeedForward)
+        self.sublayers = nn.ModuleList(Residual(kind(cfg), cfg) for kind in kinds)
 
     def forward(self, x: Tensor, encoder_padding_mask: Tensor | None = None) -> Tensor:
         """`S × B × d` to the same shape; the mask is bool `B × S`, true at padding."""
@@ -67,7 +60,7 @@ class EncoderCell(nn.Module):
         return x
 
     def upgrade_state_dict_named(self, state_dict: dict[str, Tensor], name: str) -> None:
-        """Nothing: fairseq's encoder asks its layers, and there are no older checkpoints."""
+        """Do nothing; fairseq's encoder calls it on every layer."""
 
 
 class DecoderCell(nn.Module):
@@ -76,16 +69,10 @@ class DecoderCell(nn.Module):
 
     def __init__(self, cfg: OperationConfig):
         super().__init__()
-        self.sublayers = nn.ModuleList(
-            [
-                # Each branch has a dropout of its own.
-                Residual(AttentionBranches(cfg), replace(cfg, dropout=0.0)),
-                Residual(DecoderConvolutions(cfg), cfg),
-                Residual(SelfAttention(cfg), cfg),
-                Residual(CrossAttention(cfg), cfg),
-                Residual(SwishFeedForward(cfg), cfg),
-            ]
-        )
+        kinds = (DecoderConvolutions, SelfAttention, CrossAttention, SwishFeedForward)
+        # Each of the first sub-layer's branches has its own dropout.
+        first = Residual(AttentionBranches(cfg), replace(cfg, dropout=0.0))
+        self.sublayers = nn.ModuleList([first, *(Residual(kind(cfg), cfg) for kind in kinds)])
 
     def forward(
         self,
@@ -96,17 +83,10 @@ class DecoderCell(nn.Module):
         self_attn_padding_mask: Tensor | None = None,
         **unused,
     ) -> tuple[Tensor, None, None]:
-        """One call of fairseq's decoder.
+        """Compute a cell, called as fairseq's decoder layer, from ``x``, `T × B × d`.
 
-        Args:
-            x: `T × B × d`; while decoding step by step, the last step.
-            encoder_out: `S × B × d`.
-            encoder_padding_mask: bool `B × S`.
-            incremental_state: keeps the earlier steps.
-            self_attn_padding_mask: bool `B × T`.
-
-        Returns:
-            `T × B × d`, and in place of attention weights and state ``None``.
+        The shapes of the rest are those in :class:`Context`. Returns `T × B × d`, and ``None`` for
+        attention weights and state.
         """
         context = Context(encoder_out, encoder_padding_mask, self_attn_padding_mask)
         for sublayer in self.sublayers:
@@ -129,12 +109,7 @@ class Residual(nn.Module):
 
 
 class _Branches(nn.Module):
-    """What the cells' convolutions share: two branches, a norm of their sum, a third convolution.
-
-    Args:
-        cfg: sizes and rates.
-        width: of the sum.
-    """
+    """Base of the cells' convolutions: the sum of two branches, of ``width`` channels."""
 
     def __init__(self, cfg: OperationConfig, width: int):
         super().__init__()
@@ -142,12 +117,12 @@ class _Branches(nn.Module):
         self.dropout = Dropout(cfg.activation_dropout, module_name=type(self).__name__)
 
     def add(self, wide: Tensor, narrow: Tensor) -> Tensor:
-        """The norm of both branches' sum, after dropout, zeros added to the narrower."""
+        """Return the norm of the branches' sum, after dropout; the narrower is padded."""
         return self.layer_norm(self.dropout(wide) + widened(self.dropout(narrow), wide.size(-1)))
 
 
 class EncoderConvolutions(_Branches):
-    """`ReLU(dense to 4d)` beside `ReLU(conv 3×1 to d/2)`; then separable conv 9×1 to d/2.
+    """`ReLU(dense to 4d)` plus `ReLU(conv 3×1 to d/2)`; then separable conv 9×1 to d/2.
 
     The last d/2 channels of the output are zero.
     """
@@ -166,8 +141,8 @@ class EncoderConvolutions(_Branches):
 
 
 class DecoderConvolutions(_Branches):
-    """`ReLU(separable conv 11×1 to 2d)` beside separable conv 7×1 to d/2; then separable conv 7×1
-    to d. All of them causal."""
+    """`ReLU(separable conv 11×1 to 2d)` plus separable conv 7×1 to d/2; then separable conv 7×1 to
+    d; all causal."""
 
     def __init__(self, cfg: OperationConfig):
         channels, wide, narrow = cfg.channels, 2 * cfg.channels, cfg.channels // 2
@@ -184,7 +159,7 @@ class DecoderConvolutions(_Branches):
 
 
 class AttentionBranches(nn.Module):
-    """Self attention with twice the heads beside attention to the encoder."""
+    """The sum of self attention with twice the heads and attention to the encoder."""
 
     def __init__(self, cfg: OperationConfig):
         super().__init__()
@@ -194,7 +169,7 @@ class AttentionBranches(nn.Module):
         self.dropout = Dropout(cfg.dropout, module_name=type(self).__name__)
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
-        """`T × B × d` to the same shape; reads all of ``context``."""
+        """`T × B × d` to the same shape; reads the complete ``context``."""
         branches = self.self_attention, self.cross_attention
         left, right = (self.dropout(b(x, context, incremental_state)) for b in branches)
         return left + right
@@ -216,5 +191,5 @@ class SwishFeedForward(nn.Module):
 
 
 def widened(x: Tensor, width: int) -> Tensor:
-    """``x`` (`T × B × C`) with zeros for the channels up to ``width``."""
+    """Pad ``x``, `T × B × C`, with zero channels to ``width``."""
     return F.pad(x, (0, width - x.size(-1)))

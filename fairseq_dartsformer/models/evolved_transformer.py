@@ -1,8 +1,7 @@
 """The Evolved Transformer (So et al. 2019): fairseq's transformer with evolved cells for layers.
 
-Embeddings, positions, their sharing and the output layer are fairseq's. What tensor2tensor adds
-beside them, an embedding of the target language's number, is not there: with one language it is a
-constant.
+Embeddings, positions, their sharing and the output layer are fairseq's. tensor2tensor also adds an
+embedding of the target language's number, which is left out: with one language it is a constant.
 """
 
 from __future__ import annotations
@@ -27,29 +26,21 @@ from .architectures import fill_sizes, register_sizes, remember
 from .checkpoint_checks import CheckedModel
 from .config import EvolvedConfig
 from .embedding import load_pretrained
-from .evolved_cells import DecoderCell, EncoderCell, doubled_heads, layer_norm
+from .evolved_cells import NORM_EPSILON, DecoderCell, EncoderCell, doubled_heads
 from .option_checks import check_sizes
 
 DEPTH = 2  # layers of a cell
 
 
 class EvolvedEncoder(TransformerEncoderBase):
-    """fairseq's encoder upon :class:`EncoderCell`; called as fairseq's."""
-
-    def __init__(self, cfg: TransformerConfig, dictionary: Dictionary, embed_tokens: nn.Embedding):
-        super().__init__(cfg, dictionary, embed_tokens)
-        self.layer_norm = layer_norm(embed_tokens.embedding_dim)
+    """fairseq's encoder with :class:`EncoderCell` for layers."""
 
     def build_encoder_layer(self, cfg: TransformerConfig) -> EncoderCell:
         return EncoderCell(_cell_config(cfg, causal=False))
 
 
 class EvolvedDecoder(TransformerDecoderBase):
-    """fairseq's decoder upon :class:`DecoderCell`; called as fairseq's."""
-
-    def __init__(self, cfg: TransformerConfig, dictionary: Dictionary, embed_tokens: nn.Embedding):
-        super().__init__(cfg, dictionary, embed_tokens)
-        self.layer_norm = layer_norm(embed_tokens.embedding_dim)
+    """fairseq's decoder with :class:`DecoderCell` for layers."""
 
     def build_decoder_layer(
         self, cfg: TransformerConfig, no_encoder_attn: bool = False
@@ -59,18 +50,18 @@ class EvolvedDecoder(TransformerDecoderBase):
 
 @register_model("evolved_transformer", dataclass=EvolvedConfig)
 class EvolvedTransformerModel(CheckedModel, TransformerModelBase):
-    """The Evolved Transformer, by default of 3 encoder cells and 4 decoder cells."""
+    """The Evolved Transformer, by default with 3 encoder cells and 4 decoder cells."""
 
     NAME = "evolved_transformer"
 
     @classmethod
     def add_args(cls, parser: ArgumentParser) -> None:
-        """Add the options of :class:`EvolvedConfig`, and not those of fairseq's transformer."""
+        """Add the options of :class:`EvolvedConfig` instead of fairseq's transformer's."""
         super(TransformerModelBase, cls).add_args(parser)
 
     @classmethod
     def build_model(cls, cfg: EvolvedConfig, task: FairseqTask) -> EvolvedTransformerModel:
-        """Build from options.
+        """Build the model from options.
 
         Raises:
             InputError: options that do not fit together.
@@ -78,18 +69,21 @@ class EvolvedTransformerModel(CheckedModel, TransformerModelBase):
         fill_sizes(cfg, cls.NAME)
         if cfg.activation_dropout is None:
             remember(cfg, "activation_dropout", cfg.dropout)
-        check_sizes(cfg, task.source_dictionary, task.target_dictionary)
+        check_sizes(cfg, task)
         _check_cells(cfg)
-        return super().build_model(_transformer_config(cfg), task)
+        model = super().build_model(_transformer_config(cfg), task)
+        for stack in (model.encoder, model.decoder):
+            stack.layer_norm.eps = NORM_EPSILON
+        return model
 
     @classmethod
     def build_embedding(
         cls, cfg: TransformerConfig, dictionary: Dictionary, embed_dim: int, path: str | None = None
     ) -> nn.Embedding:
-        """The rows of one side, `V × d`.
+        """Make the embedding of the source or the target, `V × d`.
 
         Raises:
-            InputError: pre-trained embeddings that cannot be read.
+            InputError: the pre-trained embeddings at ``path`` cannot be read.
         """
         embedding = super().build_embedding(cfg, dictionary, embed_dim)
         if path is not None:
@@ -110,7 +104,7 @@ class EvolvedTransformerModel(CheckedModel, TransformerModelBase):
 
 
 def _check_cells(cfg: EvolvedConfig) -> None:
-    """Check that layers make whole cells, and heads and branches divide the width."""
+    """Check that depths are even, and that heads and branches divide the width."""
     for name in ("encoder_layers", "decoder_layers"):
         layers = getattr(cfg, name)
         if layers % DEPTH:
@@ -128,7 +122,7 @@ def _check_cells(cfg: EvolvedConfig) -> None:
 
 
 def _transformer_config(cfg: EvolvedConfig) -> TransformerConfig:
-    """The options of fairseq's transformer, of which a cell is a layer."""
+    """Return the options of fairseq's transformer, with a cell for a layer."""
     sizes = {"decoder_input_dim": cfg.hidden_dim, "decoder_output_dim": cfg.hidden_dim}
     for stack in ("encoder", "decoder"):
         sizes |= {
@@ -142,12 +136,12 @@ def _transformer_config(cfg: EvolvedConfig) -> TransformerConfig:
 
 
 def _cell_config(cfg: TransformerConfig, causal: bool) -> OperationConfig:
-    stack = cfg.decoder if causal else cfg.encoder
+    sizes = cfg.encoder  # the decoder's are equal
     return OperationConfig(
-        channels=stack.embed_dim,
-        encoder_dim=cfg.encoder.embed_dim,
-        ffn_dim=stack.ffn_embed_dim,
-        attention_heads=stack.attention_heads,
+        channels=sizes.embed_dim,
+        encoder_dim=sizes.embed_dim,
+        ffn_dim=sizes.ffn_embed_dim,
+        attention_heads=sizes.attention_heads,
         causal=causal,
         dropout=cfg.dropout,
         attention_dropout=cfg.attention_dropout,

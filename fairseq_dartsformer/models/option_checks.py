@@ -1,10 +1,10 @@
-"""Checks of options that can be made before anything is built; each names the option at fault."""
+"""Checks of options before anything is built; each error names the option at fault."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fairseq.data import Dictionary
+from fairseq.tasks import TASK_REGISTRY, FairseqTask
 
 from ..errors import InputError, flag
 from ..operations import (
@@ -15,43 +15,43 @@ from ..operations import (
 )
 from .config import NetworkConfig, SizeConfig
 
-# For each layer, for each node, the names of the node's operations: the candidates of a search
-# node, or one operation.
+# For each layer and node the names of the node's operations: the candidates of a searched node, or
+# a single operation.
 Block = Sequence[Sequence[Sequence[str]]]
 
 HEADED = ("self_attention", "cross_attention", "dynamic_conv")
-SIZES = (
-    "embed_dim",
-    "hidden_dim",
-    "ffn_dim",
-    "attention_heads",
-    "encoder_layers",
-    "decoder_layers",
-)
-LARGEST = 1 << 16  # of any size: more would fill the memory, or take hours, before it failed
+WIDTHS = ("embed_dim", "hidden_dim", "ffn_dim")
+SIZES = (*WIDTHS, "attention_heads", "encoder_layers", "decoder_layers")
+LARGEST = 1 << 16  # larger sizes fill the memory, or run for hours before they fail
 POSITIONS = ("max_source_positions", "max_target_positions")
 PAPER_OPERATIONS = {"encoder": ENCODER_OPERATIONS, "decoder": DECODER_OPERATIONS}
 RATES = ("dropout", "attention_dropout", "activation_dropout", "weight_dropout")
 
 
-def check_sizes(cfg: NetworkConfig, source: Dictionary, target: Dictionary) -> None:
-    """Check what all models share, of it what this one has.
+def check_sizes(cfg: NetworkConfig, task: FairseqTask) -> None:
+    """Check the options that all models share, and that the task suits a translation model.
 
     Raises:
-        InputError: the first thing found wrong.
+        InputError: the first fault found.
     """
+    for name in POSITIONS:
+        if getattr(cfg, name) is None:
+            names = [name for name, kind in TASK_REGISTRY.items() if kind is type(task)]
+            raise InputError(
+                f"--task is {', '.join(names)}, but the model needs source and target: use "
+                "translation, or translation_search for a supernet"
+            )
+        check_at_least(cfg, name, 1, 1 << 20)
     for name in (name for name in SIZES if name in cfg):
         # fairseq's sinusoids divide by d/2 - 1.
         check_at_least(cfg, name, 4 if name == "hidden_dim" else 1)
-    for name in POSITIONS:
-        check_at_least(cfg, name, 1, 1 << 20)
     for name in (name for name in RATES if name in cfg):
         rate = getattr(cfg, name)
         if not 0 <= rate < 1:
             raise InputError(f"{flag(name)} is {rate}, it must lie in [0, 1)")
-    if cfg.share_all_embeddings and source != target:
+    if cfg.share_all_embeddings and task.source_dictionary != task.target_dictionary:
         raise InputError(
-            "--share-all-embeddings needs one dictionary for both sides: preprocess with "
+            "--share-all-embeddings needs one dictionary for source and target: preprocess with "
             "--joined-dictionary"
         )
     if cfg.share_all_embeddings and cfg.decoder_embed_path not in (None, cfg.encoder_embed_path):
@@ -59,7 +59,7 @@ def check_sizes(cfg: NetworkConfig, source: Dictionary, target: Dictionary) -> N
 
 
 def check_block(cfg: SizeConfig, block: Block, stack: str, splits: int = 1) -> None:
-    """Check that a block divides its stack's layers, and the heads the width of a split.
+    """Check that a block divides the layers of its stack, and the heads the width of a split.
 
     Raises:
         InputError: one does not.
@@ -81,7 +81,7 @@ def check_block(cfg: SizeConfig, block: Block, stack: str, splits: int = 1) -> N
 
 
 def check_at_least(cfg: NetworkConfig, name: str, least: int, most: int | None = LARGEST) -> None:
-    """Check that the integer option ``name`` is ``least`` or more, and no more than ``most``."""
+    """Check that the integer option ``name`` is at least ``least`` and at most ``most``."""
     value = getattr(cfg, name)
     if value < least:
         raise InputError(f"{flag(name)} is {value}, it must be at least {least}")
@@ -90,7 +90,11 @@ def check_at_least(cfg: NetworkConfig, name: str, least: int, most: int | None =
 
 
 def parse_operations(text: str | None, stack: str) -> tuple[str, ...]:
-    """The candidates that a stack's comma-separated option names; the paper's for ``None``."""
+    """Return the candidates in a stack's comma-separated option; the paper's for ``None``.
+
+    Raises:
+        InputError: a name is unknown or repeated.
+    """
     if text is None:
         return PAPER_OPERATIONS[stack]
     name, allowed = f"{stack}_operations", OPERATIONS_BY_STACK[stack]

@@ -1,4 +1,4 @@
-"""``--check-reconstruction``: how well the backward pass finds the input of a stack again."""
+"""``--check-reconstruction``: compares the reconstructed input of a stack with the true input."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ..reversible.node import Mixtures
 
 logger = logging.getLogger(__name__)
 
-# Relative to the input's root mean square. A reconstruction that repeats the forward pass's
-# arithmetic is exact up to 1e-7; at a thousandth, gradients begin to be wrong in their third digit.
+# Relative to the input's root mean square. A reconstruction that repeats the arithmetic of the
+# forward pass is exact to 1e-7; at 1e-3, gradients are wrong in their third digit.
 BOUND = 1e-3
 
 
 class MonitoredStack(ReversibleStack):
-    """Compares, now and then, the reconstructed input of its first layer with the true one.
+    """Compares the reconstructed input of its first layer with the true input every N updates.
 
     Logs `reconstruction_error_STACK`: the root mean square of the difference, relative to that of
     the input.
 
     Args:
-        layers, backprop, seeded: as :class:`ReversibleStack` takes them.
-        name: the stack's, in the log.
-        every: compare every so many updates, and at the next, which in a search is of the other
-            level; 0 for never.
+        layers, backprop, seeded: as for :class:`ReversibleStack`.
+        name: the stack's name in the log.
+        every: N, or 0 for never. The next update, which in a search is of the other level, is
+            checked as well.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class MonitoredStack(ReversibleStack):
         self.updates = 0
 
     def forward(self, x: Tensor, mixtures: Mixtures, context: NamedTuple, **state: Any) -> Tensor:
-        """As the stack's own."""
-        return super().forward(x, mixtures, context, self._watch(x), **state)
+        """Run the layers, see :meth:`ReversibleStack.forward`."""
+        return super().forward(x, mixtures, context, self._leaf(x), **state)
 
     def set_num_updates(self, updates: int) -> None:
-        """Take the number of updates so far; called by fairseq."""
+        """Called by fairseq with the number of updates so far."""
         self.updates = updates
 
-    def _watch(self, x: Tensor) -> Tensor | None:
-        """If it is time: a leaf for the reconstruction of ``x`` to arrive at as a gradient."""
+    def _leaf(self, x: Tensor) -> Tensor | None:
+        """If this update is checked, return a leaf whose gradient will be the reconstruction."""
         if not (self.every and self.training and self.updates % self.every < 2):
             return None
         leaf = x.new_zeros(()).expand(x.shape).requires_grad_()

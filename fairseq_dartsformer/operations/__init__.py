@@ -1,7 +1,7 @@
 """The candidate operations of a search node, in the paper's order (Section 2.5).
 
-An operation maps `T × B × C` to the same shape. :func:`build_operation` makes one by its name, as
-the supernet and the derived model both do; :func:`register_operation` adds one.
+An operation maps `T × B × C` to the same shape. Supernets and derived models build operations by
+name with :func:`build_operation`; :func:`register_operation` adds one.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ OPERATIONS: dict[str, Builder] = {
     "identity": Identity,
 }
 
-# The paper's, and the candidates where nothing else is said.
+# The paper's candidates, which are the defaults.
 DECODER_OPERATIONS: tuple[str, ...] = tuple(OPERATIONS)
 ENCODER_OPERATIONS: tuple[str, ...] = tuple(o for o in OPERATIONS if o != "cross_attention")
-# All that a genotype or an option may name.
+# The names that genotypes and options may contain, with those that plugins register.
 OPERATIONS_BY_STACK: dict[str, list[str]] = {
     "encoder": list(ENCODER_OPERATIONS),
     "decoder": list(DECODER_OPERATIONS),
@@ -59,25 +59,25 @@ OPERATIONS_BY_STACK: dict[str, list[str]] = {
 
 
 def register_operation(name: str, decoder_only: bool = False) -> Callable[[Builder], Builder]:
-    """Decorator of a class, or of another builder, that makes the operation called ``name``.
+    """Register the decorated class, or another builder, as the operation ``name``.
 
-    Genotypes may name it, and ``--encoder-operations`` and ``--decoder-operations``; those not
-    given are the paper's still, lest a checkpoint mean something else than when it was written.
+    Genotypes, ``--encoder-operations`` and ``--decoder-operations`` may then contain the name. The
+    defaults stay the paper's, so that old checkpoints keep their meaning.
 
     Args:
-        name: a new one, without commas.
-        decoder_only: whether the encoder cannot have it.
+        name: a Python identifier that is not taken.
+        decoder_only: whether the encoder cannot have the operation.
 
     Raises:
-        TypeError: the decorator was not given a name.
-        ValueError: the name is taken, or cannot stand in a comma-separated list.
+        TypeError: the decorator was used without a name.
+        ValueError: the name is taken or no identifier.
     """
     if not isinstance(name, str):
-        raise TypeError('register_operation takes the name: write @register_operation("NAME")')
+        raise TypeError('register_operation takes a name: write @register_operation("NAME")')
     if name in OPERATIONS:
-        raise ValueError(f"there is an operation {name!r} already")
+        raise ValueError(f"there is already an operation {name!r}")
     if not name.isidentifier():
-        raise ValueError(f"an operation cannot be called {name!r}: take letters, digits and _")
+        raise ValueError(f"an operation cannot be called {name!r}: use letters, digits and _")
 
     def register(builder: Builder) -> Builder:
         OPERATIONS[name] = builder
@@ -90,15 +90,15 @@ def register_operation(name: str, decoder_only: bool = False) -> Callable[[Build
 
 
 def describe_operations(stack: str) -> str:
-    """What a stack's operations may be, for an error's text."""
+    """List the names of a stack's operations for an error message."""
     return f"{', '.join(OPERATIONS_BY_STACK[stack])}, or what a plugin registers (--user-dir)"
 
 
 def build_operation(name: str, cfg: OperationConfig) -> nn.Module:
-    """The operation called ``name``: `LayerNorm(x + dropout(o(x)))`, or zero or identity bare.
+    """Build `LayerNorm(x + dropout(o(x)))` for the operation ``name``, or a bare zero or identity.
 
     Raises:
-        KeyError: no operation is called so.
+        KeyError: there is no such operation.
     """
     operation = OPERATIONS[name](cfg)
     if isinstance(operation, (Zero, Identity)):

@@ -1,4 +1,4 @@
-"""Multi-head attention (Vaswani et al. 2017), of the sequence itself and of the encoder output."""
+"""Multi-head attention (Vaswani et al. 2017) to the sequence itself and to the encoder output."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from torch import Tensor
 
 from .base import Context, Dropout, Incremental, OperationConfig, append, linear
 
-# CUDA's memory-efficient kernel, the one that takes masks, wants heads of such widths in half
-# precision; for others (60 at d 960 with two splits) torch falls back to T × S scores in memory.
+# In half precision, CUDA's memory-efficient kernel for masked attention needs head widths that are
+# multiples of 8; with others (60 at d 960 and two splits) torch stores all T × S scores.
 ALIGNMENT = 8
 ALIGNED_DEVICES = ("cuda",)
 
 
 class _Attention(Incremental):
-    """Queries from `T × B × C`; heads, scaled dot products and the output projection.
+    """Heads, scaled dot products and the output projection.
 
-    ``scaled_dot_product_attention`` computes in the dtype of its input; fairseq's own attention
-    takes the softmax in float32 whatever the model's dtype.
+    ``scaled_dot_product_attention`` computes in the dtype of its input. fairseq's own attention
+    takes the softmax in float32 even in a float64 model.
     """
 
     def __init__(self, cfg: OperationConfig, kv_dim: int):
@@ -39,7 +39,10 @@ class _Attention(Incremental):
             x: `T × B × C`.
             k, v: `S × B × C`.
             mask: bool, true where a query may look, broadcast to `B × heads × T × S`.
-            causal: position t looks at positions up to t; in place of ``mask``.
+            causal: whether position t looks only at positions up to t; excludes ``mask``.
+
+        Returns:
+            Tensor `T × B × C`.
         """
         width = x.size(-1) // self.heads
         out = F.scaled_dot_product_attention(
@@ -57,9 +60,9 @@ class _Attention(Incremental):
 
 
 def _aligned(x: Tensor) -> Tensor:
-    """``x`` with zeros up to a width that is a multiple of :data:`ALIGNMENT`, on a GPU."""
-    lacking = -x.size(-1) % ALIGNMENT
-    return F.pad(x, (0, lacking)) if lacking and x.device.type in ALIGNED_DEVICES else x
+    """On a GPU, pad the last dimension with zeros to a multiple of :data:`ALIGNMENT`."""
+    missing = -x.size(-1) % ALIGNMENT
+    return F.pad(x, (0, missing)) if missing and x.device.type in ALIGNED_DEVICES else x
 
 
 class SelfAttention(_Attention):
@@ -82,20 +85,18 @@ class SelfAttention(_Attention):
         return self.attend(x, k, v, self._mask(context.padding_mask))
 
     def _mask(self, padding_mask: Tensor) -> Tensor:
-        """`B × 1 × T × T`: no padding, and in the decoder nothing later."""
+        """Return `B × 1 × 1 × T` (causal: `B × 1 × T × T`), true where a query may look."""
         mask = ~padding_mask[:, None, None, :]
         if self.causal:
-            steps = padding_mask.size(1)
-            whole = torch.ones(steps, steps, dtype=torch.bool, device=padding_mask.device)
-            # Padding may look at itself, lest a softmax be over nothing; no one looks at it.
-            mask = (mask & whole.tril()) | torch.eye(
-                steps, dtype=torch.bool, device=padding_mask.device
-            )
+            steps, device = padding_mask.size(1), padding_mask.device
+            past = torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
+            # Padding looks at itself, because a softmax over nothing is NaN.
+            mask = (mask & past) | torch.eye(steps, dtype=torch.bool, device=device)
         return mask
 
 
 class CrossAttention(_Attention):
-    """Attention to the whole encoder output, `S × B × d`; the decoder's alone."""
+    """Attention to the complete encoder output, `S × B × d`; only in the decoder."""
 
     def __init__(self, cfg: OperationConfig):
         super().__init__(cfg, kv_dim=cfg.encoder_dim)
@@ -105,21 +106,17 @@ class CrossAttention(_Attention):
         mask = context.encoder_padding_mask
         if mask is not None:
             mask = ~mask[:, None, None, :]
-        return self.attend(x, *self._keys_and_values(context, incremental_state), mask)
-
-    def _keys_and_values(self, context: Context, incremental_state) -> tuple[Tensor, Tensor]:
-        """Project the encoder output, once a sentence."""
+        # Projected once a sentence.
         kept = {} if incremental_state is None else self.recall(incremental_state)
-        if kept:
-            return kept["k"], kept["v"]
-        encoder_out = context.encoder_out.to(self.k_proj.weight.dtype)
-        k, v = self.k_proj(encoder_out), self.v_proj(encoder_out)
-        if incremental_state is not None:
-            self.keep(incremental_state, k=k, v=v)
-        return k, v
+        if not kept:
+            encoder_out = context.encoder_out.to(x.dtype)
+            kept = {"k": self.k_proj(encoder_out), "v": self.v_proj(encoder_out)}
+            if incremental_state is not None:
+                self.keep(incremental_state, **kept)
+        return self.attend(x, kept["k"], kept["v"], mask)
 
     def reorder_incremental_state(self, incremental_state, new_order: Tensor) -> None:
-        """Follow a batch that shrinks; the beams of one sentence share one encoder output."""
+        """Follow a batch that shrinks; the beams of a sentence share one encoder output."""
         kept = self.recall(incremental_state)
         if kept and kept["k"].size(1) != new_order.size(0):
             super().reorder_incremental_state(incremental_state, new_order)

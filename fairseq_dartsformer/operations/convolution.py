@@ -1,4 +1,4 @@
-"""Convolutions over time: standard, dynamic (Wu et al. 2019), and separable (no candidate)."""
+"""Convolutions over time: standard, dynamic (Wu et al. 2019) and separable (not a candidate)."""
 
 from __future__ import annotations
 
@@ -12,36 +12,29 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .base import Context, Dropout, Incremental, OperationConfig, append, linear, masked
-from .fast_convolution import convolution
 
 try:
     from . import dynamic_convolution_triton as fused
-except ImportError:  # torch for CPUs comes without Triton
+except ImportError:  # torch builds for CPUs have no Triton
     fused = None
 
 logger = logging.getLogger(__name__)
 
 
 class _Windowed(Incremental):
-    """Padding of a convolution over time, and its memory while decoding step by step."""
+    """Base of convolutions: padding, and the earlier steps in incremental decoding."""
 
     def __init__(self, cfg: OperationConfig, kernel_size: int):
         super().__init__()
         self.kernel_size = kernel_size
         self.left = kernel_size - 1 if cfg.causal else kernel_size // 2
 
-    def with_history(
-        self, x: Tensor, context: Context, incremental_state
-    ) -> tuple[Tensor, int, int]:
-        """All that the kernel sees from the first position of ``x`` to the last.
-
-        Args:
-            x: `T × B × C`.
+    def windows(self, x: Tensor, context: Context, incremental_state) -> Tensor:
+        """Return all positions that the kernel sees from `T × B × C`.
 
         Returns:
-            ``x`` with zeros at padding, behind earlier steps while decoding, which are kept for the
-            next; and how many zeros belong before and after it, to `T + kernel_size - 1` positions
-            in all.
+            Tensor `(T + kernel_size - 1) × B × C`: earlier steps and ``x``, zero at padding, with
+            zeros on both ends for positions that do not exist.
         """
         x = masked(x, context.padding_mask)
         left, right = self.left, self.kernel_size - 1 - self.left
@@ -50,12 +43,11 @@ class _Windowed(Incremental):
             x = append(self.recall(incremental_state).get("x"), x, steps + left)
             self.keep(incremental_state, x=x)
             left -= len(x) - steps
-        return x, left, right
+        return F.pad(x, (0, 0, 0, 0, left, right))
 
 
 class StandardConv(_Windowed):
-    """`Standard Conv w×1`: C to D channels over time, with a bias and no activation; D is C where
-    it is not given."""
+    """`Standard Conv w×1` to ``out_channels`` (default: C), with a bias and no activation."""
 
     def __init__(self, cfg: OperationConfig, kernel_size: int, out_channels: int | None = None):
         super().__init__(cfg, kernel_size)
@@ -66,13 +58,13 @@ class StandardConv(_Windowed):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
-        """`T × B × C` to `T × B × D`; reads ``context.padding_mask``."""
-        x, left, right = self.with_history(x, context, incremental_state)
-        return convolution(x, self.weight, self.bias, left, right)
+        """`T × B × C` to `T × B × out_channels`; reads ``context.padding_mask``."""
+        windows = self.windows(x, context, incremental_state)
+        return torch.conv_tbc(windows, self.weight, self.bias)
 
 
 class SeparableConv(_Windowed):
-    """`Separable Conv w×1`: a kernel for each of C channels, then a map to D with a bias."""
+    """`Separable Conv w×1`: one kernel for each of C channels, then a linear map to D channels."""
 
     def __init__(self, cfg: OperationConfig, kernel_size: int, in_channels: int, out_channels: int):
         super().__init__(cfg, kernel_size)
@@ -82,17 +74,15 @@ class SeparableConv(_Windowed):
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
         """`T × B × C` to `T × B × D`; reads ``context.padding_mask``."""
-        x, left, right = self.with_history(x, context, incremental_state)
-        x = F.pad(x.permute(1, 2, 0), (left, right))
-        x = F.conv1d(x, self.weight, groups=len(self.weight))
+        windows = self.windows(x, context, incremental_state).permute(1, 2, 0)
+        x = F.conv1d(windows, self.weight, groups=len(self.weight))
         return self.pointwise(x.permute(2, 0, 1))
 
 
 class DynamicConv(_Windowed):
     """GLU input projection, dynamic convolution, output projection (Wu et al. 2019).
 
-    Each position predicts, for each head, a softmax-normalised kernel that the head's channels
-    share.
+    Each position predicts one softmax-normalised kernel for each head; a head's channels share it.
     """
 
     def __init__(self, cfg: OperationConfig, kernel_size: int):
@@ -108,8 +98,7 @@ class DynamicConv(_Windowed):
         x = F.glu(self.in_proj(x), dim=-1)
         kernels = self.kernel_proj(x).unflatten(-1, (self.heads, self.kernel_size))
         kernels = self.weight_dropout(kernels.softmax(dim=-1))
-        x, left, right = self.with_history(x, context, incremental_state)
-        windows = F.pad(x, (0, 0, 0, 0, left, right))
+        windows = self.windows(x, context, incremental_state)
         return self.out_proj(dynamic_convolution(windows, kernels))
 
 
@@ -118,22 +107,22 @@ def dynamic_convolution(windows: Tensor, kernels: Tensor) -> Tensor:
 
     Args:
         windows: `(T + K - 1) × B × C`.
-        kernels: `T × B × H × K`; the H heads share the channels evenly, in order.
+        kernels: `T × B × H × K`; head h has the h-th of H equal groups of channels.
 
     Returns:
-        Tensor `T × B × C`. Neither it nor its gradient unfolds the K windows in memory.
+        Tensor `T × B × C`. Neither pass stores the K windows of each position.
     """
     return _DynamicConvolution.apply(windows.contiguous(), kernels.to(windows.dtype).contiguous())
 
 
 def _fusible(x: Tensor) -> bool:
-    """Whether Triton has kernels for where ``x`` is: GPUs from Ampere on."""
+    """Whether Triton's kernels run on the device of ``x``: GPUs from Ampere on."""
     return fused is not None and x.is_cuda and _compiles(x.device)
 
 
 @cache
 def _compiles(device: torch.device) -> bool:
-    """Whether Triton knows the GPU, and can build there: it takes a C compiler."""
+    """Whether Triton supports the GPU and can build its kernels, which takes a C compiler."""
     if torch.cuda.get_device_capability(device) < (8, 0):
         return False
     one = torch.ones(1, 1, 1, device=device)
@@ -141,15 +130,15 @@ def _compiles(device: torch.device) -> bool:
         fused.backward(fused.forward(one, one.unsqueeze(-1)), one, one.unsqueeze(-1))
     except Exception as error:  # of a compiler, a driver, a linker
         logger.warning(
-            "Triton cannot build its kernels of dynamic convolution; PyTorch's operations serve: "
-            f"{type(error).__name__}: {error}"
+            "Triton cannot build the kernels of dynamic convolution, PyTorch's operations replace "
+            f"them: {type(error).__name__}: {error}"
         )
         return False
     return True
 
 
 class _DynamicConvolution(torch.autograd.Function):
-    """K passes over memory, or one kernel."""
+    """K passes over memory, or one kernel of Triton's."""
 
     @staticmethod
     def forward(ctx: Any, windows: Tensor, kernels: Tensor) -> Tensor:

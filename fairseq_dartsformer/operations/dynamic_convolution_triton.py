@@ -1,7 +1,7 @@
-"""Dynamic convolution in one Triton kernel a pass, in place of K passes over memory.
+"""Dynamic convolution with one Triton kernel per pass instead of K passes over memory.
 
-Every number is read once from memory and K times from the cache. Sums are in float32 at least.
-Gradients are gathered, not scattered, so that the same input gives the same bits.
+Every number is read once from memory and K times from the cache. Sums are float32 at least.
+Gradients are gathered, not scattered, so that equal inputs give equal bits.
 """
 
 import torch
@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 STEPS = 16  # positions of a program's tile
-COLUMNS = 64  # numbers across it, of one or several heads
+COLUMNS = 64  # channels of sentences in it, of one or several heads
 
 
 @triton.jit
@@ -74,7 +74,7 @@ def forward(windows: Tensor, kernels: Tensor) -> Tensor:
     """:func:`.convolution.dynamic_convolution` of tensors of one dtype.
 
     Args:
-        windows: `(T + K - 1) × B × C`, contiguous, for the kernels know no strides.
+        windows: `(T + K - 1) × B × C`, contiguous: the kernels use no strides.
         kernels: `T × B × H × K`, contiguous.
     """
     steps, batch, heads, size = kernels.shape
@@ -91,11 +91,11 @@ def forward(windows: Tensor, kernels: Tensor) -> Tensor:
 
 
 def backward(grad: Tensor, windows: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of windows and kernels, given that of :func:`forward`'s result.
+    """Return the gradients of windows and kernels from that of :func:`forward`'s result.
 
     Args:
         grad: `T × B × C`, contiguous.
-        windows, kernels: as :func:`forward` took them.
+        windows, kernels: the arguments of :func:`forward`.
     """
     steps, batch, heads, size = kernels.shape
     channels = windows.size(-1)

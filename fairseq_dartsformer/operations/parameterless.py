@@ -1,4 +1,4 @@
-"""The two candidates without parameters; bare, without residual and norm."""
+"""The two candidates without parameters; they have neither residual nor norm."""
 
 import torch
 from torch import Tensor, nn

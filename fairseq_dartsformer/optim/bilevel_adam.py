@@ -8,16 +8,19 @@ from typing import Any, List
 
 import torch
 from fairseq.dataclass import FairseqDataclass
+from fairseq.distributed import LegacyDistributedDataParallel
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 
 from ..errors import InputError
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for, level_of
 
+BUFFER_SIZE = 2**28  # numbers that `legacy_ddp` sends at once, as in fairseq
+
 
 @dataclass
 class BilevelAdamConfig(FairseqDataclass):
-    """Options; those of the weights are called as fairseq's `adam` calls them."""
+    """Options; those of the weights have the names of fairseq's `adam`."""
 
     adam_betas: Any = field(default=(0.9, 0.98), metadata={"help": "betas of the weights' Adam"})
     adam_eps: float = field(default=1e-8, metadata={"help": "epsilon of both Adams"})
@@ -37,16 +40,15 @@ class BilevelAdamConfig(FairseqDataclass):
 class BilevelAdam(FairseqOptimizer):
     """Two Adam optimizers; each update steps one of them.
 
-    The search strategy sets the level (``SearchStrategy.updating``). The other level's parameters
-    and moments do not change, whatever its gradients are. The schedule sets only the weights'
-    learning rate.
+    The strategy sets the level (``SearchStrategy.updating``). The other level's parameters and
+    moments do not change, whatever its gradients. The schedule sets only the weights' rate.
 
     Args:
         cfg: options.
-        params: the parameters, or their float32 twins; those marked as alpha form its level.
+        params: the parameters or their float32 copies, among them alpha.
 
     Raises:
-        InputError: there is no alpha among ``params``, or an option is out of range.
+        InputError: ``params`` has no alpha, or an option is out of range.
     """
 
     def __init__(self, cfg: BilevelAdamConfig, params: Iterable[torch.nn.Parameter]):
@@ -66,7 +68,7 @@ class BilevelAdam(FairseqOptimizer):
         )
 
     def _options(self) -> dict[str, dict[str, Any]]:
-        """The parameter group options of each level."""
+        """Options of each level's parameter group."""
         cfg = self.cfg
         lr = cfg.lr[0] if isinstance(cfg.lr, Collection) else cfg.lr
         for name, value in {
@@ -97,12 +99,17 @@ class BilevelAdam(FairseqOptimizer):
 
     @property
     def optimizer_config(self) -> dict[str, Any]:
-        """Options that ``--optimizer-overrides`` may replace; the weights'."""
+        """The weights' options, which ``--optimizer-overrides`` may replace."""
         return self._options()[WEIGHTS]
 
     def all_reduce_grads(self, module: torch.nn.Module) -> None:
-        """Sum over workers only the gradients of the level that this update steps."""
+        """Average over workers only the gradients of the level that this update steps."""
         with gradients_for(module, self._optimizer.level):
+            for legacy in module.modules():
+                if isinstance(legacy, LegacyDistributedDataParallel):
+                    # It sends its complete buffer, which has room for all parameters.
+                    size = sum(p.numel() for p in legacy.parameters() if p.requires_grad)
+                    legacy.buffer, legacy.buffer_size = None, min(size, BUFFER_SIZE)
             super().all_reduce_grads(module)
 
     def set_lr(self, lr: float) -> None:
@@ -110,10 +117,8 @@ class BilevelAdam(FairseqOptimizer):
         self.param_groups[0]["lr"] = lr
 
     def load_state_dict(self, state_dict, optimizer_overrides=None) -> None:
-        """Restore both levels' moments; the options are those of this run.
-
-        The weights' learning rate is restored too, as some schedules carry it from step to step.
-        """
+        """Restore moments and the weights' learning rate, which some schedules store only there;
+        the other options are this run's."""
         super().load_state_dict(state_dict)
         options = self._options()
         del options[WEIGHTS]["lr"]
@@ -123,7 +128,7 @@ class BilevelAdam(FairseqOptimizer):
 
 
 class LevelAdam(torch.optim.Adam):
-    """Adam over parameter groups that carry a level, stepping those of the current one.
+    """Adam that steps only the parameter groups of the current level.
 
     Attributes:
         level: the level that the next step updates.
@@ -135,17 +140,17 @@ class LevelAdam(torch.optim.Adam):
         """Step the groups of :attr:`level`.
 
         Raises:
-            InputError: nobody has set the level.
+            InputError: the level was not set.
         """
         if self.level not in LEVELS:
             raise InputError(
-                "--optimizer bilevel_adam needs --task translation_search, or one of a plugin's "
-                "that derives from it, and a --search-strategy that sets the level of each update "
-                "(SearchStrategy.updating): no level was set for this update"
+                "--optimizer bilevel_adam needs a search task, such as translation_search, and a "
+                "--search-strategy that sets the level of each update (SearchStrategy.updating): "
+                "no level was set for this update"
             )
         groups = self.param_groups
         for group in groups:
-            # Schedules of torch's own drive every group.
+            # torch's schedulers change every group.
             group["lr"] = group.get("fixed_lr", group["lr"])
         self.param_groups = [group for group in groups if group["level"] == self.level]
         try:
@@ -158,7 +163,7 @@ def read_betas(betas: Any, name: str) -> tuple[float, float]:
     """Read betas from an option: a pair, or its text.
 
     Raises:
-        InputError: it is no pair of numbers in [0, 1); ``name`` is the option's.
+        InputError: it is not a pair of numbers in [0, 1); the message names the option ``name``.
     """
     try:
         pair = ast.literal_eval(betas) if isinstance(betas, str) else betas

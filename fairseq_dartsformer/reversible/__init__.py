@@ -1,17 +1,18 @@
 """The n-split reversible network: coupling (Eq. 3, 4) and backpropagation (Algorithm 1).
 
-Nothing here knows an operation, an alpha or fairseq: a layer couples the splits of a tensor through
-functions ``G_k``, each a pooling followed by a node.
+A layer couples the splits of a tensor through functions ``G_k``: a pooling, then a node. This
+package knows neither operations nor alpha nor fairseq.
 """
 
 from .backprop import reconstructing_forward
 from .coupling import POOLINGS, ReversibleLayer
-from .stack import BACKPROPS, ReversibleStack
+from .stack import BACKPROPS, ReversibleStack, Stack
 
 __all__ = [
     "BACKPROPS",
     "POOLINGS",
     "ReversibleLayer",
     "ReversibleStack",
+    "Stack",
     "reconstructing_forward",
 ]

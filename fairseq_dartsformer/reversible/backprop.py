@@ -1,21 +1,19 @@
 """Backpropagation with reconstruction (Algorithm 1), one operation at a time.
 
-A chain of autograd functions, one a layer, in which only the last keeps anything: the top output.
-Two things go up and two come down. Values go up as the stream, beside an empty carrier; down come
-the gradient, as the carrier's, and the reconstructed input, as the stream's.
+Every layer is one autograd function; only the function at the top saves an activation. The stream
+carries the values up, beside an empty carrier. On the way down, the carrier's gradient is the
+gradient, and the stream's "gradient" is the reconstructed value:
 
     x ── Layer 1 ── Layer 2 ── … ── Top ── y          forward: the stream
     dX, X ←─ dY, Y ←── dY, Y ←─ … ←── (Y) ←─ dY       backward: gradient and reconstruction
 
-So no state is shared outside the graph (two forward passes may precede one backward), gradients of
-weights that several layers share are summed by autograd itself, and each parameter's hook fires
-once.
+No state is kept outside the graph, so that two forward passes may precede a backward pass. Autograd
+sums the gradients of weights that layers share, and each parameter's hooks run once.
 
-The stream is one tensor, changed in place on the way up and back on the way down, and so is its
-gradient on the way down. Split by split they are contiguous: `n × T × B × C`. The stream is in
-float64, and the network sees it rounded to its own precision. A stream grows with depth, so that
-`Y - G` in float32 loses the last digits of X, and what is lost is amplified layer by layer: 1e-4 of
-X after 24 layers at initialisation. float64 keeps them at the cost of one wider sum.
+The stream is one contiguous tensor, `n × T × B × C`, which every layer changes in place, up and
+down; so is its gradient. It is float64, and the network sees it rounded to its own precision. In
+float32, `Y - G` loses the last digits of X, because the stream grows with depth; the layers amplify
+the loss, to 1e-4 of X after 24 layers at initialisation.
 """
 
 from __future__ import annotations
@@ -41,29 +39,28 @@ def reconstructing_forward(
     seeds: Sequence[int],
     reconstruction: Tensor | None = None,
 ) -> Tensor:
-    """Run ``layers`` upon ``x`` and store the top output alone.
+    """Run ``layers`` on ``x`` and store only the top output.
 
     Args:
-        layers: reversible layers, from the bottom to the top.
+        layers: reversible layers from bottom to top.
         x: `T × B × d`.
-        mixtures: for each layer what runs of its first m nodes: mixing weights `m × candidates`, or
-            m indices, or ``None``.
-        context: named tuple of tensors or ``None``; gradients flow to its tensors.
-        seeds: for each layer that of its random numbers; the generators are left seeded.
-        reconstruction: a leaf shaped like ``x``; its gradient will be ``x`` as reconstructed.
+        mixtures: one for each layer, see :data:`.node.Mixture`.
+        context: named tuple of tensors or ``None``; gradients flow to the tensors.
+        seeds: one for each layer; the global generators are left seeded.
+        reconstruction: a leaf shaped like ``x`` that receives the reconstructed ``x`` as its
+            gradient.
 
     Returns:
-        Tensor `T × B × d`; gradients are those of ordinary autograd up to rounding.
+        Tensor `T × B × d`; its gradients are those of ordinary autograd up to rounding.
     """
-    splits = layers[0].splits
-    carrier = torch.stack(x.chunk(splits, dim=-1))
+    carrier = torch.stack(x.chunk(layers[0].splits, dim=-1))
     stream = carrier.detach().to(torch.float64)
     if reconstruction is not None:
-        stream = stream + torch.stack(reconstruction.chunk(splits, dim=-1))
+        stream = stream + torch.stack(reconstruction.chunk(len(stream), dim=-1))
     for layer, mixture, seed in zip(layers, mixtures, seeds, strict=True):
         parameters = [
             parameter
-            for node in active(layer, mixture)
+            for node in _active(layer, mixture)
             for operation, _ in node
             for parameter in operation.parameters()
         ]
@@ -74,7 +71,7 @@ def reconstructing_forward(
 
 
 class _Top(torch.autograd.Function):
-    """Keeps the top output and starts the chain of reconstructions with it."""
+    """Saves the top output, and starts the chain of reconstructions with it."""
 
     @staticmethod
     def forward(ctx: Any, carrier: Tensor, stream: Tensor) -> Tensor:
@@ -85,15 +82,15 @@ class _Top(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, Tensor]:
         (stream,) = ctx.saved_tensors
-        # Copies, for they will change: saved tensors may be asked for again.
+        # Copies, because the layers change them in place and the graph may be used again.
         return torch.stack(grad_y.chunk(len(stream), dim=-1)), stream.clone()
 
 
 class _Layer(torch.autograd.Function):
     """One reversible layer: Eq. 3 forward, Algorithm 1 backward.
 
-    Inputs after the stream: the mixture, the context's tensors, the parameters of every active
-    operation.
+    The inputs after the stream are the mixture, the tensors of the context, and the parameters of
+    the active operations.
     """
 
     @staticmethod
@@ -107,21 +104,20 @@ class _Layer(torch.autograd.Function):
         mixture: Mixture,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        width = len(context_type._fields)
-        context = context_type._make(tensors[:width])
+        context = context_type._make(tensors[: len(context_type._fields)])
         ctx.layer, ctx.seed, ctx.context_type = layer, seed, context_type
         ctx.autocast = _autocast_state(stream.device)
         weights, ctx.choice = (mixture, None) if isinstance(mixture, Tensor) else (None, mixture)
-        # Parameters too: autograd then refuses those that were changed before the backward pass.
+        # With the parameters, so that autograd reports those that changed before the backward pass.
         ctx.save_for_backward(weights, *tensors)
         ctx.set_materialize_grads(False)
 
         ctx.mark_dirty(stream)
         with ctx.autocast():
-            for k, running in enumerate(by_node(mixture, layer.splits)):
+            for k, row in enumerate(by_node(mixture, layer.splits)):
                 others = _others(stream, k, carrier.dtype)
-                stream[k].add_(layer.residual(k, others, running, context, seed))
-        # Looks like the stream and takes the room of one number.
+                stream[k].add_(layer.residual(k, others, row, context, seed))
+        # A zero-stride placeholder: the stream's shape, one element of storage.
         return carrier.new_zeros(()).expand(carrier.shape), stream
 
     @staticmethod
@@ -132,34 +128,28 @@ class _Layer(torch.autograd.Function):
         pass_ = _BackwardPass(ctx, weights, context)
         with preserved_generators(y.device):
             pass_.run(y, grad_y)
-        # They have become those of x.
+        # In place, run has turned both into those of x.
         grad_x = grad_y if ctx.needs_input_grad[3] else None
         return (None, None, None, grad_x, y, pass_.grad_weights, *pass_.grads)
 
 
-def active(layer: ReversibleLayer, mixture: Mixture) -> list[Sequence[tuple[Any, Tensor | None]]]:
-    """For every node of a layer the operations that run, each with its weight."""
-    running = by_node(mixture, layer.splits)
-    return [node.active(row) for node, row in zip(layer.nodes, running, strict=True)]
+def _active(layer: ReversibleLayer, mixture: Mixture) -> list[Sequence[tuple[Any, Tensor | None]]]:
+    """Return what :meth:`.node.Node.active` returns, for each node of a layer."""
+    rows = by_node(mixture, layer.splits)
+    return [node.active(row) for node, row in zip(layer.nodes, rows, strict=True)]
 
 
 def _others(stream: Tensor, k: int, dtype: torch.dtype) -> list[Tensor]:
-    """Copies of all splits but the k-th, as the network sees them."""
+    """Copy all splits but the k-th, in the dtype of the network."""
     return [split.to(dtype, copy=True) for i, split in enumerate(stream) if i != k]
 
 
 class _BackwardPass:
-    """Algorithm 1 for one layer.
-
-    Args:
-        ctx: the autograd context of the layer's forward pass.
-        weights: `m × candidates`, or ``None`` without any.
-        context: what the operations see besides their input.
-    """
+    """Algorithm 1 for one layer, from the autograd context and tensors of its forward pass."""
 
     def __init__(self, ctx: Any, weights: Tensor | None, context: NamedTuple):
         self.layer, self.seed, self.autocast = ctx.layer, ctx.seed, ctx.autocast
-        self.active = active(self.layer, ctx.choice if weights is None else weights)
+        self.active = _active(self.layer, ctx.choice if weights is None else weights)
         # In the order of the inputs of _Layer.forward.
         _, _, _, self.needs_x, _, self.needs_weights, *needs = ctx.needs_input_grad
         self.context = context._make(
@@ -168,25 +158,21 @@ class _BackwardPass:
         )
         self.grads: list[Tensor | None] = [None] * len(needs)
         self.grad_weights = torch.zeros_like(weights) if self.needs_weights else None
-        self.indices = self._parameter_indices(len(context), needs)
-
-    def _parameter_indices(self, start: int, needs: Sequence[bool]) -> dict[Any, dict[int, Tensor]]:
-        """For each operation the parameters that take a gradient, by place in ``grads``."""
-        indices: dict[Any, dict[int, Tensor]] = {}
-        for node in self.active:
-            for operation, _ in node:
-                parameters = list(enumerate(operation.parameters(), start))
-                indices[operation] = {i: p for i, p in parameters if needs[i]}
-                start += len(parameters)
-        return indices
+        # For each operation the parameters that take a gradient, by index in grads.
+        self.parameters: dict[Any, dict[int, Tensor]] = {}
+        start = len(context)
+        for operation, _ in (active for node in self.active for active in node):
+            parameters = list(enumerate(operation.parameters(), start))
+            self.parameters[operation] = {i: p for i, p in parameters if needs[i]}
+            start += len(parameters)
 
     def run(self, y: Tensor, grad_y: Tensor) -> None:
         """For k = n..1, turn ``Y`` into ``X`` in place, and its gradient into that of ``X``."""
         for k in reversed(range(len(y))):
-            # G_1 sees only X, whose gradient may not be wanted.
+            # G_1 sees only X, which may need no gradient.
             needs_h = self.needs_x or k > 0
             with torch.enable_grad(), self.autocast():
-                # Below k still Y_i, above k already X_i.
+                # Still Y_i for i < k, already X_i for i > k.
                 others = [s.requires_grad_(needs_h) for s in _others(y, k, grad_y.dtype)]
                 h = self.layer.pool(others)
             seed_generators(self.seed + k, y.device)
@@ -220,26 +206,24 @@ class _BackwardPass:
         self, operation: Any, out: Tensor, h: Tensor, grad_out: Tensor
     ) -> Tensor | None:
         """Add the gradients of parameters and context to ``grads``; return that of ``h``."""
-        if not out.requires_grad:
-            return None
         inputs = {i: t for i, t in enumerate(self.context) if t is not None and t.requires_grad}
-        inputs |= self.indices[operation]
+        inputs |= self.parameters[operation]
         if h.requires_grad:
             inputs[-1] = h
-        if not inputs:  # the context or the parameters took gradients only in the forward pass
+        # Parameters that took gradients in the forward pass may no longer do so.
+        if not inputs or not out.requires_grad:
             return None
         found = torch.autograd.grad(out, list(inputs.values()), grad_out, allow_unused=True)
-        grad_h = None
-        for i, grad in zip(inputs, found, strict=True):
-            if i == -1:
-                grad_h = grad
-            elif grad is not None:
+        grads = dict(zip(inputs, found, strict=True))
+        grad_h = grads.pop(-1, None)
+        for i, grad in grads.items():
+            if grad is not None:
                 self.grads[i] = grad if self.grads[i] is None else self.grads[i] + grad
         return grad_h
 
 
 def _autocast_state(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
-    """Makes context managers that restore the autocast state of this moment."""
+    """Return a context manager that restores the present autocast state."""
     kind = device.type
     enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 

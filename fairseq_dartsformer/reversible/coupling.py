@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .node import Mixture, Node, by_node
+from .node import Mixture, Node, Row, by_node
 from .seeding import seed_generators
 
 POOLINGS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
@@ -21,11 +21,10 @@ POOLINGS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
 class ReversibleLayer(nn.Module):
     """One n-split reversible layer: ``Y_k = X_k + G_k(X_{i>k}, Y_{i<k})`` for k = 1..n (Eq. 3).
 
-    ``G_k`` pools its n - 1 inputs elementwise to one tensor and applies the k-th node to it
-    (Eq. 5).
+    ``G_k`` pools its n - 1 inputs elementwise and applies the k-th node to the result (Eq. 5).
 
     Args:
-        nodes: n modules, n >= 2, as :class:`Node` describes them.
+        nodes: n >= 2 modules with the interface of :class:`.node.Node`.
         pooling: ``"max"`` or ``"avg"``.
 
     Raises:
@@ -41,9 +40,9 @@ class ReversibleLayer(nn.Module):
         self.pooling = pooling
 
     def pool(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Pool the n - 1 inputs of a ``G_k`` to one of the same shape; identity at n = 2.
+        """Pool the n - 1 inputs of a ``G_k`` to one of the same shape; the identity for n = 2.
 
-        The result is contiguous, since kernels may round differently in other layouts.
+        The result is contiguous: kernels may round differently in other layouts.
         """
         return POOLINGS[self.pooling](inputs).contiguous()
 
@@ -51,16 +50,16 @@ class ReversibleLayer(nn.Module):
         self,
         k: int,
         others: Sequence[Tensor],
-        mixture: Tensor | int | None,
+        row: Row,
         context: NamedTuple,
         seed: int | None,
-        **state: Any,
+        **state,
     ) -> Tensor:
-        """``G_k`` of the other splits; ``others[i]`` is ``Y_i`` below k and ``X_i`` above."""
+        """Return ``G_k`` of the other splits: ``Y_i`` for i < k and ``X_i`` for i > k."""
         h = self.pool(others)
         if seed is not None:
             seed_generators(seed + k, h.device)
-        return self.nodes[k](h, mixture, context, **state)
+        return self.nodes[k](h, row, context, **state)
 
     def forward(
         self,
@@ -70,19 +69,21 @@ class ReversibleLayer(nn.Module):
         seed: int | None = None,
         **state: Any,
     ) -> Tensor:
-        """Eq. 3; autograd stores every intermediate tensor.
+        """Compute Eq. 3; autograd stores every intermediate tensor.
 
         Args:
-            x: `T × B × d`, d a multiple of n.
-            mixture: what runs of the first m <= n nodes: mixing weights, `m × candidates`, or m
-                indices; ``None`` for m = 0.
+            x: `T × B × d`, where n divides d.
+            mixture: what runs in the first m <= n nodes, see :data:`.node.Mixture`.
             context: what the operations see besides their input.
-            seed: for the random numbers, ``G_k`` drawing by ``seed + k``; ``None`` leaves the
-                generators alone.
-            state: keyword arguments passed to every operation.
+            seed: if given, ``G_k`` draws its random numbers from generators seeded with
+                ``seed + k``.
+            state: keyword arguments for every operation.
+
+        Returns:
+            Tensor `T × B × d`.
         """
         splits = list(x.chunk(self.splits, dim=-1))
-        for k, running in enumerate(by_node(mixture, self.splits)):
+        for k, row in enumerate(by_node(mixture, self.splits)):
             others = splits[:k] + splits[k + 1 :]
-            splits[k] = splits[k] + self.residual(k, others, running, context, seed, **state)
+            splits[k] = splits[k] + self.residual(k, others, row, context, seed, **state)
         return torch.cat(splits, dim=-1)

@@ -1,8 +1,7 @@
-"""Seeds that let a recomputation draw the dropout masks of the forward pass.
+"""Seeds with which a recomputation draws the dropout masks of the forward pass.
 
-Each ``G_k`` draws from generators seeded for it, so that what must be kept is one number a pass
-and not the generators' states, which on a CPU take five kilobytes each. The generators themselves
-are left as they were.
+Each ``G_k`` draws from generators seeded for it. Keeping one seed per pass replaces keeping the
+generators' states, which take five kilobytes each on a CPU.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ import torch
 
 
 def draw_seed() -> int:
-    """A seed from the global generator of the CPU."""
+    """Draw a seed from the CPU's global generator."""
     return int(torch.randint(2**62, ()))
 
 
 @contextmanager
 def preserved_generators(device: torch.device) -> Iterator[None]:
-    """Leave the generators that operations on ``device`` draw from as they were found."""
+    """Restore the global generators of the CPU and of ``device`` on exit."""
     on_cpu = torch.get_rng_state()
     on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     try:
@@ -32,7 +31,7 @@ def preserved_generators(device: torch.device) -> Iterator[None]:
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed the generators that operations on ``device`` draw from."""
+    """Seed the generators from which operations on ``device`` draw."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index

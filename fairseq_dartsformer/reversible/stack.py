@@ -1,4 +1,4 @@
-"""A stack of reversible layers, run with or without stored activations."""
+"""Stacks of layers, run with or without stored activations."""
 
 from __future__ import annotations
 
@@ -17,20 +17,48 @@ from .seeding import draw_seed, preserved_generators
 BACKPROPS = ("reconstruct", "store")
 
 
-class ReversibleStack(nn.Module):
-    """Reversible layers in blocks that share their mixtures.
+class Stack(nn.Module):
+    """Layers in blocks that share their mixtures; autograd stores all activations.
 
     Args:
-        layers: the layers from the bottom to the top.
+        layers: the layers from bottom to top, called as ``layer(x, mixture, context, **state)``.
+    """
+
+    def __init__(self, layers: Iterable[nn.Module]):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, mixtures: Mixtures, context: NamedTuple, **state: Any) -> Tensor:
+        """Run the layers.
+
+        Args:
+            x: `T × B × d`; between the layers it is float32 at least.
+            mixtures: `s × m × candidates` weights or `s × m` indices, of which layer i takes row
+                ``i % s``; or ``None``.
+            context, state: passed to every layer.
+
+        Returns:
+            Tensor `T × B × d`, float32 at least.
+        """
+        x = _widened(x)
+        for layer, mixture in zip(self.layers, by_layer(mixtures, len(self.layers)), strict=True):
+            x = layer(x, mixture, context, **state)
+        return x
+
+
+class ReversibleStack(Stack):
+    """A stack of reversible layers.
+
+    Args:
+        layers: the layers from bottom to top.
         backprop: ``"reconstruct"`` stores only the top output and backpropagates by Algorithm 1;
             ``"store"`` is ordinary autograd. Both compute the same, up to rounding.
         seeded: whether ``"store"`` draws the dropout masks that ``"reconstruct"`` draws from the
-            same generator state, which takes a seeding at every node.
+            same state of the generators, at the cost of seeding them at every node.
     """
 
     def __init__(self, layers: Iterable[ReversibleLayer], backprop: str, seeded: bool = True):
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
+        super().__init__(layers)
         self.backprop = backprop
         self.seeded = seeded or backprop == "reconstruct"
 
@@ -42,32 +70,19 @@ class ReversibleStack(nn.Module):
         reconstruction: Tensor | None = None,
         **state: Any,
     ) -> Tensor:
-        """Run the stack.
+        """Run the layers; arguments and result as :meth:`Stack.forward`.
 
-        The streams between the layers are kept in float32 at least, and in float64 where they are
-        reconstructed: in half precision the gradient would be lost within a few layers. In
-        training mode the masks are the same whether gradients are computed or not.
+        A seeded stack in training mode draws the same masks with and without gradients.
 
         Args:
-            x: `T × B × d`.
-            mixtures: `s × m × candidates` weights or `s × m` indices; layer i takes row ``i % s``;
-                or ``None``.
-            context: as :class:`ReversibleLayer` takes it.
-            reconstruction: a leaf shaped like ``x`` whose gradient will be the reconstructed
-                ``x``; it gets none where activations are stored.
-            state: as :class:`ReversibleLayer` takes it; with ``state`` activations are stored.
-
-        Returns:
-            Tensor `T × B × d`, of ``x``'s dtype or float32 if that is wider.
+            reconstruction: a leaf shaped like ``x`` that receives the reconstructed ``x`` as its
+                gradient; no gradient where activations are stored.
+            state: if given, activations are stored.
         """
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        rows = by_layer(mixtures, len(self.layers))
         reconstruct = self.backprop == "reconstruct" and torch.is_grad_enabled() and not state
         if not (reconstruct or (self.seeded and self.training)):
-            for layer, row in zip(self.layers, rows, strict=True):
-                x = layer(x, row, context, **state)
-            return x
-
+            return super().forward(x, mixtures, context, **state)
+        x, rows = _widened(x), by_layer(mixtures, len(self.layers))
         first = draw_seed()
         seeds = [first + i * layer.splits for i, layer in enumerate(self.layers)]
         with preserved_generators(x.device):
@@ -78,3 +93,8 @@ class ReversibleStack(nn.Module):
             for layer, row, seed in zip(self.layers, rows, seeds, strict=True):
                 x = layer(x, row, context, seed, **state)
             return x
+
+
+def _widened(x: Tensor) -> Tensor:
+    """Cast to float32 at least: a half-precision stream loses the gradient within a few layers."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

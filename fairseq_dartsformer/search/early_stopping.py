@@ -1,8 +1,8 @@
-"""When a search has gone far enough, or astray.
+"""Bounds at which a search warns or stops.
 
-DARTS tends to fill its architectures with operations that compute nothing, the longer the more.
-DARTS+ (Liang et al. 2019, arXiv:1909.06035) stops when a cell has so many of them, or when the
-ranking of its operations no longer changes.
+DARTS tends to choose more and more operations that compute nothing the longer it runs. DARTS+
+(Liang et al. 2019, arXiv:1909.06035) stops when a cell has too many of them, or when the ranking of
+its operations no longer changes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from ..search_space.alpha import mean_entropy
 from .options import SearchOptions
 from .snapshot import SKIPS, Snapshot
 
-# Ours. Of the paper's eight nodes, drawn at random as they are in the beginning, more than half are
-# skips in 3 of 1,000 cases.
+# Our choice. Among eight nodes drawn uniformly, as at the start of the paper's search, more than
+# half are skips in 3 of 1,000 cases.
 WARN_SKIP_SHARE = 0.5
 
 
 def check_options(cfg: SearchOptions) -> None:
-    """Refuse bounds that make no sense.
+    """Check the bounds.
 
     Raises:
         InputError: one is out of range.
@@ -34,7 +34,7 @@ def check_options(cfg: SearchOptions) -> None:
 
 
 def warning_of_skips(cfg: SearchOptions, snapshot: Snapshot) -> str | None:
-    """What to warn of, if more of the nodes than may be would compute nothing."""
+    """Return a warning if too many nodes would compute nothing."""
     bound = WARN_SKIP_SHARE if cfg.warn_skip_share is None else cfg.warn_skip_share
     share = len(snapshot.skips) / len(snapshot.best)
     if not share > bound:
@@ -42,21 +42,20 @@ def warning_of_skips(cfg: SearchOptions, snapshot: Snapshot) -> str | None:
     nodes = ", ".join(f"{node} {snapshot.best[node]}" for node in snapshot.skips)
     return (
         f"{' or '.join(SKIPS)} is the best of {len(snapshot.skips)} of {len(snapshot.best)} nodes, "
-        f"{share:.0%} of them and more than --warn-skip-share {bound:g}, after "
-        f"{snapshot.updates} updates, with alpha's entropy at "
-        f"{mean_entropy(snapshot.alpha.values()):.4f}: {nodes}"
+        f"{share:.0%}, more than --warn-skip-share {bound:g}, after {snapshot.updates} updates "
+        f"(alpha's entropy is {mean_entropy(snapshot.alpha.values()):.4f}): {nodes}"
     )
 
 
 def reason_to_stop(cfg: SearchOptions, snapshot: Snapshot, unchanged: int) -> str | None:
-    """Which of the user's bounds is reached, if any.
+    """Return the user's bound that is reached, if any.
 
-    It follows from alpha alone, so that all workers agree.
+    It depends only on alpha, so that all workers agree.
 
     Args:
         cfg: the task's options.
-        snapshot: the present one.
-        unchanged: for how many updates it has been the same.
+        snapshot: the current snapshot.
+        unchanged: number of updates since the genotype last changed.
     """
     if cfg.stop_skips is not None and len(snapshot.skips) >= cfg.stop_skips:
         skips = " or ".join(SKIPS)

@@ -1,4 +1,4 @@
-"""The monitor of a running search: alpha, its collapse, and numbers that are not finite."""
+"""The monitor of a running search: its genotype, its collapse, and values that are not finite."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import logging
 import math
 from typing import Any
 
-from omegaconf import DictConfig
 from torch import nn
 
 from ..errors import NotFiniteError
 from ..search_space.genotype import Genotype
 from .early_stopping import check_options, reason_to_stop, warning_of_skips
 from .options import SearchOptions
-from .snapshot import Snapshot, derive, snapshot_of
+from .snapshot import Snapshot, derive, take_snapshot
 from .tensorboard import AlphaWriter
 
 logger = logging.getLogger(__name__)
@@ -22,16 +21,16 @@ logger = logging.getLogger(__name__)
 class Monitor:
     """Follows one search.
 
-    Every ``--log-interval`` updates it takes a snapshot, where the strategy learns alpha: logs the
-    genotype, writes to TensorBoard and Weights & Biases, warns of a collapse, and stops the search
-    where one of the user's bounds is reached.
+    Every ``--log-interval`` updates it checks the parameters. If the strategy learns alpha, it also
+    takes a snapshot: it logs the genotype, writes to TensorBoard and Weights & Biases, warns of a
+    collapse, and stops the search at the user's bounds.
 
     Attributes:
-        model_cfg: the supernet's options; set by the task when it builds the model.
+        model_cfg: the supernet's options, set by the task when it builds the model.
 
     Args:
         cfg: the task's options.
-        learns_alpha: whether alpha tells anything.
+        learns_alpha: whether a genotype can be derived from alpha.
 
     Raises:
         InputError: an option is out of range.
@@ -43,81 +42,72 @@ class Monitor:
         self.model_cfg: Any = None
         self.writer: AlphaWriter | None = None
         self.warned = False
-        # The last snapshot: its update, its best operations, and since when these are the same.
+        # The last snapshot: its update, its best operations, and the update they last changed at.
         self.looked_at: int | None = None
         self.best: dict[str, str] | None = None
         self.since = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed search has to know of the last snapshot."""
+        """Return the last snapshot's state, for a resumed search."""
         if self.best is None:
             return {}
         return {"looked_at": self.looked_at, "best": self.best, "since": self.since}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` returned."""
+        """Restore what :meth:`state_dict` returned."""
         self.looked_at, self.best, self.since = state["looked_at"], state["best"], state["since"]
 
     def check_loss(self, loss: float) -> None:
         """Check the loss of an update; fairseq checks only the gradients.
 
         Raises:
-            NotFiniteError: it is not finite.
+            NotFiniteError: the loss is not finite.
         """
         if not math.isfinite(loss):
             raise NotFiniteError(f"the loss of an update is {loss}: resume from a checkpoint")
 
     def check_parameters(self, model: nn.Module) -> None:
-        """Check all parameters, before they replace an older checkpoint's.
+        """Check all parameters, so that no checkpoint is overwritten with invalid ones.
 
         Raises:
-            NotFiniteError: one is not finite.
+            NotFiniteError: a parameter is not finite.
         """
         for name, parameter in model.named_parameters():
             if not parameter.isfinite().all():
-                raise NotFiniteError(
-                    f"{name} is not finite: the checkpoints of before are kept, and none is written"
-                )
+                raise NotFiniteError(f"{name} is not finite: resume from an earlier checkpoint")
 
-    def after_update(self, model: nn.Module, updates: int, first_worker: bool) -> str | None:
-        """Take a snapshot if it is time.
+    def after_update(self, model: nn.Module, updates: int, first_worker: bool) -> None:
+        """Check the parameters and take a snapshot every ``--log-interval`` updates.
 
         Args:
             model: the supernet.
-            updates: number of updates, the last one included.
+            updates: number of finished updates.
             first_worker: whether this worker logs.
 
-        Returns:
-            why the search should stop, or ``None``; it follows from alpha, so that all workers
-            agree.
-
         Raises:
-            InputError: alpha is not finite.
+            NotFiniteError: a parameter is not finite.
         """
-        due = updates % self.cfg.log_interval == 0 and updates != self.looked_at
-        if not (self.learns_alpha and due):
-            return None
-        snapshot = self._snapshot(model, updates)
-        best = snapshot.best
-        changed = [node for node in best if self.best and self.best.get(node) != best[node]]
-        new = self.best is None or bool(changed)
+        if updates % self.cfg.log_interval or updates == self.looked_at:
+            return
+        self.check_parameters(model)
+        if not self.learns_alpha:
+            return
+        alpha = {"encoder": model.encoder.alpha, "decoder": model.decoder.alpha}
+        strategy = self.cfg.search_strategy
+        snapshot = take_snapshot(self.model_cfg, alpha, updates, strategy, "the running search")
+        best, before = snapshot.best, self.best or {}
+        changed = sum(node in before and before[node] != best[node] for node in best)
+        new = changed > 0 or not before
         if new:
             self.since = updates
         if first_worker:
-            self._log(snapshot, len(changed), new)
+            self._log(snapshot, changed, new)
         self.looked_at, self.best = updates, best
-        reason = reason_to_stop(self.cfg, snapshot, updates - self.since)
-        if reason is not None and first_worker:
-            logger.info(f"stopping the search: {reason}")
-        return reason
-
-    def _snapshot(self, model: nn.Module, updates: int) -> Snapshot:
-        state = {
-            "cfg": {"model": self.model_cfg, "task": self.cfg},
-            "model": {f"{stack}.alpha": getattr(model, stack).alpha for stack in STACKS},
-            "optimizer_history": [{"num_updates": updates}],
-        }
-        return snapshot_of(state, "the running search")
+        # All workers have the same alpha, and therefore stop together.
+        if reason := reason_to_stop(self.cfg, snapshot, updates - self.since):
+            if first_worker:
+                logger.info(f"stopping the search: {reason}")
+            stop_training(self.cfg, updates)
 
     def _log(self, snapshot: Snapshot, changed: int, new: bool) -> None:
         """Log a line, write to TensorBoard and Weights & Biases, and warn."""
@@ -132,29 +122,23 @@ class Monitor:
         warning = warning_of_skips(self.cfg, snapshot)
         if warning is not None and not self.warned:
             logger.warning(warning)
-        self.warned = warning is not None  # once each time that the bound is passed
-
-
-STACKS = ("encoder", "decoder")
+        self.warned = warning is not None  # warn once each time the bound is passed
 
 
 def in_one_line(genotype: Genotype) -> str:
-    """A genotype for the log: the layers of a block separated by slashes."""
-    blocks = (
-        f"{stack} {' / '.join(' '.join(layer) for layer in getattr(genotype, stack))}"
-        for stack in STACKS
-    )
-    return ", ".join(blocks)
+    """Format a genotype for the log, the layers of a block separated by slashes."""
+    blocks = {"encoder": genotype.encoder, "decoder": genotype.decoder}
+    lines = {stack: " / ".join(map(" ".join, block)) for stack, block in blocks.items()}
+    return ", ".join(f"{stack} {line}" for stack, line in lines.items())
 
 
 def stop_training(cfg: Any, updates: int) -> None:
-    """Let fairseq's training end after this update, as it ends at ``--max-update``: it validates
-    and saves.
+    """Make fairseq validate, save and end after this update, as at ``--max-update``.
 
     Args:
         cfg: any part of fairseq's configuration.
-        updates: number of updates so far.
+        updates: number of finished updates.
     """
     root = cfg._get_root()
-    if isinstance(root, DictConfig) and "optimization" in root:
+    if "optimization" in root:
         root.optimization.max_update = updates

@@ -12,7 +12,7 @@ STRATEGIES: dict[str, type[SearchStrategy]] = {}
 
 
 def register_strategy(strategy: type[SearchStrategy]) -> type[SearchStrategy]:
-    """Class decorator: ``--search-strategy`` then knows the strategy by its ``name``.
+    """Class decorator that makes a strategy available as ``--search-strategy NAME``.
 
     Raises:
         ValueError: the name is taken.
@@ -28,23 +28,27 @@ for strategy in (Darts, UniformSampling):
 
 
 def build_strategy(cfg: SearchOptions) -> SearchStrategy:
-    """The strategy that the task's options name.
+    """Build the strategy that the task's options name.
 
     Raises:
-        InputError: there is none of that name, or an option belongs to another strategy.
+        InputError: the name is unknown, or an option belongs to another strategy.
     """
     if cfg.search_strategy not in STRATEGIES:
         raise InputError(
             f"--search-strategy is {cfg.search_strategy}: expected one of {', '.join(STRATEGIES)}, "
-            "or the strategy of a plugin (--user-dir) whose __init__.py imports it"
+            "or one that a plugin (--user-dir) registers when it is imported"
         )
     strategy = STRATEGIES[cfg.search_strategy]
     for other in STRATEGIES.values():
-        for option in other.options:
-            # A plugin's strategy may have options of its own task.
-            if option in cfg and option not in strategy.options and cfg[option] is not None:
+        for option in set(other.options) - set(strategy.options):
+            if cfg.get(option) is not None:  # the option may be of a plugin's task
                 raise InputError(
-                    f"{flag(option)} is {cfg[option]}, an option of --search-strategy "
-                    f"{other.name}, which {strategy.name} does not have: leave it out"
+                    f"{flag(option)} is {cfg[option]}: it is an option of --search-strategy "
+                    f"{other.name}, not of {strategy.name}"
                 )
+    missing = [flag(option) for option in strategy.options if option not in cfg]
+    if missing:
+        raise InputError(
+            f"--search-strategy {strategy.name} needs a --task with the option {missing[0]}"
+        )
     return strategy(cfg)

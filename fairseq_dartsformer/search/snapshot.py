@@ -1,4 +1,4 @@
-"""A snapshot of a search: alpha and the search space, and the genotypes that follow from them."""
+"""A snapshot of a search: alpha and the search space, and the genotypes derived from them."""
 
 from argparse import Namespace
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,8 +24,8 @@ SKIPS = ("identity", "zero")  # the candidates that compute nothing
 
 
 class SearchNode(NamedTuple):
-    """A search node, counted from 0: its layer in the block, its row in alpha, its place in the
-    genotype's layer, which may count a fixed node before it."""
+    """A search node, with indices from 0: its layer in the block, its row in alpha, and its place
+    in the genotype's layer, where a fixed node may come before it."""
 
     stack: str
     layer: int
@@ -37,15 +37,15 @@ class SearchNode(NamedTuple):
 class Snapshot:
     """alpha and the search space at one moment of a search.
 
-    Where the strategy does not learn alpha, only the search space means something.
+    alpha is meaningless if the strategy does not learn it.
 
     Attributes:
-        path: of the checkpoint; named in errors.
-        updates: of both levels, as fairseq counts them.
-        pooling: of the supernet; ``None`` in a family without splits.
-        candidates: by stack.
+        path: path of the checkpoint, for errors.
+        updates: number of updates of both levels.
+        pooling: the supernet's pooling; ``None`` in a family without splits.
+        candidates: names of the operations, by stack.
         alpha: by stack, `s × searched nodes × candidates`.
-        family: of the supernet.
+        family: the supernet's family.
         strategy: name of the search strategy.
     """
 
@@ -59,17 +59,17 @@ class Snapshot:
 
     @property
     def learns_alpha(self) -> bool:
-        """Whether alpha tells anything; assumed of the strategy of a plugin not loaded."""
+        """Whether the strategy learns alpha; assumed if it belongs to a plugin not loaded."""
         return self.strategy not in STRATEGIES or STRATEGIES[self.strategy].learns_alpha()
 
     @property
     def best(self) -> dict[str, str]:
-        """The operation of largest alpha of every search node, by the node's name."""
+        """The operation with the largest alpha, by the name of the search node."""
         return {self.name(node): self.ranked(node)[0][0] for node in self.nodes()}
 
     @property
     def skips(self) -> dict[str, str]:
-        """The nodes whose best operation computes nothing."""
+        """The subset of :attr:`best` whose operations compute nothing."""
         return {node: name for node, name in self.best.items() if name in SKIPS}
 
     def nodes(self) -> Iterator[SearchNode]:
@@ -82,18 +82,18 @@ class Snapshot:
                         yield SearchNode(stack, layer, row, place)
 
     def name(self, node: SearchNode) -> str:
-        """A node as users read it: counted from 1, as the paper counts."""
+        """The node's name for users, counted from 1 as in the paper."""
         return f"{node.stack} layer {node.layer + 1} {self.family.node} {node.place + 1}"
 
     def alpha_of(self, node: SearchNode) -> Tensor:
-        """The node's alpha, one number a candidate."""
+        """The node's alpha, one number per candidate."""
         return self.alpha[node.stack][node.layer, node.row]
 
     def genotype(self, choice: Choice) -> Genotype:
-        """The architecture in which every search node is the chosen one of its candidates.
+        """Build the genotype in which every search node is the chosen candidate.
 
         Raises:
-            InputError: it cannot be one, as of a checkpoint with odd options.
+            InputError: the checkpoint's options do not make a valid genotype.
         """
         blocks = (
             [
@@ -110,10 +110,8 @@ class Snapshot:
             raise InputError(f"{self.path}: {error}") from None
 
     def ranked(self, node: SearchNode) -> list[tuple[str, float]]:
-        """A node's candidates with their mixing weights, the largest alpha first.
-
-        Of equals the first in the order of the candidates stands first.
-        """
+        """A node's candidates with their mixing weights, by decreasing alpha; ties keep the
+        candidates' order."""
         alpha = self.alpha_of(node)
         weights = mixing_weights(alpha).tolist()
         order = sorted(range(len(weights)), key=lambda o: -alpha[o].item())
@@ -124,87 +122,91 @@ def load_snapshot(path: str) -> Snapshot:
     """Read alpha and the search space from a checkpoint.
 
     Raises:
-        InputError: it cannot be read, is no checkpoint of a search, or its alpha is damaged.
+        InputError: the file cannot be read, or is not a checkpoint of a search with a valid alpha.
     """
     return snapshot_of(load_checkpoint(path), path)
 
 
 def snapshot_of(state: Mapping[str, Any], path: str) -> Snapshot:
-    """Take alpha and the search space from a loaded checkpoint; ``path`` is named in errors.
+    """Take alpha and the search space from a loaded checkpoint; errors name ``path``.
 
     Raises:
-        InputError: it is no checkpoint of a search, or its alpha is damaged.
+        InputError: it is not a checkpoint of a search, or its alpha is damaged.
     """
-    model, cfg, name, updates, strategy = _parts(state, path)
-    base = ARCH_MODEL_NAME_REGISTRY.get(name, name)  # of an architecture's name, maybe a plugin's
-    family = next((f for f in FAMILIES.values() if base.startswith(f.supernet)), None)
-    if family is None:
-        what = "a derived model's" if base.startswith(tuple(FAMILIES)) else f"a {name} model's"
-        supernets = " or ".join(f.supernet for f in FAMILIES.values())
-        raise InputError(
-            f"{path}: is {what} checkpoint: expected one of the search ({supernets}), "
-            "which alone holds alpha"
-        )
-    candidates, alpha = {}, {}
-    for stack in OPERATIONS_BY_STACK:
-        candidates[stack] = parse_operations(cfg.get(f"{stack}_operations"), stack)
-        alpha[stack] = _alpha(model, cfg, stack, family, len(candidates[stack]), path)
-    pooling = str(cfg.get("pooling")) if family.pooled else None
-    snapshot = Snapshot(path, updates, pooling, candidates, alpha, family, strategy)
+    try:
+        cfg = state["cfg"]["model"]
+        cfg = dict(vars(cfg) if isinstance(cfg, Namespace) else cfg)
+        alpha = {stack: state["model"].get(f"{stack}.alpha") for stack in OPERATIONS_BY_STACK}
+        updates = int(state["optimizer_history"][-1]["num_updates"])
+        strategy = str((state["cfg"].get("task") or {}).get("search_strategy", "darts"))
+    except (AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
+        raise InputError(f"{path}: is not a checkpoint as fairseq writes it ({error!r})") from error
+    snapshot = take_snapshot(cfg, alpha, updates, strategy, path)
     for node in snapshot.nodes():
         if not snapshot.alpha_of(node).isfinite().all():
             raise InputError(f"{path}: alpha of {snapshot.name(node)} is not finite")
     return snapshot
 
 
-def _parts(state: Mapping[str, Any], path: str) -> tuple[dict, Mapping[str, Any], str, int, str]:
-    """The weights, the model's options and name, the updates and the strategy, in fairseq's
-    layout."""
-    try:
-        cfg = state["cfg"]["model"]
-        cfg = vars(cfg) if isinstance(cfg, Namespace) else cfg
-        updates = int(state["optimizer_history"][-1]["num_updates"])
-        strategy = str((state["cfg"].get("task") or {}).get("search_strategy", "darts"))
-        return dict(state["model"]), cfg, str(cfg.get("_name")), updates, strategy
-    except (AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
-        raise InputError(f"{path}: is not a checkpoint as fairseq writes it ({error!r})") from error
+def take_snapshot(
+    cfg: Mapping[str, Any], alpha: Mapping[str, Any], updates: int, strategy: str, path: str
+) -> Snapshot:
+    """Create a snapshot of a supernet.
+
+    Args:
+        cfg: options of the supernet.
+        alpha: by stack.
+        updates: number of finished updates.
+        strategy: name of the search strategy.
+        path: the source, for errors.
+
+    Raises:
+        InputError: the model is not a supernet, or its alpha does not match its options.
+    """
+    name = str(cfg.get("_name"))
+    base = ARCH_MODEL_NAME_REGISTRY.get(name, name)  # a plugin may have named an architecture
+    family = next((f for f in FAMILIES.values() if base.startswith(f.supernet)), None)
+    if family is None:
+        kind = "a derived model's" if base.startswith(tuple(FAMILIES)) else f"a {name} model's"
+        supernets = " or ".join(f.supernet for f in FAMILIES.values())
+        raise InputError(
+            f"{path}: is {kind} checkpoint: expected one of a search ({supernets}), which contains "
+            "alpha"
+        )
+    candidates, checked = {}, {}
+    for stack in OPERATIONS_BY_STACK:
+        candidates[stack] = parse_operations(cfg.get(f"{stack}_operations"), stack)
+        searched = family.nodes["encoder"]  # the decoder has as many, besides its fixed node
+        if searched is None:
+            searched = cfg.get("encoder_splits")
+            if stack == "decoder" and cfg.get("decoder_splits"):
+                searched = cfg["decoder_splits"] - 1
+        expected = (cfg.get("search_layers"), searched, len(candidates[stack]))
+        checked[stack] = _check_alpha(alpha[stack], expected, f"{path}: {stack}.alpha", family.node)
+    pooling = str(cfg.get("pooling")) if family.pooled else None
+    return Snapshot(path, updates, pooling, candidates, checked, family, strategy)
 
 
-def _alpha(
-    model: dict[str, Any],
-    cfg: Mapping[str, Any],
-    stack: str,
-    family: Family,
-    candidates: int,
-    path: str,
-) -> Tensor:
-    """alpha of one stack on the CPU, checked against the options it was searched with."""
-    key = f"{stack}.alpha"
-    alpha = model.get(key)
+def _check_alpha(alpha: Any, expected: tuple[int | None, ...], where: str, node: str) -> Tensor:
+    """Check the type and shape of one stack's alpha; return it on the CPU."""
     if not isinstance(alpha, Tensor) or not alpha.is_floating_point():
-        raise InputError(f"{path}: holds no {key}: expected a tensor of floats")
-    searched = family.nodes["encoder"]  # as many in the decoder, beside its fixed one
-    if searched is None:
-        searched = cfg.get("encoder_splits")
-        if stack == "decoder" and cfg.get("decoder_splits"):
-            searched = cfg["decoder_splits"] - 1
-    expected = (cfg.get("search_layers"), searched, candidates)
+        raise InputError(f"{where} is missing: expected a tensor of floats")
     fits = alpha.dim() == 3 and all(
         wanted in (None, size) for wanted, size in zip(expected, alpha.shape, strict=True)
     )
     if not fits or alpha.numel() == 0:
         raise InputError(
-            f"{path}: {key} has shape {tuple(alpha.shape)}: expected {expected} (search layers, "
-            f"searched {family.node}s, candidates) by the options stored with it"
+            f"{where} has shape {tuple(alpha.shape)}: expected {expected} (search layers, searched "
+            f"{node}s, candidates) from the stored options"
         )
     return alpha.detach().cpu()
 
 
 def history_of(snapshots: Iterable[Snapshot]) -> AlphaHistory:
-    """alpha over time, from snapshots in any order; of several at the same update one counts.
+    """Order snapshots by update into alpha's history; the last one of equal updates counts.
 
     Raises:
-        InputError: they are not of one search space, or their search did not learn alpha.
+        InputError: the search spaces differ, or the strategy did not learn alpha.
     """
     by_updates = {snapshot.updates: snapshot for snapshot in snapshots}
     ordered = [by_updates[updates] for updates in sorted(by_updates)]
@@ -223,10 +225,10 @@ def history_of(snapshots: Iterable[Snapshot]) -> AlphaHistory:
 
 
 def check_one_space(snapshots: Sequence[Snapshot]) -> None:
-    """Refuse checkpoints of different search spaces.
+    """Check that snapshots have the same search space.
 
     Raises:
-        InputError: two are.
+        InputError: two search spaces differ.
     """
     first = snapshots[0]
     for snapshot in snapshots:
@@ -239,26 +241,27 @@ def check_one_space(snapshots: Sequence[Snapshot]) -> None:
 
 
 def derive(snapshot: Snapshot, exclude: Collection[str] = ()) -> Genotype:
-    """Take every node's operation of largest alpha, bar the excluded ones (Eq. 2).
+    """Choose the operation with the largest alpha in every node, except excluded ones (Eq. 2).
 
     Raises:
-        InputError: ``exclude`` holds an unknown name, or every candidate of a stack; or the search
+        InputError: ``exclude`` has an unknown name or all candidates of a stack, or the strategy
             did not learn alpha.
     """
     if not snapshot.learns_alpha:
         raise InputError(
-            f"{snapshot.path}: is of a search by {snapshot.strategy}, which does not learn alpha: "
-            "search its architectures with dartsformer-evolve"
+            f"{snapshot.path}: is from a search by {snapshot.strategy}, which does not learn "
+            "alpha: search its architectures with dartsformer-evolve"
         )
     for name in exclude:
         if name not in OPERATIONS_BY_STACK["decoder"]:
             raise InputError(
-                f"--exclude: {name!r} is no operation: expected {describe_operations('decoder')}"
+                f"--exclude: {name!r} is not an operation: expected "
+                f"{describe_operations('decoder')}"
             )
     for stack, names in snapshot.candidates.items():
         if set(names) <= set(exclude):
             raise InputError(
-                f"--exclude: leaves the {stack} of {snapshot.path} no candidate: it has "
+                f"--exclude: leaves no candidate in the {stack} of {snapshot.path}: it has "
                 f"{', '.join(names)}"
             )
     chosen: dict[str, list[list[int]]] = {
@@ -272,10 +275,10 @@ def derive(snapshot: Snapshot, exclude: Collection[str] = ()) -> Genotype:
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in the save folder of a training, by name.
+    """Find the checkpoints in the save folder of a training, sorted by name.
 
     Raises:
-        InputError: there are none, or no such folder.
+        InputError: the folder does not exist or has none.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder")

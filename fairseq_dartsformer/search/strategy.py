@@ -1,4 +1,4 @@
-"""What a search task asks of its strategy."""
+"""The base class of search strategies: what a search task asks of its strategy."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ class SearchStrategy:
     """Trains the weights as fairseq trains any model; subclasses override only what differs.
 
     Attributes:
-        name: its name in ``--search-strategy``.
-        levels: the levels that its updates move. Other parameters take no gradients; a genotype is
-            derived from alpha if alpha is among them.
-        optimizer: the ``--optimizer`` to recommend. With ``bilevel_adam`` every update belongs to a
-            level, which :meth:`train_step` sets by :meth:`updating`, and no other optimizer will
-            do; with another one, ``bilevel_adam`` is refused.
-        draws: whether its updates differ in what they compute, so that a plan must try several.
-        options: its own options: fields of the task's dataclass that are ``None`` where the user
-            says nothing. Strategies that do not list them refuse them.
+        name: value of ``--search-strategy``.
+        levels: the levels that updates move. Other parameters take no gradients. If alpha is among
+            them, a genotype can be derived from it.
+        optimizer: a suitable ``--optimizer``. With ``bilevel_adam``, which then is the only one
+            allowed, :meth:`train_step` sets the level of every update by :meth:`updating`;
+            otherwise ``bilevel_adam`` is refused.
+        draws: whether updates differ in what they compute, so that the memory planner must try
+            several.
+        options: the strategy's own options: fields of the task's dataclass whose default is
+            ``None``. A strategy that does not list an option refuses it.
         cfg: the task's options.
 
     Args:
-        cfg: the same.
+        cfg: the task's options.
 
     Raises:
-        InputError: options that the strategy cannot work with.
+        InputError: the strategy cannot work with these options.
     """
 
     name: ClassVar[str]
@@ -56,40 +57,28 @@ class SearchStrategy:
         self.check()
 
     def check(self) -> None:
-        """Refuse options that the strategy cannot work with, alone or together.
+        """Check the options.
 
         Raises:
-            InputError: there are such options.
+            InputError: the strategy cannot work with them.
         """
 
-    def check_optimizer(self) -> None:
-        """Refuse an optimizer that cannot do the strategy's updates.
+    def prepare(self, model: nn.Module) -> None:
+        """Check the optimizer, and let only parameters that updates move take gradients.
 
         Raises:
-            InputError: it cannot.
+            InputError: the optimizer cannot do the strategy's updates.
         """
-        given = self.cfg.optimizer_name
-        if given is None:
-            return
-        if (self.optimizer == BILEVEL) != (given == BILEVEL):
-            raise InputError(
-                f"--optimizer is {given}, --search-strategy {self.name} needs "
-                + (BILEVEL if self.optimizer == BILEVEL else f"another, such as {self.optimizer}")
-            )
+        given, bilevel = self.cfg.optimizer_name, self.optimizer == BILEVEL
+        if given is not None and bilevel != (given == BILEVEL):
+            needs = BILEVEL if bilevel else f"another, such as {self.optimizer}"
+            raise InputError(f"--optimizer is {given}, --search-strategy {self.name} needs {needs}")
         for half in ("fp16", "bf16"):
             if given == BILEVEL and self.cfg[f"memory_efficient_{half}"]:
                 raise InputError(
                     f"--memory-efficient-{half} keeps no float32 copies, which {BILEVEL} needs: "
                     f"use --{half}"
                 )
-
-    def prepare(self, model: nn.Module) -> None:
-        """Prepare a new supernet: parameters that no update moves take no gradients.
-
-        Raises:
-            InputError: the optimizer does not suit it.
-        """
-        self.check_optimizer()
         for parameter in model.parameters():
             if level_of(parameter) not in self.levels:
                 parameter.requires_grad_(False)
@@ -97,7 +86,7 @@ class SearchStrategy:
     def training_data(
         self, train: FairseqDataset, load_split: Callable[[str], FairseqDataset]
     ) -> FairseqDataset:
-        """The data to train on.
+        """Return the data to train on.
 
         Args:
             train: the training split of an epoch, or a shard of it.
@@ -117,13 +106,9 @@ class SearchStrategy:
         max_positions: Any = None,
         **arguments: Any,
     ) -> EpochBatchIterator:
-        """The batches of :meth:`training_data`.
+        """Return the batches of :meth:`training_data`.
 
-        Args:
-            task: the task that the data belong to.
-            dataset: the data.
-            make: fairseq's ``get_batch_iterator``.
-            epoch, max_positions, arguments: as fairseq passes them to ``make``.
+        ``make`` is fairseq's ``get_batch_iterator``, which takes the remaining arguments.
 
         Raises:
             InputError: no sentence is left.
@@ -132,7 +117,8 @@ class SearchStrategy:
         if max_positions is not None:
             indices, _ = dataset.filter_indices_by_size(indices, max_positions)
         check_sentences(indices, "train on", max_positions)
-        # A resumed search has the batches of its first epoch. Shards have batches of their own.
+        # fairseq forms batches by the epoch in which the iterator is made. From epoch 1 on, a
+        # resumed search has the batches it began with; each shard has its own.
         first = epoch if task.has_sharded_data("train") else 1
         return make(dataset, epoch=first, max_positions=max_positions, **arguments)
 
@@ -146,58 +132,56 @@ class SearchStrategy:
         update_num: int,
         ignore_grad: bool,
     ) -> StepResult:
-        """Forward and backward pass of one of the update's batches.
+        """Do the forward and backward pass of one batch.
 
         Args:
-            train_step: fairseq's own, called with the following arguments.
+            train_step: fairseq's own, which takes the arguments that follow.
             sample: the batch.
-            model: perhaps inside a distributed wrapper.
+            model: the supernet, perhaps in a distributed wrapper.
             criterion: the loss.
-            optimizer: perhaps inside one of half precision.
-            update_num: number of updates so far; the same for all batches and workers of an update.
-            ignore_grad: whether this is a dummy batch, given to a worker without data.
+            optimizer: the optimizer, perhaps in a half-precision wrapper.
+            update_num: number of finished updates; equal for all batches and workers of an update.
+            ignore_grad: whether this is a dummy batch for a worker without data.
+
+        Returns:
+            the loss, the sample size and the logging output.
         """
         return train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     @contextmanager
     def updating(self, level: str, model: nn.Module, optimizer: FairseqOptimizer) -> Iterator[None]:
-        """Have this update move one level alone, for a forward and backward pass.
+        """Let this update move only one level; wraps a forward and backward pass.
 
-        All batches and workers of an update must name the same level, for a dummy batch too.
+        All batches and workers of an update must name the same level, even for a dummy batch.
 
         Args:
             level: one of :attr:`levels`.
-            model, optimizer: as for :meth:`train_step`; the optimizer is ``bilevel_adam``.
+            model, optimizer: as in :meth:`train_step`; the optimizer is ``bilevel_adam``.
 
         Raises:
-            ValueError: the strategy has no such level.
+            ValueError: the level is not one of :attr:`levels`.
         """
         if level not in self.levels:
             raise ValueError(
                 f"{type(self).__name__} updates {level!r}, but its `levels` are {self.levels}"
             )
-        optimizer.optimizer.level = level  # torch's optimizer, whatever fairseq has wrapped it in
+        optimizer.optimizer.level = level  # torch's optimizer, inside fairseq's wrappers
         with gradients_for(model, level):
             yield
 
     def before_optimizer_step(
         self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int
     ) -> None:
-        """Called on every worker when gradients are summed, scaled and clipped.
-
-        Args:
-            model, optimizer, update_num: as for :meth:`train_step`.
-        """
+        """Called on every worker after gradients are summed, scaled and clipped; arguments as in
+        :meth:`train_step`."""
 
     def after_update(self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int) -> None:
         """Called on every worker after the optimizer's step.
 
-        Args:
-            model, optimizer: as for :meth:`train_step`.
-            update_num: number of updates, this one included.
+        Arguments are as in :meth:`train_step`, but ``update_num`` includes this update.
 
         Raises:
-            WorkerError: the search cannot go on.
+            WorkerError: the workers disagree.
         """
 
     def valid_step(
@@ -207,22 +191,22 @@ class SearchStrategy:
         model: nn.Module,
         criterion: FairseqCriterion,
     ) -> StepResult:
-        """Forward pass of a validation batch; arguments as :meth:`train_step`."""
+        """Do the forward pass of a validation batch; arguments as in :meth:`train_step`."""
         return valid_step(sample, model, criterion)
 
     def reduce_metrics(self, logging_outputs: Iterable[Mapping[str, Any]]) -> None:
-        """Log the strategy's own values from what the batches of an update have logged."""
+        """Log the strategy's own values, given the logging outputs of an update's batches."""
 
     def state_dict(self) -> dict[str, Any]:
-        """State of a search beyond the number of updates: tensors and plain types.
+        """Return the strategy's state as tensors and plain types.
 
-        The first worker's is saved, and all workers go on with it. Change it in
+        The first worker's state is saved, and all workers resume with it. Change it only in
         :meth:`after_update`, so that it always belongs to a finished update.
         """
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with what :meth:`state_dict` returned; not called where that was empty."""
+        """Restore what :meth:`state_dict` returned; not called if that was empty."""
 
     @classmethod
     def learns_alpha(cls) -> bool:

@@ -1,7 +1,8 @@
-"""alpha and the genotype in TensorBoard and Weights & Biases."""
+"""Logs alpha and the genotype to TensorBoard and Weights & Biases."""
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ class AlphaWriter:
 
     Args:
         tensorboard_logdir: folder of the events, or ``None``.
-        wandb: whether fairseq has begun a run of Weights & Biases.
+        wandb: whether fairseq has started a run of Weights & Biases.
     """
 
     def __init__(self, tensorboard_logdir: str | None, wandb: bool):
-        # This bar shows nothing; it has a writer for each name that is logged to.
+        # This bar prints nothing; it keeps a writer for each tag.
         self.bar = progress_bar.progress_bar(
             [], log_format="none", tensorboard_logdir=tensorboard_logdir
         )
@@ -32,14 +33,8 @@ class AlphaWriter:
     def write(self, snapshot: Snapshot, genotype: Genotype, changed: int, new: bool) -> None:
         """Write a snapshot.
 
-        Scalars are each candidate's mixing weight, grouped by node, each node's entropy, and the
-        numbers of nodes that changed and that are skips. Histograms are of each stack's alpha.
-
-        Args:
-            snapshot: alpha.
-            genotype: what is derived from it.
-            changed: how many nodes changed since the last snapshot.
-            new: whether the genotype differs from the last one.
+        It writes :func:`scalars`, a histogram of each stack's alpha and, if ``new``, the genotype
+        as text and image. ``changed`` nodes have changed since the last snapshot.
         """
         step, values = snapshot.updates, scalars(snapshot, changed)
         self.bar.log(values, tag=RUN, step=step)
@@ -48,9 +43,8 @@ class AlphaWriter:
             for stack, alpha in snapshot.alpha.items():
                 writer.add_histogram(stack, alpha.flatten().numpy(), step)
             if new:
-                # Indented: text is Markdown there.
-                text = genotype.to_json().splitlines(keepends=True)
-                writer.add_text("genotype", "".join(f"    {line}" for line in text), step)
+                code = indent(genotype.to_json(), "    ")  # a code block in Markdown
+                writer.add_text("genotype", code, step)
                 writer.add_image("genotype", picture(genotype), step, dataformats="HWC")
             writer.flush()
         if self.wandb is not None:
@@ -64,7 +58,11 @@ class AlphaWriter:
 
 
 def scalars(snapshot: Snapshot, changed: int) -> dict[str, float]:
-    """Numbers by name; the part before the slash is the group in which they are shown."""
+    """Return a snapshot's numbers by ``group/name``.
+
+    They are the mixing weights and the entropy of every node, the number of nodes that changed, and
+    the number of nodes whose best operation computes nothing.
+    """
     found: dict[str, float] = {}
     for node in snapshot.nodes():
         group = snapshot.name(node).replace(" ", "_")
@@ -77,7 +75,7 @@ def scalars(snapshot: Snapshot, changed: int) -> dict[str, float]:
 
 
 def picture(genotype: Genotype) -> np.ndarray:
-    """The genotype as an image, H × W × 3 bytes: W&B takes only pyplot's figures."""
+    """Draw the genotype as an image, H × W × 3 bytes; W&B accepts no figures but pyplot's."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # matplotlib is slow to load
 
     from ..plots import genotype_figure

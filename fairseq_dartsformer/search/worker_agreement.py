@@ -1,4 +1,4 @@
-"""Whether the workers of a search have the same alpha."""
+"""A check that all workers of a search have the same alpha."""
 
 import torch
 from fairseq.distributed import utils as distributed_utils
@@ -9,34 +9,30 @@ from ..search_space.levels import ALPHA, level_of
 
 
 def compare_alpha(model: nn.Module, occasion: str) -> None:
-    """Compare all workers' alpha, bit by bit; every worker must call this.
+    """Compare alpha bit by bit across all workers; every worker must call this.
 
-    Nothing else would tell: each worker goes on with an alpha of its own, and the first one's is
-    saved. It takes one small exchange, and on a GPU one wait for what it computes.
+    Nothing else detects a difference: each worker would continue with its own alpha, and the first
+    worker's would be saved. The check costs one small exchange and, on a GPU, one synchronisation.
 
     Args:
-        model: the supernet, perhaps within a wrapper of workers.
-        occasion: when this is, for the error.
+        model: the supernet, perhaps in a distributed wrapper.
+        occasion: the time of the check, for the error.
 
     Raises:
-        WorkerError: they differ; on all workers alike.
+        WorkerError: alpha differs; raised on all workers.
     """
     if not torch.distributed.is_initialized():
         return
     group = distributed_utils.get_data_parallel_group()
     alpha = [p.detach().flatten() for p in model.parameters() if level_of(p) == ALPHA]
     mine = torch.cat(alpha).view(torch.uint8)
-    all_of_them = [torch.empty_like(mine) for _ in range(distributed_utils.get_world_size(group))]
-    torch.distributed.all_gather(all_of_them, mine, group=group)
-    differs = torch.stack([(other != all_of_them[0]).any() for other in all_of_them])
-    ranks = differs.nonzero().flatten().tolist()
+    gathered = [torch.empty_like(mine) for _ in range(distributed_utils.get_world_size(group))]
+    torch.distributed.all_gather(gathered, mine, group=group)
+    ranks = (torch.stack(gathered) != gathered[0]).any(1).nonzero().flatten().tolist()
     if ranks:
-        name = f"rank {ranks[0]} has" if len(ranks) == 1 else f"ranks {_join(ranks)} have"
+        names = " and ".join(f"rank {rank}" for rank in ranks)
         raise WorkerError(
-            f"{name} another alpha than rank 0 {occasion}: look for options in which the workers "
-            "differ, a strategy that does not do the same on all, or a fault of their machines"
+            f"{names} {'has' if len(ranks) == 1 else 'have'} another alpha than rank 0 {occasion}: "
+            "check that all workers have the same options, and that the strategy does the same on "
+            "all of them"
         )
-
-
-def _join(ranks: list[int]) -> str:
-    return f"{', '.join(map(str, ranks[:-1]))} and {ranks[-1]}"

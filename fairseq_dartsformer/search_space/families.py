@@ -1,4 +1,4 @@
-"""The families of architectures: what the nodes of a layer are, and which is not searched."""
+"""The families of architectures: the nodes of a layer, and which of them is fixed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FIXED_OPERATION = "cross_attention"  # of one node of every decoder layer
+FIXED_OPERATION = "cross_attention"  # the operation of the fixed node of every decoder layer
 
 
 @dataclass(frozen=True)
 class Family:
-    """Architectures of one macro structure.
+    """Architectures that share a macro structure.
 
     Attributes:
-        name: of the derived model, and in genotypes.
+        name: name of the derived model, also in genotypes.
         supernet: name of the model that is searched.
-        node: what the place of an operation in a layer is called.
-        fixed: which of a decoder layer's nodes is not searched; the last if negative.
-        nodes: by stack, how many a layer has; ``None`` for any number from 2.
+        node: word for the place of an operation in a layer.
+        fixed: index of a decoder layer's fixed node; -1 is the last.
+        nodes: number of nodes in a layer, by stack; ``None`` for any number from 2.
         pooled: whether a node pools several inputs.
     """
 
@@ -30,11 +30,11 @@ class Family:
     pooled: bool
 
     def is_fixed(self, stack: str, node: int, nodes: int) -> bool:
-        """Whether the given of so many nodes of a layer is not searched."""
+        """Whether a node is fixed, given its index and the number of ``nodes`` in the layer."""
         return stack == "decoder" and node == self.fixed % nodes
 
     def with_fixed(self, stack: str, searched: list[Any], fixed: Any) -> list[Any]:
-        """All nodes of a layer, from those that are searched and the one that is not."""
+        """Insert the fixed node, if the stack has one, among the searched nodes of a layer."""
         if stack == "encoder":
             return searched
         place = self.fixed % (len(searched) + 1)

@@ -1,4 +1,4 @@
-"""The genotype: the operation of every split, as a frozen record and as JSON (Section 3.1)."""
+"""The genotype: the operation of every node, as a frozen record and as JSON (Section 3.1)."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from ..reversible import POOLINGS
 from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, Family
 
 VERSION = 1
-LONGEST = 1 << 20  # characters of a file; one of a hundred layers has five thousand
+LONGEST = 1 << 20  # characters of a file; a hundred layers have five thousand
 
 Block = tuple[tuple[str, ...], ...]
 
@@ -22,12 +22,12 @@ Block = tuple[tuple[str, ...], ...]
 class Genotype:
     """One architecture: ``encoder[i][k]`` is the operation of node k in layer i of the block.
 
-    A node is a split of a reversible layer, or one of the nodes of a Transformer layer. A stack
-    repeats its block; the two blocks may differ in length, and DARTSformer's in the number of
-    splits. The decoder's fixed node is written out. Lists are taken for tuples.
+    A node is a split of a reversible layer, or a node of a Transformer layer. A stack repeats its
+    block. The two blocks may differ in length, and DARTSformer's also in the number of splits. The
+    decoder's fixed node is included. Lists are converted to tuples.
 
     Raises:
-        InputError: a value is not allowed; the message names its place and what was expected.
+        InputError: a value is not allowed; the message names its place and the allowed values.
     """
 
     encoder: Block
@@ -37,7 +37,7 @@ class Genotype:
     version: int = VERSION
 
     def __post_init__(self) -> None:
-        # not by equality alone: True and 1.0 both equal 1
+        # True and 1.0 also equal 1
         if type(self.version) is not int or self.version != VERSION:
             raise InputError(f"version is {shown(self.version)}: expected {VERSION}")
         if self.family not in list(FAMILIES):
@@ -59,21 +59,21 @@ class Genotype:
 
     @property
     def decoder_splits(self) -> int:
-        """Counts the fixed last split."""
+        """Includes the fixed last split."""
         return len(self.decoder[0])
 
     @property
     def encoder_block(self) -> int:
-        """Layers in the encoder's block."""
+        """Number of layers in the encoder's block."""
         return len(self.encoder)
 
     @property
     def decoder_block(self) -> int:
-        """Layers in the decoder's block."""
+        """Number of layers in the decoder's block."""
         return len(self.decoder)
 
     def to_json(self) -> str:
-        """Equal genotypes give the same text: fixed key order, one layer a line."""
+        """Write JSON in a fixed order, one layer a line: equal genotypes have equal texts."""
 
         def block(layers: Block) -> str:
             return "[\n" + ",\n".join(f"    {json.dumps(layer)}" for layer in layers) + "\n  ]"
@@ -90,7 +90,7 @@ class Genotype:
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "Genotype":
-        """Read a genotype; ``where`` says in an error where the text comes from.
+        """Read a genotype; errors name ``where`` as its source.
 
         Raises:
             InputError: the text is not JSON, or not a genotype.
@@ -105,7 +105,7 @@ class Genotype:
         """Read a genotype from JSON text (it starts with ``{``), a built-in name or a file.
 
         Raises:
-            InputError: ``spec`` is none of these, cannot be read, or is not a genotype.
+            InputError: ``spec`` is none of these, or its content is not a genotype.
         """
         spec = os.fspath(spec)
         if spec.lstrip().startswith("{"):
@@ -113,7 +113,7 @@ class Genotype:
         if spec in BUILTIN:
             return BUILTIN[spec]
         try:
-            with Path(spec).open(encoding="utf-8") as file:
+            with Path(spec).open(encoding="utf-8-sig") as file:
                 text = file.read(LONGEST + 1)
         except FileNotFoundError:
             names = ", ".join(BUILTIN)
@@ -126,18 +126,18 @@ class Genotype:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"genotype {spec}: cannot be read: {reason}") from None
         if len(text) > LONGEST:
-            raise InputError(f"genotype {spec}: is no genotype: it has over {LONGEST} characters")
+            raise InputError(f"genotype {spec}: is too long: it has over {LONGEST} characters")
         return cls.from_json(text, spec)
 
 
 def _record(text: str) -> dict[str, Any]:
-    """Parse JSON strictly: one object, with a genotype's keys, each once."""
+    """Parse JSON strictly: an object that has each of a genotype's keys once."""
     try:
         record = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
     except InputError:
         raise
     except RecursionError:
-        raise InputError("not JSON that can be read: nested too deeply") from None
+        raise InputError("not JSON: nested too deeply") from None
     except ValueError as error:
         raise InputError(f"not JSON: {error}") from None
     if not isinstance(record, dict):
@@ -162,17 +162,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record: dict[str, Any] = {}
     for key, value in pairs:
         if key in record:
-            raise InputError(f"key {shown(key)} stands twice")
+            raise InputError(f"key {shown(key)} occurs twice")
         record[key] = value
     return record
 
 
 def _constant(name: str) -> Any:
-    raise InputError(f"not JSON: {name} is no JSON number")
+    raise InputError(f"not JSON: {name} is not a JSON number")
 
 
 def _block(layers: Any, stack: str, family: Family) -> Block:
-    """Check one stack's block; return it as tuples."""
+    """Check one stack's block and return it as tuples."""
     _check_list(layers, stack, "a list of layers", 1)
     for i, layer in enumerate(layers):
         _check_list(layer, f"{stack}[{i}]", f"a list of operations, one a {family.node}", 2)
@@ -213,8 +213,8 @@ def _check_list(value: Any, place: str, expected: str, shortest: int) -> None:
 
 
 BUILTIN: dict[str, Genotype] = {
-    # A reconstruction: the paper's Figure 4 as far as a description of it tells, not its authors'
-    # own record. The order of the layers is uncertain.
+    # A reconstruction of the paper's Figure 4 from a description, not the authors' own record.
+    # The order of the layers is uncertain.
     "paper_fig4_approx": Genotype(
         encoder=(("ffn", "ffn"), ("self_attention", "self_attention")),
         decoder=(

@@ -24,10 +24,10 @@ def level_of(parameter: nn.Parameter) -> str:
 
 @contextmanager
 def gradients_for(model: nn.Module, level: str) -> Iterator[None]:
-    """Let the parameters of ``level`` alone take gradients, for a forward and backward pass.
+    """Let only the parameters of ``level`` take gradients, for a forward and backward pass.
 
-    It saves the work for the others, about a quarter of an update. Half-precision optimizers must
-    not see it: they tell parameters apart by ``requires_grad`` outside.
+    This saves about a quarter of an update's work. It must end before a half-precision optimizer
+    acts, because that selects parameters by ``requires_grad``.
     """
     others = [p for p in model.parameters() if p.requires_grad and level_of(p) != level]
     for parameter in others:

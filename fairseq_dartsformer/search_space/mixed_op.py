@@ -7,37 +7,38 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-# What runs of a node: its mixing weights, one a candidate; the index of the one candidate that
-# runs, unweighted; or None for a node that has one operation.
-Mixture = Tensor | int | None
+from ..reversible.node import Row
 
 
 class MixedOp(nn.ModuleList):
-    """The candidates of one node, or the single operation of a node that is not searched.
+    """The candidate operations of one node, or the single operation of a node that is not searched.
 
-    An operation is a module called as ``operation(h, context, **state)`` that returns a tensor
+    An operation is a module, called as ``operation(h, context, **state)``, that returns a tensor
     shaped like ``h``.
     """
 
-    def active(self, mixture: Mixture) -> list[tuple[nn.Module, Tensor | None]]:
-        """The operations that run, each with its weight; the weight is ``None`` for one alone."""
-        if mixture is None:
+    def active(self, row: Row) -> list[tuple[nn.Module, Tensor | None]]:
+        """Return the operations that run, each with its weight; a single one has no weight."""
+        if row is None:
             (operation,) = self
             return [(operation, None)]
-        if isinstance(mixture, Tensor):
-            return list(zip(self, mixture, strict=True))
-        return [(self[mixture], None)]
+        if isinstance(row, Tensor):
+            return list(zip(self, row, strict=True))
+        return [(self[row], None)]
 
-    def forward(self, h: Tensor, mixture: Mixture, context: NamedTuple, **state: Any) -> Tensor:
+    def forward(self, h: Tensor, row: Row, context: NamedTuple, **state: Any) -> Tensor:
         """`sum_o w_o · o(h)` (Eq. 1), in the dtype of ``h``.
 
         Args:
             h: `T × B × C`.
-            mixture: what runs.
+            row: what runs.
             context, state: passed to every operation.
+
+        Returns:
+            Tensor `T × B × C`.
         """
         total = None
-        for operation, weight in self.active(mixture):
+        for operation, weight in self.active(row):
             out = operation(h, context, **state).to(h.dtype)
             if weight is None:
                 return out

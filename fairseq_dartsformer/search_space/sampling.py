@@ -1,4 +1,4 @@
-"""Single architectures of a supernet: one candidate a search node, alpha unused."""
+"""Single architectures of a supernet: one candidate per search node, without alpha."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from random import Random
 
 from torch import nn
 
-# For `encoder` and `decoder`, for each layer of the block, for each search node: the index of one
-# candidate.
+# The index of a candidate, by stack, layer of the block and search node.
 Choice = Mapping[str, Sequence[Sequence[int]]]
 
 
 def draw(supernet: nn.Module, generator: Random) -> Choice:
-    """A candidate for every search node, each with the same probability."""
+    """Draw a candidate for every search node, all with the same probability."""
     choice = {}
-    for name, side in (("encoder", supernet.encoder), ("decoder", supernet.decoder)):
-        layers, nodes, candidates = side.alpha.shape
+    for name in ("encoder", "decoder"):
+        layers, nodes, candidates = getattr(supernet, name).alpha.shape
         choice[name] = [
             [generator.randrange(candidates) for _ in range(nodes)] for _ in range(layers)
         ]
@@ -26,9 +25,9 @@ def draw(supernet: nn.Module, generator: Random) -> Choice:
 
 @contextmanager
 def chosen(supernet: nn.Module, choice: Choice) -> Iterator[None]:
-    """Within, every node of ``supernet`` is the chosen candidate alone; alpha is not used.
+    """Run only the chosen candidate of every search node of ``supernet``, without alpha.
 
-    It then computes what the model derived with that choice does, with the same weights.
+    The supernet then computes the same as the derived model with these weights.
     """
     supernet.encoder.choice, supernet.decoder.choice = choice["encoder"], choice["decoder"]
     try:
@@ -38,7 +37,7 @@ def chosen(supernet: nn.Module, choice: Choice) -> Iterator[None]:
 
 
 def parameters_not_chosen(supernet: nn.Module, choice: Choice) -> Iterator[nn.Parameter]:
-    """The parameters of all candidates that ``choice`` leaves out."""
+    """The parameters of all candidates that were not chosen."""
     for name, side in (("encoder", supernet.encoder), ("decoder", supernet.decoder)):
         for i, layer in enumerate(side.stack.layers):
             fixed = getattr(layer, "fixed", None)

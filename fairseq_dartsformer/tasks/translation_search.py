@@ -1,4 +1,4 @@
-"""`translation_search`: translation with a supernet, trained by a search strategy."""
+"""`translation_search`: translation with a supernet that a search strategy trains."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,21 +10,21 @@ from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
 from ..errors import InputError
 from ..search import SearchStrategy, build_strategy
-from ..search.monitor import Monitor, stop_training
+from ..search.monitor import Monitor
 from ..search.options import SearchOptions
 
 
 @dataclass
 class TranslationSearchConfig(SearchOptions, TranslationConfig):
-    """Options of fairseq's `translation` and of searches."""
+    """Options of fairseq's `translation` and of a search."""
 
 
 @register_task("translation_search", dataclass=TranslationSearchConfig)
 class TranslationSearchTask(TranslationTask):
     """Architecture search on translation.
 
-    An update goes from fairseq's trainer to :meth:`train_step`, once a batch, and through the
-    strategy to fairseq's own ``train_step``; then to :meth:`optimizer_step`.
+    In every update, fairseq's trainer calls :meth:`train_step` for each batch, which calls
+    fairseq's own ``train_step`` through the strategy, and then :meth:`optimizer_step`.
 
     Raises:
         InputError: the options contradict each other or are out of range.
@@ -37,7 +37,12 @@ class TranslationSearchTask(TranslationTask):
         self.strategy: SearchStrategy = build_strategy(cfg)
         self.monitor = Monitor(cfg, self.strategy.learns_alpha())
         self._supernet: torch.nn.Module | None = None
-        # The training split as fairseq loads it, and what the strategy makes of it.
+        # With --fp16, keep a float32 copy of each parameter instead of a flat one of all: each
+        # update steps only one level, or only the operations that were drawn.
+        root = cfg._get_root()
+        if "common" in root:
+            root.common.fp16_no_flatten_grads = True
+        # The training split as fairseq loads it, and as the strategy returns it.
         self._training_split: FairseqDataset | None = None
         self._training_data: FairseqDataset | None = None
 
@@ -55,26 +60,18 @@ class TranslationSearchTask(TranslationTask):
             )
         self.strategy.prepare(model)
         self._supernet, self.monitor.model_cfg = model, cfg
-        self._keep_parameters_apart()
         return model
-
-    def _keep_parameters_apart(self) -> None:
-        """Have ``--fp16`` keep a float32 copy of each parameter: levels, and operations that were
-        not drawn, are parameters that the optimizer does not step."""
-        root = self.cfg._get_root()
-        if "common" in root:
-            root.common.fp16_no_flatten_grads = True
 
     def load_dataset(
         self, split: str, epoch: int = 1, combine: bool | None = None, **kwargs
     ) -> None:
-        """Load a split; for training, what the strategy makes of it.
+        """Load a split; the strategy prepares the training split for training.
 
-        Validation and translation take the training split in order: validation says that it does
-        not ``combine``, and translation gives the ``task_cfg`` of the model.
+        Validation and generation use the training split in its own order: validation passes
+        ``combine=False``, and generation passes ``task_cfg``.
 
         Raises:
-            InputError: data that the strategy needs do not exist or are empty.
+            InputError: data that the strategy needs are missing or empty.
         """
         super().load_dataset(split, epoch=epoch, combine=bool(combine), **kwargs)
         in_order = combine is False or "task_cfg" in kwargs
@@ -95,12 +92,12 @@ class TranslationSearchTask(TranslationTask):
             self.datasets[split] = self._training_data
 
     def get_batch_iterator(self, dataset, **kwargs):
-        """fairseq's iterator; for training, the strategy's."""
+        """Return fairseq's iterator; for training, the strategy's."""
         make = super().get_batch_iterator
         if dataset is not self._training_data:
             return make(dataset, **kwargs)
-        # Validation of the training split asks with the same dataset, for an iterator of its own;
-        # only training says whether batches are shuffled in groups.
+        # Validation of the training split passes the same dataset and asks for a new iterator, but
+        # only training passes grouped_shuffling.
         if kwargs.get("disable_iterator_cache") and "grouped_shuffling" not in kwargs:
             return make(self._training_split, **kwargs)
         return self.strategy.batches(self, dataset, make, **kwargs)
@@ -108,28 +105,26 @@ class TranslationSearchTask(TranslationTask):
     def train_step(
         self, sample, model, criterion, optimizer, update_num, ignore_grad: bool = False, **kwargs
     ):
-        """Forward and backward pass of a batch, by the strategy."""
+        """Let the strategy do the forward and backward pass of a batch."""
         return self.strategy.train_step(
             super().train_step, sample, model, criterion, optimizer, update_num, ignore_grad
         )
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
-        """The optimizer's step, and what strategy and monitor do before and after it."""
+        """Step the optimizer; the strategy acts before and after, the monitor after."""
         self.strategy.before_optimizer_step(model, optimizer, update_num)
         super().optimizer_step(optimizer, model, update_num)
         self.strategy.after_update(model, optimizer, update_num + 1)
         distributed = torch.distributed.is_initialized()
         first_worker = not distributed or torch.distributed.get_rank() == 0
-        reason = self.monitor.after_update(self._supernet, update_num + 1, first_worker)
-        if reason is not None:
-            stop_training(self.cfg, update_num + 1)
+        self.monitor.after_update(self._supernet, update_num + 1, first_worker)
 
     def valid_step(self, sample, model, criterion, **kwargs):
-        """Forward pass, by the strategy."""
+        """Let the strategy do the forward pass of a validation batch."""
         return self.strategy.valid_step(super().valid_step, sample, model, criterion)
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:
-        """fairseq's statistics and the strategy's.
+        """Log fairseq's statistics and the strategy's.
 
         Raises:
             NotFiniteError: the loss of an update is not finite.
@@ -140,15 +135,15 @@ class TranslationSearchTask(TranslationTask):
             self.monitor.check_loss(float(sum(log.get("loss", 0) for log in logging_outputs)))
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
-        """State of monitor and strategy for a checkpoint, under the name that fairseq looks for.
+        """Return the state of monitor and strategy, under the key that fairseq reads at resume.
 
         Raises:
-            NotFiniteError: a parameter is not finite, so that nothing should be saved.
+            NotFiniteError: a parameter is not finite, so that no checkpoint is written.
         """
         self.monitor.check_parameters(self._supernet)
         state = self.monitor.state_dict()
-        if of_strategy := self.strategy.state_dict():
-            state["strategy"] = of_strategy
+        if strategy_state := self.strategy.state_dict():
+            state["strategy"] = strategy_state
         return {type(self).__name__: state}
 
     def set_checkpoint_dict(self, state: dict[str, Any]) -> None:

@@ -1,10 +1,11 @@
-"""`dartsformer-average`: the mean, types, tied weights, and what it refuses."""
+"""`dartsformer-average`: means, types, tied weights, and input that it refuses."""
 
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from fairseq.checkpoint_utils import load_checkpoint_to_cpu
 
 from fairseq_dartsformer.cli import average as command
 from fairseq_dartsformer.errors import InputError
@@ -47,7 +48,7 @@ def run(monkeypatch, *arguments):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 3])
 def test_mean_of_the_weights(tmp_path, count, dtype):
     states = [state(seed, dtype) for seed in range(count)]
     model = command.average(saved(tmp_path, *states))["model"]
@@ -58,13 +59,6 @@ def test_mean_of_the_weights(tmp_path, count, dtype):
             torch.testing.assert_close(value, expected, check_dtype=True)
         else:
             assert torch.equal(value, values[-1])
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_mean_of_equals_is_the_same(tmp_path, dtype):
-    one = state(1, dtype)
-    model = command.average(saved(tmp_path, one, one, one))["model"]
-    assert all(torch.equal(model[name], one["model"][name]) for name in one["model"])
 
 
 def test_sums_of_half_precision_do_not_overflow(tmp_path):
@@ -95,24 +89,19 @@ def test_tied_weights_stay_tied_where_they_agree(tmp_path):
 
 
 def test_command_writes_what_fairseq_loads(tmp_path, monkeypatch):
-    from fairseq.checkpoint_utils import load_checkpoint_to_cpu
-
-    paths = saved(tmp_path, state(0), state(1))
+    paths = saved(tmp_path, state(0), state(1), state(2))
     output = tmp_path / "average.pt"
-    run(monkeypatch, *paths, "-o", output)
-    loaded = load_checkpoint_to_cpu(str(output))
-    assert loaded["cfg"]["model"]["_name"] == "transformer"
-    expected = command.average(paths)["model"]
-    assert all(torch.equal(loaded["model"][name], value) for name, value in expected.items())
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "average.pt",
-        "checkpoint1.pt",
-        "checkpoint2.pt",
-    ]
+    for arguments, averaged in ((paths, paths), ([tmp_path, "--last", 2], paths[1:])):
+        run(monkeypatch, *arguments, "-o", output)
+        loaded = load_checkpoint_to_cpu(str(output))
+        assert loaded["cfg"]["model"]["_name"] == "transformer"
+        expected = command.average(averaged)["model"]
+        assert all(torch.equal(loaded["model"][name], value) for name, value in expected.items())
+        assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_the_same_average_is_the_same_file(tmp_path, monkeypatch):
-    """Wherever and whenever it is written."""
+    """Its name and the process do not matter."""
     paths = saved(tmp_path, state(1), state(2))
     files = [tmp_path / name for name in ("one.pt", "other.pt")]
     for file in files:
@@ -137,20 +126,12 @@ def test_last_checkpoints_by_number(tmp_path, names, expected):
         command.last_checkpoints(str(tmp_path), 9)
 
 
-def test_last_in_the_command(tmp_path, monkeypatch):
-    paths = saved(tmp_path, *(state(seed) for seed in range(3)))
-    run(monkeypatch, tmp_path, "--last", 2, "-o", tmp_path / "average.pt")
-    model = torch.load(tmp_path / "average.pt", weights_only=True)["model"]
-    expected = command.average(paths[1:])["model"]
-    assert all(torch.equal(model[name], value) for name, value in expected.items())
-
-
 @pytest.mark.parametrize(
     ("other", "message"),
     [
         (state(1, extra=torch.ones(1)), "checkpoint1.pt: has no parameter extra, which .*2.pt has"),
         (state(1, **{"decoder.bias": torch.ones(5)}), r"decoder.bias has shape \(5,\): expected"),
-        (state(1) | {"model": None}, "checkpoint2.pt: is not a checkpoint as fairseq writes it"),
+        (state(1) | {"model": None}, "checkpoint2.pt: not a fairseq checkpoint"),
     ],
 )
 def test_checkpoints_that_do_not_go_together(tmp_path, other, message):

@@ -1,4 +1,4 @@
-"""A search that drifts to nothing is warned of, and stops where its user has drawn a line."""
+"""Warnings of a collapsing search, and the bounds at which it stops."""
 
 import itertools
 import re
@@ -6,17 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fairseq_dartsformer.search.outlook import SKIPS, Outlook
+from helpers.comparing import check_same_end
 from helpers.running import SEARCH, checkpoint, train, train_workers
 from helpers.searches import search_state
-from test_resume import check_same_end
 
 from fairseq_dartsformer.search.early_stopping import reason_to_stop, warning_of_skips
-from fairseq_dartsformer.search.snapshot import snapshot_of
+from fairseq_dartsformer.search.snapshot import SKIPS, Snapshot, snapshot_of
 from fairseq_dartsformer.search_space.alpha import mean_entropy
 
 LAST = 16  # updates
-# All four of the encoder's nodes can but skip; the decoder's cannot.
+# All four nodes of the encoder must skip, and none of the decoder.
 SKIPPING = "--encoder-operations identity,zero --decoder-operations conv_3,ffn"
 
 
@@ -25,23 +24,22 @@ def options(**given):
     return SimpleNamespace(**dict.fromkeys(names) | given)
 
 
-def outlook(best: list[str]) -> Outlook:
-    """One in which the eight nodes have the given operations for their best."""
-    state, names = search_state(0), iter(best)
-    result = snapshot_of(state, "")
-    for node in result.nodes():
-        place = result.candidates[node.stack].index(next(names))
-        result.alpha_of(node)[place] = result.alpha_of(node).max() + 1
-    return Outlook.of(result)
+def snapshot(best: list[str]) -> Snapshot:
+    """A snapshot in which the given operations are the best of the eight nodes."""
+    names, found = iter(best), snapshot_of(search_state(0), "")
+    for node in found.nodes():
+        place = found.candidates[node.stack].index(next(names))
+        found.alpha_of(node)[place] = found.alpha_of(node).max() + 1
+    return found
 
 
-def test_skips_are_counted_warned_of_and_named():
+def test_skips_are_counted_and_named():
     generator = torch.Generator().manual_seed(0)
     candidates = ["conv_3", "ffn", "glu", *SKIPS]
     for _ in range(50):
         drawn = torch.randint(len(candidates), (8,), generator=generator)
         best = [candidates[i] for i in drawn]
-        seen = outlook(best)
+        seen = snapshot(best)
         assert list(seen.best.values()) == best
         count = sum(operation in SKIPS for operation in best)
         for bound in (0, 0.25, 0.5, 1):
@@ -56,20 +54,20 @@ def test_skips_are_counted_warned_of_and_named():
 
 
 def test_bounds_of_entropy_and_of_time():
-    seen = outlook(["ffn"] * 8)
-    entropy = float(mean_entropy(seen.result.alpha.values()))
+    seen = snapshot(["ffn"] * 8)
+    entropy = float(mean_entropy(seen.alpha.values()))
     assert reason_to_stop(options(stop_entropy=entropy + 1e-4), seen, 0)
     assert not reason_to_stop(options(stop_entropy=entropy - 1e-4), seen, 0)
     for bound, unchanged in itertools.product((1, 5, 9), repeat=2):
         reason = reason_to_stop(options(stop_unchanged=bound), seen, unchanged)
         assert bool(reason) == (unchanged >= bound)
-    assert reason_to_stop(options(), outlook(["zero"] * 8), 10**9) is None
+    assert reason_to_stop(options(), snapshot(["zero"] * 8), 10**9) is None
 
 
 @pytest.mark.parametrize(
     ("bounds", "updates", "reason"),
     [
-        # looks are at 3, 6, 9 ...
+        # snapshots are taken at 3, 6, 9 ...
         ("--stop-skips 4", 3, "identity or zero is the best of 4 nodes"),
         ("--stop-entropy 0.7", 3, "alpha's entropy is 0.69"),  # ln 2 = 0.693
         ("--stop-unchanged 5", 9, "has not changed for 6 updates"),
@@ -77,7 +75,7 @@ def test_bounds_of_entropy_and_of_time():
         ("", None, None),
     ],
 )
-def test_search_stops_and_can_go_on(data, tmp_path, bounds, updates, reason):
+def test_search_stops(data, tmp_path, bounds, updates, reason):
     arguments = f"--max-update {LAST} --log-interval 3 --arch-lr 1e-9 {SKIPPING}".split()
     run = train(SEARCH, data, tmp_path / "stopped", *arguments, *bounds.split())
     found = re.findall(r"stopping the search: (.*)", run.stdout)
@@ -87,12 +85,17 @@ def test_search_stops_and_can_go_on(data, tmp_path, bounds, updates, reason):
         return
     assert len(found) == 1 and reason in found[0]
     assert stopped == updates
-    train(SEARCH, data, tmp_path / "whole", *arguments)
-    train(SEARCH, data, tmp_path / "stopped", *arguments)
-    check_same_end(tmp_path / "stopped", tmp_path / "whole", LAST)
 
 
-def test_resumed_search_remembers_since_when(data, tmp_path):
+def test_stopped_search_can_go_on(data, tmp_path):
+    arguments = f"--max-update {LAST} --log-interval 3 --arch-lr 1e-9 {SKIPPING}".split()
+    train(SEARCH, data, tmp_path / "stopped", *arguments, "--stop-skips", "4")
+    for folder in ("stopped", "other"):
+        train(SEARCH, data, tmp_path / folder, *arguments)
+    check_same_end(tmp_path / "stopped", tmp_path / "other", LAST)
+
+
+def test_resumed_search_remembers_the_last_change(data, tmp_path):
     arguments = f"--log-interval 3 --arch-lr 1e-9 {SKIPPING} --stop-unchanged 7".split()
     for most in (4, 8, LAST):
         run = train(SEARCH, data, tmp_path, *arguments, "--max-update", str(most))
@@ -106,5 +109,5 @@ def test_workers_stop_together_and_the_first_alone_warns(data, tmp_path):
     arguments += "--warn-skip-share 0.4 --stop-unchanged 4".split()
     first, second = train_workers(SEARCH, data, tmp_path, *arguments, record=True)
     assert first.steps[-1].updates == second.steps[-1].updates == 6
-    assert first.stdout.count("than --warn-skip-share") == 1  # and that once, not at every look
+    assert first.stdout.count("than --warn-skip-share") == 1  # not at every snapshot
     assert "skip-share" not in second.stdout and "stopping the search" not in second.stdout

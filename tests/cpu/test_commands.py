@@ -1,9 +1,9 @@
-"""From data to translations by the tutorial's commands."""
+"""From data to translations with the tutorial's commands."""
 
 import re
 
 import pytest
-from helpers.running import DARTS, DERIVED, EVOLVED, PLUGIN, SEARCH, start, train
+from helpers.running import COMMON, DARTS, DERIVED, EVOLVED, PLUGIN, SEARCH, start, train
 
 from fairseq_dartsformer.cli import average, derive
 from fairseq_dartsformer.search_space.genotype import Genotype
@@ -28,7 +28,7 @@ def test_from_search_to_translation(data, tmp_path, kind, derived):
     genotype = genotypes / "checkpoint_1_4.json"
     assert Genotype.load(genotype).encoder_splits == 2
 
-    # Train, and go on from the checkpoint, which carries the genotype.
+    # The checkpoint carries the genotype.
     options = [*derived, "--genotype", str(genotype), "--save-interval-updates", "4"]
     train(options, data, tmp_path / "derived", "--max-update", "4")
     train(options, data, tmp_path / "derived", "--max-update", "12")
@@ -53,7 +53,7 @@ def test_from_search_to_translation(data, tmp_path, kind, derived):
     assert len(hypotheses(generated)) == 50
     assert "Generate test with beam=3: BLEU4" in generated
 
-    # The same sentence by itself is translated the same.
+    # A sentence alone has the same translation.
     source = re.search(r"^S-7\t(.*)$", generated, re.MULTILINE).group(1)
     (tmp_path / "input").write_text(source + "\n")
     interactive = run(
@@ -67,11 +67,11 @@ def test_from_search_to_translation(data, tmp_path, kind, derived):
     [(SEARCH, "translation"), (SEARCH, "translation_search"), (EVOLVED, "translation")],
 )
 def test_every_model_translates(data, tmp_path, kind, task):
-    """A supernet, too."""
+    """Supernets, too."""
     train(kind, data, tmp_path, "--max-update", "2", "--disable-validation")
     path = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
     common = [str(data), "--user-dir", PLUGIN, "--path", path, "--cpu", "--task", task]
-    # All 300 sentences, in one batch, and not the two levels' batches of a search.
+    # All 300 sentences in one batch, not the batches of two levels.
     validated = run(
         "validate",
         [
@@ -88,7 +88,19 @@ def test_every_model_translates(data, tmp_path, kind, task):
         assert hypotheses(generated).keys() == set(range(sentences))
 
 
+def test_fairseqs_transformer_trains_resumes_and_translates(data, tmp_path):
+    """Its options, some of which are evaluated, are no code."""
+    common = [str(data), "--user-dir", PLUGIN]
+    options = "--task translation --arch transformer_tiny --optimizer adam --disable-validation"
+    for updates in "23":
+        training = [*common, *COMMON, *options.split(), "--save-dir", str(tmp_path / "checkpoints")]
+        run("train", [*training, "--max-update", updates], tmp_path / updates)
+    path = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
+    generated = run("generate", [*common, "--path", path, "--cpu"], tmp_path / "generate").stdout
+    assert len(hypotheses(generated)) == 50
+
+
 def hypotheses(output: str) -> dict[int, str]:
-    """The translations that fairseq printed, by the number of their sentence."""
+    """fairseq's translations by the number of the sentence."""
     lines = re.findall(r"^H-(\d+)\t\S+\t(.*)$", output, re.MULTILINE)
     return {int(number): text for number, text in lines}

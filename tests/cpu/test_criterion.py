@@ -99,27 +99,20 @@ def worst(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> fl
     return max(float((found[name] - g).abs().max() / scale) for name, g in wanted.items())
 
 
-@pytest.mark.usefixtures("exact_fairseq")
-@pytest.mark.parametrize("prefix", [0, 2])
+@pytest.mark.parametrize(
+    ("dtype", "prefix"), [(torch.float64, 0), (torch.float64, 2), (torch.float32, 0)]
+)
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("kind", BUILDERS)
-def test_equals_fairseq(function, kind, tied, prefix):
-    model = BUILDERS[kind](tied).double()
+def test_equals_fairseq(function, request, kind, tied, dtype, prefix):
+    if dtype == torch.float64:
+        request.getfixturevalue("exact_fairseq")
+    model, tolerance = BUILDERS[kind](tied).to(dtype), 1e-12 if dtype == torch.float64 else 1e-6
     (wanted, grads), (found, chunked) = (update(c, model, prefix=prefix) for c in CRITERIA)
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        assert float(found[name]) == pytest.approx(float(value), rel=1e-12), name
-    assert worst(chunked, grads) < 1e-12
-
-
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("kind", BUILDERS)
-def test_equals_fairseq_in_float32(function, kind, tied):
-    model = BUILDERS[kind](tied)
-    (wanted, grads), (found, chunked) = (update(c, model) for c in CRITERIA)
-    for name, value in wanted.items():
-        assert float(found[name]) == pytest.approx(float(value), rel=1e-6), name
-    assert worst(chunked, grads) < 1e-6
+        assert float(found[name]) == pytest.approx(float(value), rel=tolerance), name
+    assert worst(chunked, grads) < tolerance
 
 
 @pytest.mark.usefixtures("exact_fairseq")

@@ -106,8 +106,8 @@ def test_of_equals_the_first_is_taken_and_the_fixed_split_is_never_excluded():
 @pytest.mark.parametrize(
     ("exclude", "message"),
     [
-        (["zro"], "--exclude: 'zro' is no operation: expected conv_3"),
-        (["ffn", "glu"], "leaves the encoder of c.pt no candidate: it has ffn, glu"),
+        (["zro"], "--exclude: 'zro' is not an operation: expected conv_3"),
+        (["ffn", "glu"], "leaves no candidate in the encoder of c.pt: it has ffn, glu"),
     ],
 )
 def test_exclude_that_does_not_do(exclude, message):
@@ -204,8 +204,8 @@ def poison(alpha):
         ("decoder.alpha", lambda a: a[:1], r"\(1, 2, 14\): expected \(2, 2, 14\)"),
         ("decoder.alpha", lambda a: a[:, :1], r"\(2, 1, 14\): expected \(2, 2, 14\)"),
         ("encoder.alpha", lambda a: a[0], "encoder.alpha has shape"),
-        ("encoder.alpha", lambda a: a.long(), "holds no encoder.alpha: expected a tensor"),
-        ("decoder.alpha", None, "holds no decoder.alpha: expected a tensor"),
+        ("encoder.alpha", lambda a: a.long(), "encoder.alpha is missing: expected a tensor"),
+        ("decoder.alpha", None, "decoder.alpha is missing: expected a tensor"),
     ],
 )
 def test_damaged_alpha(key, value, message):
@@ -233,7 +233,7 @@ def test_foreign_checkpoint(state, message):
 
 
 def test_architecture_of_a_plugin(monkeypatch):
-    """It goes by the model that it is registered for."""
+    """Its family follows from the model it is registered for."""
     expected = derived(search_state())
     monkeypatch.setitem(ARCH_MODEL_NAME_REGISTRY, "mine", "dartsformer_search")
     assert derived(search_state(_name="mine")) == expected
@@ -255,7 +255,7 @@ def test_nothing_is_written_on_an_error(tmp_path, monkeypatch, capsys):
     assert "no folder" in failure(monkeypatch, capsys, good, "-o", output / "genotype.json")
     assert "would overwrite" in failure(monkeypatch, capsys, good, "-o", good)
     assert "is not a file" in failure(monkeypatch, capsys, good, "-o", "/dev/null")
-    assert "no operation" in failure(monkeypatch, capsys, good, "-o", output, "--exclude", "x")
+    assert "not an operation" in failure(monkeypatch, capsys, good, "-o", output, "--exclude", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint1.pt"]
     assert (tmp_path / "checkpoint1.pt").read_bytes() == content
 

@@ -1,6 +1,7 @@
-"""What the scripts in examples/ make of text: aligned, without leaks, or one clear error."""
+"""examples/: text stays aligned and without leaks, and bad input is one clear error."""
 
 import importlib.util
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -9,8 +10,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from fairseq.data.data_utils import infer_language_pair
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+SPLITS = ("train", "valid", "test")
 
 
 def load(name: str) -> ModuleType:
@@ -75,7 +78,7 @@ def write(prefix: Path, lines: list[str], others: list[str]) -> None:
 def split(text: Path, out: Path) -> dict[str, list[tuple[str, str]]]:
     out.mkdir()
     corpus.split(str(text), out, ["x", "y"])
-    return {name: list(corpus.read(out / name, ["x", "y"])) for name in ("train", "valid", "test")}
+    return {name: list(corpus.read(out / name, ["x", "y"])) for name in SPLITS}
 
 
 def test_the_last_pairs_are_held_out_and_kept_from_train(tmp_path):
@@ -92,10 +95,10 @@ def test_the_last_pairs_are_held_out_and_kept_from_train(tmp_path):
 def test_the_users_own_valid_and_test_are_kept(tmp_path, folder):
     text = tmp_path if folder else tmp_path / "mine"
     names = {"train": "train" if folder else "mine"}
-    for name in ("train", "valid", "test"):
+    for name in SPLITS:
         write(tmp_path / names.get(name, name if folder else f"mine.{name}"), [name], ["y\u2028 z"])
     splits = split(text, tmp_path / "out")
-    assert splits == {name: [(name, "y z")] for name in ("train", "valid", "test")}
+    assert splits == {name: [(name, "y z")] for name in SPLITS}
 
 
 @pytest.mark.parametrize(
@@ -136,16 +139,84 @@ def test_pairs_are_drawn_at_random_and_none_is_lost(count):
     assert all(abs(n - expected) <= 5 * (expected * (1 - count / 100)) ** 0.5 for n in places)
 
 
+def prepare(
+    text: Path | str, out: Path, source: str, target: str, *options: str
+) -> subprocess.CompletedProcess:
+    command = ["bash", EXAMPLES / "prepare.sh", "--text", text, "--out", out, *options]
+    command += ["--source-lang", source, "--target-lang", target]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A corpus with everything that editors and the web put into text, prepared by prepare.sh."""
+    folder = tmp_path_factory.mktemp("prepared")
+    lines = [f"“Nr. {i}”, it’s the (cat's) – & dog’s 1\u00a0000 \x01house…" for i in range(60)]
+    others = [f"»{i}« \x1b\ufeffcães, 5\u202f%" for i in range(60)]
+    lines[7], others[11], lines[57], others[57] = "\x01 \x7f", "", "\x02", "\x02"
+    for language, side in (("en", lines), ("pt-BR", others)):
+        text = "".join(f"{line}\n" for line in side)
+        (folder / f"raw.{language}").write_text(text, encoding="utf-8-sig")
+    options = "--merges 20 --max-ratio 9".split()
+    result = prepare(folder / "raw", folder, "en", "pt-BR", *options)
+    assert result.returncode == 0, result.stderr
+    assert "train: 3 pairs without text on a side are dropped" in result.stdout
+    return folder
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+@pytest.mark.parametrize("language", ["en", "pt-BR"])
+def test_one_sentence_is_tokenised_as_the_corpus(prepared, language):
+    """One command, on the raw lines, gives the lines from which BPE is learnt and applied."""
+    command = [sys.executable, str(EXAMPLES / "corpus.py"), "tokenise", "-", "-", language]
+    raw = (prepared / f"raw.{language}").read_bytes()
+    result = subprocess.run(command, input=raw, capture_output=True)
+    lines = result.stdout.decode().splitlines()
+    assert len(lines) == 60
+    kept = [line for i, line in enumerate(lines) if i not in (7, 11, 57)]
+    splits = (lines_of(prepared / "tok" / f"{s}.{language.replace('-', '_')}") for s in SPLITS)
+    assert kept == [line for split in splits for line in split]
+
+
+def test_no_split_has_an_empty_or_invisible_word(prepared):
+    for path in [*prepared.glob("text/*.*"), *prepared.glob("tok/*.*"), *prepared.glob("bpe/*.*")]:
+        assert lines_of(path)
+        for line in lines_of(path):
+            words = line.split(" ")
+            assert all(words) and not any(corpus.INVISIBLE.search(word) for word in words)
+
+
+def test_fairseq_finds_the_languages_of_prepared_data(prepared):
+    """fairseq looks for them in the names of the files; a hyphen would separate two."""
+    languages = infer_language_pair(str(prepared / "data-bin"))
+    assert list(languages) == ["en", "pt_BR"]
+    for language in languages:
+        assert (prepared / "data-bin" / f"dict.{language}.txt").is_file()
+
+
+def test_text_that_is_used_unchanged_has_no_empty_lines(prepared, tmp_path):
+    shutil.copytree(prepared / "text", tmp_path / "text")
+    with (tmp_path / "text" / "test.pt_BR").open("a") as file:
+        print("\x01 \x02", file=file)
+    result = prepare(tmp_path / "text", tmp_path, "en", "pt_BR")
+    assert result.returncode == 1
+    assert f"{tmp_path}/text/test.pt_BR:3: the line is empty" in result.stderr
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_tokenisation_is_the_one_of_sacremoses(tmp_path, monkeypatch, workers):
     monkeypatch.setattr(corpus, "CHUNK", 3)  # several chunks, and several blocks of them
-    lines = [f"»Nr. {i}«, said the (cat's) & dog's 1,000.5 house…" for i in range(150)]
-    (tmp_path / "raw").write_text("".join(f"{line}\n" for line in lines))
-    corpus.tokenise(tmp_path / "raw", tmp_path / "tok", "de", workers)
+    raw = "".join(f"»Nr. {i}«, said the (cat's) & dog's 1,000.5 house…\n" for i in range(150))
+    with (tmp_path / "tok").open("w") as output:
+        corpus.tokenise(raw.splitlines(), output, "de", workers)
     command = [sys.executable, "-c", "from sacremoses.cli import cli; cli()"]
     command += "-q -l de normalize tokenize".split()
-    with (tmp_path / "raw").open() as raw:
-        expected = subprocess.run(command, stdin=raw, capture_output=True)
+    expected = subprocess.run(command, input=raw.encode(), capture_output=True)
     assert (tmp_path / "tok").read_bytes() == expected.stdout
     assert len(expected.stdout.splitlines()) == 150
 
@@ -167,22 +238,32 @@ def test_scripts_refuse_unknown_options(script, arguments, message):
 
 
 @pytest.mark.parametrize(
+    ("source", "message"), [("en.x", "languages are en.x and pt_BR"), ("pt-BR", "are both pt_BR")]
+)
+def test_languages_that_cannot_be_in_file_names_are_refused(tmp_path, source, message):
+    result = prepare("mine", tmp_path / "o", source, "pt_BR")
+    assert result.returncode == 1 and message in result.stderr
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
     ("minors", "named", "taken"),
     [
         ({"python3": 11, "python3.11": 11, "python3.12": 12}, None, "python3.11"),
         ({"python3": 13, "python3.12": 12, "python3.13": 13}, None, "python3.12"),
-        ({"python3": 10, "python3.13": 13}, None, "python3"),
+        ({"python3": 11, "python3.13": 13}, None, "python3"),
+        ({"python3": 10}, None, None),
         ({"python3": 13, "python3.13": 13}, None, None),
         ({"python3": 11, "python3.13": 13}, "python3.13", "python3.13"),
         ({"python3.9": 9, "python3": 11}, "python3.9", None),
     ],
 )
 def test_interpreter(tmp_path, minors, named, taken):
-    """One that was seen to work, or the one that is named."""
+    """A tested version, or the one that PYTHON names."""
     for tool in ("bash", "cat", "dirname", "sha256sum"):
         (tmp_path / tool).symlink_to(shutil.which(tool))
     for name, minor in minors.items():
-        python = tmp_path / name  # which tells its version, and can do nothing else
+        python = tmp_path / name  # tells its version and can do nothing else
         python.write_text(
             "#!/bin/bash\n[[ $2 == *version_info* ]] || exit 1\n"
             f'exec {sys.executable} -c "import sys; sys.version_info = (3, {minor}, 1); $2"\n'
@@ -191,5 +272,5 @@ def test_interpreter(tmp_path, minors, named, taken):
     environment = {"PATH": str(tmp_path)} | ({"PYTHON": named} if named else {})
     command = ["bash", EXAMPLES / "install.sh", tmp_path / "venv"]
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
-    expected = f"{taken} cannot make virtual" if taken else "Python 3.10, 3.11 or 3.12 is needed"
+    expected = f"{taken} cannot make virtual" if taken else "Python 3.11 or 3.12 is needed"
     assert result.returncode == 1 and f"install.sh: {expected}" in result.stderr

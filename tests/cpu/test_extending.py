@@ -6,19 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.plugins import EXTENDING, registered
+from helpers.logs import lines
+from helpers.plugins import EXTENDING, TRIAL, derived, registered
 from helpers.running import DERIVED, SAMPLING, SEARCH, SUPERNET, start, train, training
-from test_log import lines
 
 from fairseq_dartsformer import operations
-from fairseq_dartsformer.cli import derive, plot
+from fairseq_dartsformer.cli import plot
 from fairseq_dartsformer.plots.style import LOOKS
 from fairseq_dartsformer.search import registry as strategies
 from fairseq_dartsformer.search_space.genotype import Genotype
 from fairseq_dartsformer.search_space.levels import LEVELS
 
 CANDIDATES = {stack: "average,conv_3,zero" for stack in ("encoder", "decoder")}
-TRIAL = ["--user-dir", EXTENDING, *"--max-update 6 --disable-validation".split()]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,16 +26,8 @@ def plugin():
         yield module
 
 
-def derived(folder: Path) -> Path:
-    """The genotype of the search in a folder, as a file."""
-    path = folder / "genotype.json"
-    checkpoint = str(folder / "checkpoints" / "checkpoint_last.pt")
-    derive.main(derive.get_parser().parse_args([checkpoint, "-o", str(path)]))
-    return path
-
-
 def translations(data, folder: Path, *options: str) -> list[str]:
-    """What the model trained in a folder makes of the test set."""
+    """The test set's translations by the model in a folder."""
     checkpoint = str(folder / "checkpoints" / "checkpoint_last.pt")
     options = [*options, *"--cpu --batch-size 10 --beam 2 --gen-subset test".split()]
     options += "--required-batch-size-multiple 1".split()
@@ -96,7 +87,7 @@ def test_names_are_taken_once():
 
     with pytest.raises(ValueError, match="'a,b'"):
         operations.register_operation("a,b")
-    with pytest.raises(ValueError, match="'darts' already"):
+    with pytest.raises(ValueError, match="'darts' is registered already"):
         strategies.register_strategy(strategies.STRATEGIES["darts"])
 
 
@@ -137,7 +128,7 @@ def test_task_refuses(data, tmp_path, option):
 
 
 def test_damaged_sentences(plugin, data):
-    """They have no other words, end as the sentence does, and are the same each time."""
+    """They have only words of the target, the same end, and are the same each time."""
     languages = {"source_lang": "aa", "target_lang": "bb"}
     cfg = plugin.repair.RepairConfig(data=str(data), drop=0.5, dataset_impl="mmap", **languages)
     task = plugin.repair.RepairTask.setup_task(cfg)

@@ -1,20 +1,47 @@
-"""The tests of an operation find what they are there to find, and by the options of pytest."""
+"""The checks of an operation fail on faulty operations, also on those of another plugin."""
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import test_operation
 import torch
+from helpers.operation_checks import (
+    NETWORKS,
+    alone,
+    build,
+    check_gradients,
+    check_plan,
+    check_precision,
+    check_repeats,
+)
+from helpers.output_checks import OUTPUT_CHECKS
 from helpers.plugins import EXTENDING, registered
-from test_operation import NETWORKS, build
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.operations import Context, register_operation
 
 with registered(EXTENDING) as extending:
     Average = extending.average.Average
+
+
+def faulty(change):
+    """An `average` whose result ``change`` makes from the good one."""
+
+    def forward(self, x, context, incremental_state=None):
+        return change(self, x, Average.forward(self, x, context, incremental_state))
+
+    return type("Faulty", (Average,), {"forward": forward})
+
+
+def ignore(self, *arguments, **tensors) -> None:
+    pass
+
+
+def unsteady(self, x, out):
+    self.calls = getattr(self, "calls", 0) + 1
+    return out * (1 + 1e-3 * self.calls)
 
 
 class Unmasked(Average):
@@ -24,53 +51,17 @@ class Unmasked(Average):
 
 class Foreseeing(Average):
     def __init__(self, cfg):
-        super().__init__(cfg)
-        self.causal = False
+        super().__init__(replace(cfg, causal=False))
 
 
-class Forgetful(Average):
-    def keep(self, incremental_state, **tensors):
-        pass
-
-
-class Unmoved(Average):
-    def reorder_incremental_state(self, incremental_state, new_order):
-        pass
-
-
-class Unsteady(Average):
-    calls = 0
-
-    def forward(self, x, context, incremental_state=None):
-        self.calls += 1
-        return super().forward(x, context, incremental_state) * (1 + 1e-3 * self.calls)
-
-
-class Single(Average):
-    def forward(self, x, context, incremental_state=None):
-        return super().forward(x, context, incremental_state).float()
-
-
-class Looking(Average):
-    def forward(self, x, context, incremental_state=None):
-        if not x.detach().cpu().numpy().any():
-            return torch.zeros_like(x)
-        return super().forward(x, context, incremental_state)
-
-
-class Narrow(Average):
-    def forward(self, x, context, incremental_state=None):
-        return super().forward(x, context, incremental_state).mean(-1, keepdim=True)
-
-
-class Transposed(Average):
-    def forward(self, x, context, incremental_state=None):
-        return super().forward(x, context, incremental_state).transpose(0, 1)
-
-
-class Paired(Average):
-    def forward(self, x, context, incremental_state=None):
-        return super().forward(x, context, incremental_state), None
+FORGETFUL = type("Forgetful", (Average,), {"keep": ignore})
+UNMOVED = type("Unmoved", (Average,), {"reorder_incremental_state": ignore})
+UNSTEADY = faulty(unsteady)
+SINGLE = faulty(lambda self, x, out: out.float())
+LOOKING = faulty(lambda self, x, out: out if x.detach().cpu().numpy().any() else x)
+NARROW = faulty(lambda self, x, out: out.mean(-1, keepdim=True))
+TRANSPOSED = faulty(lambda self, x, out: out.transpose(0, 1))
+PAIRED = faulty(lambda self, x, out: (out, None))
 
 
 @pytest.fixture(autouse=True)
@@ -79,46 +70,46 @@ def registry():
         yield
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize(
-    ("fault", "test", "arguments"),
+    ("fault", "check"),
     [
-        (Unmasked, test_operation.test_indifferent_to_batch_and_padding, {"left": True}),
-        (Unmasked, test_operation.test_indifferent_to_batch_and_padding, {"left": False}),
-        (Foreseeing, test_operation.test_decoder_is_causal, {}),
-        (Forgetful, test_operation.test_step_by_step_equals_the_whole, {"length": 5}),
-        (Unmoved, test_operation.test_beams_may_be_reordered, {}),
+        (Unmasked, "padding left"),
+        (Unmasked, "padding right"),
+        (Foreseeing, "causal"),
+        (FORGETFUL, "step by step"),
+        (UNMOVED, "beams"),
     ],
 )
-def test_found_in_every_network(fault, test, arguments, network):
-    test(build(network, "average"), **arguments)
+def test_found_in_every_network(fault, check, network):
+    OUTPUT_CHECKS[check](build(network, "average"))
     register_operation("faulty")(fault)
     with pytest.raises((AssertionError, RuntimeError)):
-        test(build(network, "faulty"), **arguments)
+        OUTPUT_CHECKS[check](build(network, "faulty"))
 
 
 @pytest.mark.parametrize(
-    ("fault", "test", "arguments"),
+    ("fault", "check", "arguments"),
     [
-        (Unsteady, test_operation.test_gradients_equal_ordinary_autograd, (2, "max")),
-        (Unsteady, test_operation.test_same_result_when_run_again, ("cpu",)),
-        (Single, test_operation.test_every_precision, (torch.bfloat16,)),
-        (Looking, test_operation.test_memory_is_planned, ()),
+        (UNSTEADY, check_gradients, (2, "max")),
+        (UNSTEADY, check_repeats, ("cpu",)),
+        (SINGLE, check_precision, (torch.bfloat16,)),
+        (LOOKING, check_plan, ()),
     ],
 )
-def test_found_by_itself(fault, test, arguments):
+def test_found_by_itself(fault, check, arguments):
     register_operation("faulty")(fault)
     with pytest.raises((AssertionError, RuntimeError)):
-        test("faulty", *arguments)
+        check("faulty", *arguments)
 
 
 @pytest.mark.parametrize(
-    ("fault", "found"),
-    [(Narrow, "(7, 3, 1)"), (Transposed, "(3, 7, 40)"), (Paired, "tuple")],
+    ("fault", "found"), [(NARROW, "(7, 3, 1)"), (TRANSPOSED, "(3, 7, 40)"), (PAIRED, "tuple")]
 )
 def test_another_shape_is_refused(fault, found):
     register_operation("faulty")(fault)
-    built, x, context = test_operation.alone("faulty")
+    built, x, context = alone("faulty")
     with pytest.raises(InputError) as error:
         built(x, context)
     assert str(error.value).startswith(f"operation faulty returned {found}, it must be a tensor")
@@ -126,7 +117,7 @@ def test_another_shape_is_refused(fault, found):
 
 
 def test_operation_of_another_plugin(tmp_path):
-    """By its folder's path from here."""
+    """Found by a relative path; it ignores padding."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "__init__.py").write_text(
         "from fairseq_dartsformer.operations import register_operation\n"
@@ -140,7 +131,7 @@ def test_operation_of_another_plugin(tmp_path):
         "        return x.cumsum(0) if self.causal else x.sum(0, keepdim=True).expand_as(x)\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    command += [str(Path(test_operation.__file__)), "--user-dir", "mine", "-k"]
+    command += [str(Path(__file__).with_name("test_operation.py")), "--user-dir", "mine", "-k"]
     command += ["causal or padding", "--operation", "lengthwise"]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert found.returncode == 1 and "6 failed, 3 passed" in found.stdout, found.stdout

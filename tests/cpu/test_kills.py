@@ -1,6 +1,6 @@
-"""Whatever is killed, damaged or changed, a search goes on as if nothing had happened, or says why.
+"""A search that was killed, or whose checkpoint was damaged, resumes with the same result.
 
-`tests/long/kills.py` does the first at length.
+`tests/long/kills.py` kills more often.
 """
 
 import errno
@@ -15,8 +15,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 from helpers.killing import compare, kill_and_resume, leaves
-from helpers.running import SEARCH, start_workers, train, train_workers, training
-from test_bad_input import check_line, files
+from helpers.running import SEARCH, check_line, start_workers, train, train_workers, training
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.fairseq_patches import load_checkpoint
@@ -26,17 +25,15 @@ from fairseq_dartsformer.fairseq_patches import load_checkpoint
     ("workers", "kills", "options"),
     [
         (1, 2, ""),
-        (2, 1, "--num-workers 1"),  # processes that hold connections when their parent is killed
+        # Processes that load data hold connections and files when their parent is killed.
+        (1, 1, "--num-workers 1"),
+        (2, 1, "--num-workers 1"),
     ],
 )
 def test_killed_at_random(data, tmp_path, workers, kills, options):
     tally = kill_and_resume(data, tmp_path, Random(workers), workers, kills, 1, options.split())
     assert tally.kills == kills and tally.in_writes >= 1 and tally.resumes >= 1
-    assert tally.compared > 1e6 and tally.differing == {}
-    assert tally.waited < 60
-
-
-# -- damage
+    assert tally.compared > 1e5 and tally.differing == []
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +50,11 @@ def flip(content: bytes, bit: int) -> bytes:
     return bytes(flipped)
 
 
-def test_flipped_bit_is_noticed(searched, tmp_path):
-    """Where it is not, it is of no consequence."""
+def test_flipped_bit_is_detected_or_harmless(searched, tmp_path):
     path = searched / "checkpoints" / "checkpoint_last.pt"
     content, expected = path.read_bytes(), leaves(load_checkpoint(str(path)))
-    random, noticed = Random(1), 0
-    # the catalogue of the contents stands at the end
+    random, detected = Random(1), 0
+    # The archive's directory is at the end of the file.
     places = [random.randrange(8 * len(content)) for _ in range(30)]
     places += [8 * len(content) - 1 - random.randrange(8 * 4000) for _ in range(30)]
     for place in places:
@@ -68,8 +64,8 @@ def test_flipped_bit_is_noticed(searched, tmp_path):
             assert leaves(load_checkpoint(str(damaged))) == expected, place
         except InputError as error:
             assert str(error).startswith(f"checkpoint {damaged} is damaged"), place
-            noticed += 1
-    assert noticed >= len(places) / 2
+            detected += 1
+    assert detected >= len(places) / 2
 
 
 DAMAGE = {
@@ -87,47 +83,45 @@ def damage(path: Path, how) -> None:
 
 @pytest.mark.parametrize("how", DAMAGE.values(), ids=DAMAGE)
 @pytest.mark.parametrize("workers", [1, 2])
-def test_one_before_is_used(data, searched, tmp_path, how, workers):
-    """The newest whole one, with a warning; and the end is the same."""
+def test_newest_undamaged_checkpoint_is_used(data, searched, tmp_path, how, workers):
+    """With a warning, and the search ends as before."""
     shutil.copytree(searched / "checkpoints", tmp_path / "checkpoints")
     for name in ("last", "best", "1_12"):
         damage(tmp_path / "checkpoints" / f"checkpoint_{name}.pt", how)
-    # Any other is not for resuming.
+    # Other files are not for resuming.
     shutil.copy(searched / "checkpoints" / "checkpoint_last.pt", tmp_path / "checkpoints/crash.pt")
     options = "--max-update 12 --save-interval-updates 4".split()
     if workers == 1:
         stdout = train(SEARCH, data, tmp_path, *options).stdout
         compared, differing = compare(searched / "checkpoints", tmp_path / "checkpoints")
-        assert compared > 1e6 and differing == {}
+        assert compared > 1e5 and differing == []
     else:
         first, second = train_workers(SEARCH, data, tmp_path, *options, "--reset-dataloader")
-        assert "8 updates" in first.stdout and "checkpoint" not in second.stderr
+        assert "checkpoint" not in second.stderr
         stdout = first.stdout
-    (warning,) = (line for line in stdout.splitlines() if "WARNING" in line and "goes on" in line)
+    (warning,) = (line for line in stdout.splitlines() if "resuming from" in line)
     assert ("there is no" if how is None else "checkpoint_last.pt is damaged") in warning
-    assert "checkpoint_1_8.pt of 8 updates" in warning
+    assert "WARNING" in warning and "checkpoint_1_8.pt after 8 updates" in warning
 
 
 @pytest.mark.parametrize("how", ["cut", "zeroed", "flipped"])
-def test_none_is_whole(data, searched, tmp_path, how):
-    """One line that names each, on every worker, and nothing is changed."""
+def test_all_damaged_checkpoints_are_refused(data, searched, tmp_path, how):
+    """One line on every worker names each of them, and nothing is changed."""
     folder = tmp_path / "checkpoints"
     shutil.copytree(searched / "checkpoints", folder)
-    for path in folder.iterdir():
+    paths = list(folder.glob("*.pt"))
+    for path in paths:
         damage(path, DAMAGE[how])
-    before = files(folder)
+    before = [path.read_bytes() for path in paths]
     for run in start_workers(training(SEARCH, data, tmp_path), tmp_path):
         assert run.wait().status == 1
-        check_line(run.stderr, f"--save-dir {folder} has no whole checkpoint to go on from")
-        for path in before:
+        check_line(run, f"all checkpoints in --save-dir {folder} are damaged")
+        for path in paths:
             assert f"{path} is damaged" in run.stderr
-    assert files(folder) == before
+    assert [path.read_bytes() for path in paths] == before
 
 
-# -- writing
-
-
-def test_kill_while_copying_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
+def test_kill_while_copying_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     newest, last = tmp_path / "checkpoint_1_5.pt", tmp_path / "checkpoint_last.pt"
     newest.write_bytes(b"newest")
     last.write_bytes(b"last")
@@ -145,8 +139,7 @@ def test_kill_while_copying_leaves_the_last_checkpoint_whole(tmp_path, monkeypat
     assert last.read_bytes() == b"newest"
 
 
-def test_failed_write_is_begun_anew(tmp_path, monkeypatch):
-    """As on a disk that was full for a moment."""
+def test_failed_write_is_repeated_from_the_start(tmp_path, monkeypatch):
     state = {"optimizer_history": [{}], "model": {"weight": torch.arange(1000.0)}}
     path = tmp_path / "checkpoint_last.pt"
     save, tries = torch.save, []
@@ -165,7 +158,7 @@ def test_failed_write_is_begun_anew(tmp_path, monkeypatch):
     assert leaves(torch.load(path)) == leaves(state)
 
 
-def test_failing_writes_leave_the_checkpoint_before(tmp_path, monkeypatch):
+def test_failing_writes_keep_the_checkpoint_before(tmp_path, monkeypatch):
     path = tmp_path / "checkpoint_last.pt"
     path.write_bytes(b"before")
 

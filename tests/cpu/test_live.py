@@ -1,4 +1,4 @@
-"""What a search shows of alpha while it runs: on the terminal, in TensorBoard, to W&B."""
+"""alpha and the genotype while a search runs: on the terminal, in TensorBoard and in W&B."""
 
 import os
 import re
@@ -9,26 +9,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fairseq.logging import progress_bar
-from fairseq_dartsformer.search.outlook import SKIPS, Outlook
+from helpers.logs import lines, scalars, summaries
 from helpers.running import DARTS, SAMPLING, SEARCH, train, train_workers, training
 from helpers.searches import search_state
-from omegaconf import OmegaConf
-from test_log import lines, scalars, summaries
 
-from fairseq_dartsformer.search.snapshot import (
-    Snapshot,
-    derive,
-    load_snapshot,
-    snapshot_of,
-)
-from fairseq_dartsformer.search.tensorboard import Board
-from fairseq_dartsformer.search.tensorboard import scalars as of_outlook
+from fairseq_dartsformer.search.snapshot import SKIPS, Snapshot, derive, load_snapshot, snapshot_of
+from fairseq_dartsformer.search.tensorboard import AlphaWriter
+from fairseq_dartsformer.search.tensorboard import scalars as of_snapshot
 from fairseq_dartsformer.search_space.alpha import entropy
 from fairseq_dartsformer.search_space.genotype import Genotype
 
-# A rate at which the genotype changes before one's eyes; what each look saw is saved.
-LOOKS = "--max-update 12 --log-interval 3 --save-interval-updates 3 --arch-lr 0.3".split()
-LOOKS += "--log-format json --disable-validation --tensorboard-logdir".split()
+# A rate at which the genotype changes often; every snapshot has a checkpoint.
+LOGGED = "--max-update 12 --log-interval 3 --save-interval-updates 3 --arch-lr 0.3".split()
+LOGGED += "--log-format json --disable-validation --tensorboard-logdir".split()
 LINE = re.compile(r"genotype after (\d+) updates: encoder ([\w /]+), decoder ([\w /]+)(?:; (.*))?")
 
 
@@ -54,12 +47,12 @@ def differing(one: Genotype, two: Genotype) -> int:
 def searched(request, data, tmp_path_factory):
     """The folder of a search, and its output; it was resumed after six updates."""
     folder = tmp_path_factory.mktemp("live")
-    arguments = [*LOOKS, str(folder / "tensorboard")]
+    arguments = [*LOGGED, str(folder / "tensorboard")]
     first = train(request.param, data, folder, *arguments, "--max-update", "6").stdout
     return folder, first + train(request.param, data, folder, *arguments).stdout
 
 
-def test_terminal_says_what_would_be_derived(searched):
+def test_terminal_shows_the_derived_genotype(searched):
     folder, stdout = searched
     found = LINE.findall(stdout)
     assert [int(updates) for updates, *_ in found] == [3, 6, 9, 12]
@@ -76,7 +69,6 @@ def test_terminal_says_what_would_be_derived(searched):
             changes += count
         before = genotype
     assert changes > 0
-    # fairseq's own line has no room for it.
     shown = set().union(*lines(stdout))
     assert "alpha_entropy" in shown and not any("split" in name or "/" in name for name in shown)
 
@@ -86,15 +78,15 @@ def test_tensorboard_shows_alpha_by_node(searched):
     shown = scalars(folder / "tensorboard", "alpha")
     counts, changed, before = [], [], None
     for i, updates in enumerate((3, 6, 9, 12)):
-        result = saved(folder, updates)
-        for node in result.nodes():
-            group = result.name(node).replace(" ", "_")
-            for operation, weight in result.ranked(node):
+        snapshot = saved(folder, updates)
+        for node in snapshot.nodes():
+            group = snapshot.name(node).replace(" ", "_")
+            for operation, weight in snapshot.ranked(node):
                 assert shown[f"{group}/{operation}"][i] == pytest.approx(weight, abs=1e-6)
             found = shown[f"entropy/{group}"][i]
-            assert found == pytest.approx(float(entropy(result.alpha_of(node))), abs=1e-5)
-        genotype = derive(result)
-        counts.append(sum(result.ranked(node)[0][0] in SKIPS for node in result.nodes()))
+            assert found == pytest.approx(float(entropy(snapshot.alpha_of(node))), abs=1e-5)
+        genotype = derive(snapshot)
+        counts.append(sum(snapshot.ranked(node)[0][0] in SKIPS for node in snapshot.nodes()))
         changed.append(0 if before is None else differing(genotype, before))
         before = genotype
     assert shown["genotype/skips"] == counts and shown["genotype/changed_nodes"] == changed
@@ -113,26 +105,26 @@ def test_tensorboard_shows_histograms_and_genotypes(searched):
             texts[updates] = value.tensor.string_val[0].decode()
     before = None
     for updates in (3, 6, 9, 12):
-        result = saved(folder, updates)
-        for stack, alpha in result.alpha.items():
+        snapshot = saved(folder, updates)
+        for stack, alpha in snapshot.alpha.items():
             histogram = histograms[updates, stack]
             assert histogram.num == alpha.numel()
             assert histogram.sum == pytest.approx(float(alpha.double().sum()), abs=1e-4)
-        genotype = derive(result)
+        genotype = derive(snapshot)
         assert (updates in texts) == (genotype != before)
         if updates in texts:
             assert Genotype.from_json(texts[updates], "") == genotype
         before = genotype
 
 
-def test_first_worker_alone_shows(data, tmp_path):
-    first, second = train_workers(SEARCH, data, tmp_path, *LOOKS, str(tmp_path / "tensorboard"))
+def test_only_the_first_worker_logs(data, tmp_path):
+    first, second = train_workers(SEARCH, data, tmp_path, *LOGGED, str(tmp_path / "tensorboard"))
     assert len(LINE.findall(first.stdout)) == 4 and not LINE.findall(second.stdout)
     assert len(scalars(tmp_path / "tensorboard", "alpha")["genotype/skips"]) == 4
 
 
-def test_sampling_says_nothing_of_alpha(data, tmp_path):
-    options = [o for o in LOOKS if o not in ("--arch-lr", "0.3")]
+def test_sampling_logs_no_alpha(data, tmp_path):
+    options = [o for o in LOGGED if o not in ("--arch-lr", "0.3")]
     run = train(SAMPLING, data, tmp_path, *options, str(tmp_path / "tensorboard"))
     assert not LINE.findall(run.stdout)
     assert not (tmp_path / "tensorboard" / "alpha").exists()
@@ -140,7 +132,7 @@ def test_sampling_says_nothing_of_alpha(data, tmp_path):
 
 
 class Wandb(SimpleNamespace):
-    """Keeps what it is given in place of sending it."""
+    """Records what is logged."""
 
     def __init__(self):
         super().__init__(steps={}, Histogram=list, Image=lambda image: image)
@@ -149,37 +141,36 @@ class Wandb(SimpleNamespace):
         self.steps.setdefault(step, {}).update(values)
 
 
-def test_weights_and_biases_is_shown_the_same(monkeypatch, tmp_path):
-    wandb = Wandb()
-    monkeypatch.setattr(progress_bar, "wandb", wandb)
-    common = {"tensorboard_logdir": str(tmp_path), "wandb_project": "searches"}
-    monkeypatch.setattr(progress_bar, "_tensorboard_writers", {})
-    board = Board(OmegaConf.create(common))
+def write(snapshot: Snapshot, new: bool, tensorboard: str | None, wandb: bool) -> None:
+    AlphaWriter(tensorboard, wandb).write(snapshot, derive(snapshot), changed=1, new=new)
+
+
+def test_weights_and_biases_gets_the_same_values(monkeypatch, tmp_path):
+    monkeypatch.setattr(progress_bar, "wandb", wandb := Wandb())
     for seed in (0, 1):
-        seen = Outlook.of(snapshot_of(search_state(seed), ""))
-        board.show(seen, changed=seed, new=seed == 0)
+        snapshot = snapshot_of(search_state(seed), "")
+        write(snapshot, seed == 0, str(tmp_path), wandb=True)
         values = wandb.steps[10_000 * (seed + 1)]
-        expected = {f"alpha/{name}": value for name, value in of_outlook(seen, seed).items()}
+        expected = {f"alpha/{name}": value for name, value in of_snapshot(snapshot, 1).items()}
         assert {name: values.pop(name) for name in expected} == expected
-        for stack, alpha in seen.result.alpha.items():
+        for stack, alpha in snapshot.alpha.items():
             assert torch.equal(torch.tensor(values.pop(f"alpha/{stack}")), alpha.flatten())
         if seed == 0:
-            assert values.pop("alpha/genotype") == seen.genotype.to_json()
+            assert values.pop("alpha/genotype") == derive(snapshot).to_json()
             assert values.pop("alpha/picture").shape[2:] == (3,)
         assert values == {}
-    progress_bar._close_writers()
     shown = list(summaries(tmp_path, "alpha"))
     images = [step for step, value in shown if value.WhichOneof("value") == "image"]
     assert images == [10_000]
     assert {name: values[1] for name, values in scalars(tmp_path, "alpha").items()} == {
-        name: pytest.approx(value, abs=1e-6) for name, value in of_outlook(seen, 1).items()
+        name: pytest.approx(value, abs=1e-6) for name, value in of_snapshot(snapshot, 1).items()
     }
 
 
 def test_weights_and_biases_offline(data, tmp_path):
-    """Its real package takes everything, pictures of new genotypes included."""
+    """The real package takes all values, images included."""
     pytest.importorskip("wandb")
-    given = [*LOOKS, str(tmp_path / "tensorboard"), "--wandb-project", "searches"]
+    given = [*LOGGED, str(tmp_path / "tensorboard"), "--wandb-project", "searches"]
     run = subprocess.run(
         [sys.executable, "-m", "fairseq_cli.train", *training(SEARCH, data, tmp_path, *given)],
         env={**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)},
@@ -196,9 +187,8 @@ def test_weights_and_biases_offline(data, tmp_path):
     assert len(pictures) == shown.count("genotype") > 0
 
 
-def test_nothing_is_written_where_nothing_was_asked_for(monkeypatch):
+def test_nothing_is_written_unless_asked_for(monkeypatch, tmp_path):
     monkeypatch.setattr(progress_bar, "wandb", wandb := Wandb())
-    monkeypatch.setattr(progress_bar, "_tensorboard_writers", writers := {})
-    board = Board(OmegaConf.create({"tensorboard_logdir": None, "wandb_project": None}))
-    board.show(Outlook.of(snapshot_of(search_state(), "")), changed=0, new=True)
-    assert wandb.steps == {} and writers == {}
+    monkeypatch.chdir(tmp_path)
+    write(snapshot_of(search_state(), ""), new=True, tensorboard=None, wandb=False)
+    assert wandb.steps == {} and not list(tmp_path.iterdir())

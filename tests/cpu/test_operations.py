@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.models import multiplications
 from torch import nn
 
 from fairseq_dartsformer.memory.measurement import measured_peak
@@ -18,9 +17,7 @@ from fairseq_dartsformer.operations import (
     attention,
     build_operation,
     convolution,
-    fast_convolution,
 )
-from fairseq_dartsformer.operations.base import Dropout
 from fairseq_dartsformer.operations.convolution import dynamic_convolution
 
 PAPER = {  # Section 2.5
@@ -71,63 +68,6 @@ def test_standard_convolution(size, causal):
     padded = F.pad(x.permute(1, 2, 0), (left, size - 1 - left))
     expected = F.conv1d(padded, operation.weight.permute(2, 1, 0), operation.bias)
     torch.testing.assert_close(operation(x, Context()), expected.permute(2, 0, 1), **EXACT)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 7, 8])
-@pytest.mark.parametrize("size", range(1, 13))
-def test_fast_convolution(size, steps, monkeypatch):
-    """It is the plain one, and no position outside of a kernel leaves a trace."""
-    monkeypatch.setattr(fast_convolution, "SMALLEST", 1)
-    torch.manual_seed(size)
-    left = size // 3
-    x, weight, bias = torch.randn(steps, 2, 4), torch.randn(size, 4, 5), torch.randn(5)
-    inputs = [t.double().requires_grad_() for t in (x, weight, bias)]
-    x, weight, bias = inputs
-    out = fast_convolution.convolution(*inputs, left, size - 1 - left)
-    padded = F.pad(x.permute(1, 2, 0), (left, size - 1 - left))
-    expected = F.conv1d(padded, weight.permute(2, 1, 0), bias).permute(2, 0, 1)
-    torch.testing.assert_close(out, expected, **EXACT)
-    grad = torch.randn_like(out)
-    found, true = (torch.autograd.grad(o, inputs, grad, retain_graph=True) for o in (out, expected))
-    torch.testing.assert_close(found, true, **EXACT)
-    for t in range(steps):
-        (grad_x,) = torch.autograd.grad(out[t].sum(), x, retain_graph=True)
-        unseen = [s for s in range(steps) if not t - left <= s < t - left + size]
-        assert not grad_x[unseen].any()
-
-
-def test_fast_convolution_is_accurate():
-    """In float32, at a size that it is used at; see `SMALLEST`."""
-    torch.manual_seed(0)
-    x, weight, bias = torch.randn(50, 40, 120), torch.randn(11, 120, 120), torch.randn(120)
-    assert x.numel() > 2 * fast_convolution.SMALLEST
-
-    def results(function, *inputs):
-        inputs = [t.clone().requires_grad_() for t in inputs]
-        out = function(*inputs)
-        return [out, *torch.autograd.grad(out.square().sum(), inputs)]
-
-    def plain(x, weight, bias):
-        return F.conv1d(x.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=5)
-
-    exact = results(plain, x.double(), weight.double(), bias.double())
-    exact[0] = exact[0].permute(2, 0, 1)
-    found = results(lambda *t: fast_convolution.convolution(*t, 5, 5), x, weight, bias)
-    for a, b in zip(found, exact, strict=True):
-        assert (a - b).norm() < 2e-6 * b.norm()
-
-
-def test_fast_convolution_multiplies_less(monkeypatch):
-    x, weight, bias = torch.randn(64, 1, 8), torch.randn(11, 8, 8), torch.zeros(8)
-    inputs = [t.requires_grad_() for t in (x, weight, bias)]
-
-    def step() -> None:
-        fast_convolution.convolution(*inputs, 5, 5).sum().backward()
-
-    plain = multiplications(step)
-    monkeypatch.setattr(fast_convolution, "SMALLEST", 64)
-    assert plain == 3 * 64 * 11 * 8 * 8
-    assert multiplications(step) < 0.65 * plain
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -226,22 +166,3 @@ def test_position_wise():
     assert hidden.size(-1) == 18
     expected = F.linear(hidden, ffn.fc2.weight, ffn.fc2.bias)
     torch.testing.assert_close(ffn(x, Context()), expected, **EXACT)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("p", [0.1, 0.5, 0.999999])
-def test_dropout(p, dtype):
-    """So many zeros, the rest scaled to the same mean, and the same mask for the gradient."""
-    dropout = Dropout(p)
-    x = torch.rand(101, 99, dtype=dtype).t().add(1).requires_grad_()
-    assert dropout.eval()(x) is x
-    torch.manual_seed(1)
-    y = dropout.train()(x)
-    kept = y != 0
-    assert abs((~kept).double().mean() - p) < 5 * (p * (1 - p) / x.numel()) ** 0.5 + 2**-16
-    (grad,) = torch.autograd.grad(y.sum(), x)
-    assert torch.equal(grad != 0, kept)
-    scale = 1 / (1 - min(p, 1 - 2**-16))
-    torch.testing.assert_close(grad[kept], torch.full_like(grad[kept], scale), rtol=1e-2, atol=0)
-    torch.manual_seed(1)
-    assert torch.equal(dropout(x), y)

@@ -4,6 +4,9 @@ from functools import partial
 
 import pytest
 import torch
+from fairseq import options, tasks
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import ARCH_MODEL_REGISTRY
 from helpers.models import (
     Task,
     batch,
@@ -18,6 +21,7 @@ from helpers.models import (
 )
 
 from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.operations import DECODER_OPERATIONS
 from fairseq_dartsformer.operations.attention import CrossAttention
 from fairseq_dartsformer.operations.feed_forward import FeedForward
 from fairseq_dartsformer.search_space.genotype import BUILTIN
@@ -30,7 +34,7 @@ DERIVED_DARTS = partial(
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "options",
+    "given",
     [
         {"layernorm_embedding": True},
         {"encoder_learned_pos": True, "decoder_learned_pos": True},
@@ -39,10 +43,10 @@ DERIVED_DARTS = partial(
         {"share_decoder_input_output_embed": True},
         {"share_all_embeddings": True},
     ],
-    ids=lambda options: next(iter(options)),
+    ids=lambda given: next(iter(given)),
 )
-def test_step_by_step_equals_the_whole(options):
-    model = build_derived(GENOTYPE, Task(same="share_all_embeddings" in options), **options)
+def test_step_by_step_equals_the_complete_target(given):
+    model = build_derived(GENOTYPE, Task(same="share_all_embeddings" in given), **given)
     model = model.double().eval()
     net = batch([5, 5, 5])
     net["prev_output_tokens"] = pad(shift([sentence(5, i) for i in range(3)]))
@@ -65,20 +69,104 @@ def test_sharing():
         build_derived(GENOTYPE, Task(same=False), share_all_embeddings=True)
 
 
-def test_pretrained_embeddings(tmp_path):
-    path = tmp_path / "vectors"
-    path.write_text("2 8\nw3 " + " ".join("5" * 8) + "\nabsent " + " ".join("1" * 8) + "\n")
-    task = Task()
+VECTOR = " ".join("5" * 8)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"2 8\nw3 {VECTOR}\nabsent {VECTOR}\n",
+        f"w3 {VECTOR}\nabsent {VECTOR}\n",
+        f"\ufeffw3 {VECTOR}\n\n \n",
+        f"2 8\nw3 {VECTOR} ",
+    ],
+    ids=["header", "no header", "mark and blank lines", "no last line end"],
+)
+def test_pretrained_embeddings(tmp_path, text):
+    path, task = tmp_path / "vectors", Task()
+    path.write_text(text, encoding="utf-8")
     model = build_derived(GENOTYPE, task, encoder_embed_path=str(path))
-    row = model.encoder.input.embedding.tokens.weight[task.source_dictionary.index("w3")]
-    assert torch.equal(row, torch.full((8,), 5.0))
-    with pytest.raises(InputError, match="--embed-dim is 16"):
-        build_derived(GENOTYPE, task, encoder_embed_path=str(path), embed_dim=16)
-    with pytest.raises(InputError, match="absent"):
-        build_derived(GENOTYPE, task, encoder_embed_path="absent")
-    path.write_text("")
-    with pytest.raises(InputError, match=f"{path}: it is empty"):
-        build_derived(GENOTYPE, task, encoder_embed_path=str(path))
+    rows = model.encoder.input.embedding.tokens.weight.eq(5).all(1)
+    assert rows.nonzero().tolist() == [[task.source_dictionary.index("w3")]]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"2 8\nw3 {VECTOR} 5\n", "line 2: 9 numbers, --embed-dim is 8"),
+        (f"w1 {VECTOR}\n\nw3 {VECTOR[:-1]}x\n", "line 3: could not convert string to float"),
+        ("\n", ": it is empty"),
+        (None, "No such file"),
+    ],
+)
+def test_bad_pretrained_embeddings(tmp_path, text, found):
+    path = tmp_path / "vectors"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(
+        InputError, match=f"cannot read pre-trained embeddings from {path}.*{found}"
+    ):
+        build_derived(GENOTYPE, encoder_embed_path=str(path))
+
+
+@pytest.mark.parametrize("arch", ["dartsformer_search", "dartsformer", "evolved_transformer"])
+def test_a_task_without_source_and_target_is_refused(tmp_path, arch):
+    (tmp_path / "dict.txt").write_text("a 1\n")
+    given = [str(tmp_path), "--task", "language_modeling", "--arch", arch]
+    given += ["--genotype", "paper_fig4_approx"] * (arch == "dartsformer")
+    args = options.parse_args_and_arch(options.get_training_parser("language_modeling"), given)
+    cfg = convert_namespace_to_omegaconf(args)
+    task = tasks.setup_task(cfg.task)
+    with pytest.raises(InputError, match=r"--task is language_modeling, but .* use translation"):
+        task.build_model(cfg.model)
+
+
+SUPERNET = {"_name": "dartsformer_search", "attention_heads": 8, "pooling": "max"}
+SUPERNET |= {"encoder_operations": "ffn,zero", "decoder_operations": None, "search_layers": 2}
+DERIVED = {"_name": "dartsformer", "genotype": GENOTYPE.to_json(), "pooling": None}
+EVOLVED = {"_name": "evolved_transformer", "attention_heads": 8, "encoder_layers": 6}
+
+
+@pytest.mark.parametrize(
+    ("trained", "changed"),
+    [
+        (SUPERNET, {"attention_heads": 4}),
+        (SUPERNET, {"pooling": "avg"}),
+        (SUPERNET, {"search_layers": 1}),
+        (SUPERNET, {"encoder_operations": "ffn,identity"}),
+        (SUPERNET, {"encoder_operations": "zero,ffn"}),
+        (SUPERNET, {"decoder_operations": ",".join(reversed(DECODER_OPERATIONS))}),
+        (SUPERNET | {"share_all_embeddings": False}, {"share_all_embeddings": True}),
+        (SUPERNET | {"no_scale_embedding": True}, {"no_scale_embedding": False}),
+        (DERIVED, {"genotype": every_operation_once(2, "max").to_json()}),
+        (EVOLVED, {"attention_heads": 4}),
+        (EVOLVED, {"encoder_layers": 4}),
+        (EVOLVED | {"encoder_learned_pos": False}, {"encoder_learned_pos": True}),
+    ],
+)
+def test_weights_of_another_network_are_refused(trained, changed):
+    """Most of these leave the shapes of all tensors alone."""
+    model = ARCH_MODEL_REGISTRY[trained["_name"]]
+    (name,) = changed
+    with pytest.raises(
+        InputError, match=f"--{name.replace('_', '-')} is .*, but .* in the training"
+    ):
+        model.check_options(trained | changed, trained, "checkpoint.pt")
+
+
+@pytest.mark.parametrize(
+    ("trained", "changed"),
+    [
+        (SUPERNET, {"_name": "dartsformer_search_tiny", "encoder_operations": "ffn, zero"}),
+        (SUPERNET, {"decoder_operations": ",".join(DECODER_OPERATIONS), "dropout": 0.3}),
+        (SUPERNET, {"backprop": "store"}),
+        (DERIVED, {"genotype": "paper_fig4_approx", "pooling": "max"}),
+        (EVOLVED | {"dropout": 0.1}, {"dropout": 0.3}),
+    ],
+)
+def test_weights_of_the_same_network_are_taken(trained, changed):
+    model = ARCH_MODEL_REGISTRY[trained["_name"]]
+    model.check_options(trained | changed, trained, "checkpoint.pt")
 
 
 @torch.no_grad()

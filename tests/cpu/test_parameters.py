@@ -42,9 +42,7 @@ def test_options(monkeypatch, capsys, tmp_path):
     (tmp_path / "short.json").write_text(command.TRANSFORMER.to_json())
     default = table(monkeypatch, capsys, "--vocabulary", "1000")
     same = table(
-        monkeypatch,
-        capsys,
-        *f"--vocabulary 1500 --genotype {tmp_path / 'short.json'}".split(),
+        monkeypatch, capsys, *f"--vocabulary 1500 --genotype {tmp_path / 'short.json'}".split()
     )
     widths = {"transformer_small": 128, "transformer_medium": 256, "transformer": 512}
     widths |= {"dartsformer": 256, "darts_transformer": 512, "dartsformer_search_tiny": 128}

@@ -1,9 +1,10 @@
-"""Data in several parts, ``train`` and ``train1``, which fairseq joins for training."""
+"""Training data in two parts, ``train`` and ``train1``, which fairseq joins."""
 
 import shutil
 
 import pytest
-from fairseq import options, tasks
+from fairseq import options as fairseq_options
+from fairseq import tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from helpers.running import DERIVED, SEARCH, checkpoint, train, training
 
@@ -20,8 +21,8 @@ def parts(data, tmp_path_factory):
 
 def sizes(data, folder, *given: str) -> list[int]:
     """Of the data that a task trains on, and of its first part."""
-    parser = options.get_training_parser()
-    args = options.parse_args_and_arch(parser, training(DERIVED, data, folder, *given))
+    parser = fairseq_options.get_training_parser()
+    args = fairseq_options.parse_args_and_arch(parser, training(DERIVED, data, folder, *given))
     task = tasks.setup_task(convert_namespace_to_omegaconf(args).task)
     found = []
     for combine in (True, False):
@@ -30,15 +31,16 @@ def sizes(data, folder, *given: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("times", [None, 1, 3])
+@pytest.mark.parametrize("times", [1, 3])
 def test_all_parts_are_there(data, parts, tmp_path, times):
     (both, one), (other, _) = sizes(data, tmp_path), sizes(data, tmp_path, "--train-subset=valid")
     assert both == one
-    given = [] if times is None else ["--upsample-primary", str(times)]
-    assert sizes(parts, tmp_path, *given) == [(times or 1) * one + other, one]
+    given = ["--upsample-primary", str(times)]
+    assert sizes(parts, tmp_path, *given) == [times * one + other, one]
 
 
 @pytest.mark.parametrize("kind", [SEARCH, DERIVED], ids=["search", "derived"])
 def test_parts_are_trained_on(parts, tmp_path, kind):
-    train(kind, parts, tmp_path, "--max-update", "2", "--disable-validation")
+    options = "--upsample-primary 1 --max-update 2 --disable-validation"
+    train(kind, parts, tmp_path, *options.split())
     assert checkpoint(tmp_path)["optimizer_history"][-1]["num_updates"] == 2

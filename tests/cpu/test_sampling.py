@@ -1,5 +1,6 @@
-"""Search by sampling: what is drawn, what is computed of it, and what an update changes."""
+"""Search by sampling: what is drawn, computed and updated."""
 
+import itertools
 import re
 from collections import Counter
 from random import Random
@@ -7,41 +8,37 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers.comparing import assert_same_gradients
+from helpers.logs import LOGGING, lines
 from helpers.models import batch, build_darts, build_search, multiplications
-from helpers.running import SAMPLING, SAMPLING_DARTS, train
+from helpers.recording import Step
+from helpers.running import SAMPLING, SAMPLING_DARTS, checkpoint, train, train_workers
 from omegaconf import OmegaConf
-from test_log import LOGGING, lines
-from test_reversible import assert_same_gradients
-from torch import nn
+from torch import Tensor, nn
 
-from fairseq_dartsformer.errors import InputError
-from fairseq_dartsformer.search.registry import STRATEGIES, build_strategy
-from fairseq_dartsformer.search.strategy import SearchStrategy
 from fairseq_dartsformer.search.uniform_sampling import UniformSampling
 from fairseq_dartsformer.search_space.levels import ALPHA, WEIGHTS
 from fairseq_dartsformer.search_space.sampling import chosen, draw
-from fairseq_dartsformer.tasks.translation_search import TranslationSearchConfig
 
 BUILD = {"dartsformer": build_search, "darts_transformer": build_darts}
 
 
-class Strategy(UniformSampling):
-    """By a seed alone."""
-
-    def __init__(self, seed: int):
-        self.cfg = SimpleNamespace(seed=seed)
+def architecture(model, update: int, seed: int = 1):
+    """The architecture that an update draws."""
+    cfg = OmegaConf.create({"seed": seed})
+    return UniformSampling(cfg).draw(model, f"update {update}")
 
 
 def drawn(model: nn.Module, choice) -> set[str]:
-    """Names of the parameters of the chosen operations and of the decoder's fixed ones."""
+    """Names of the parameters of the chosen and the fixed operations."""
     names = set()
     for stack in ("encoder", "decoder"):
         for i, layer in enumerate(getattr(model, stack).stack.layers):
             row = iter(choice[stack][i % len(choice[stack])])
-            for k, branches in enumerate(layer.nodes):
-                o = 0 if len(branches) == 1 else next(row)
+            for k, node in enumerate(layer.nodes):
+                o = 0 if len(node) == 1 else next(row)
                 prefix = f"{stack}.stack.layers.{i}.nodes.{k}.{o}."
-                names |= {prefix + name for name, _ in branches[o].named_parameters()}
+                names |= {prefix + name for name, _ in node[o].named_parameters()}
     return names
 
 
@@ -51,8 +48,8 @@ def test_draws_are_uniform_and_follow_from_seed_and_update(family):
     counts: dict[tuple, Counter] = {}
     pairs = Counter()
     for update in range(updates):
-        choice = Strategy(1).draw(model, f"update {update}")
-        assert choice == Strategy(1).draw(model, f"update {update}")
+        choice = architecture(model, update)
+        assert choice == architecture(model, update)
         for stack, layers in choice.items():
             for i, layer in enumerate(layers):
                 for k, o in enumerate(layer):
@@ -66,7 +63,7 @@ def test_draws_are_uniform_and_follow_from_seed_and_update(family):
         expected = updates / candidates
         assert max(abs(n - expected) for n in count.values()) < 5 * expected**0.5
     assert len(pairs) > 180 and max(pairs.values()) < 40  # of 182 pairs of two nodes, 11 times each
-    draws = [Strategy(seed).draw(model, f"update {n}") for seed in (1, 2) for n in (0, 1)]
+    draws = [architecture(model, n, seed) for seed in (1, 2) for n in (0, 1)]
     assert all(a != b for i, a in enumerate(draws) for b in draws[:i])
 
 
@@ -76,14 +73,14 @@ def test_what_was_not_drawn_is_not_computed(family):
     names = {"encoder_operations": learning, "decoder_operations": learning}
     model, computed = BUILD[family](**names), set()
     operations = {
-        f"{stack}.stack.layers.{i}.nodes.{k}.{o}.": branch
+        f"{stack}.stack.layers.{i}.nodes.{k}.{o}.": operation
         for stack in ("encoder", "decoder")
         for i, layer in enumerate(getattr(model, stack).stack.layers)
         for k, node in enumerate(layer.nodes)
-        for o, branch in enumerate(node)
+        for o, operation in enumerate(node)
     }
-    for name, branch in operations.items():
-        branch.register_forward_hook(lambda *_, name=name: computed.add(name))
+    for name, operation in operations.items():
+        operation.register_forward_hook(lambda *_, name=name: computed.add(name))
     layer_norm = "layer_norm.weight"  # every one of them has it
     for seed in range(3):
         choice = draw(model, Random(seed))
@@ -121,29 +118,6 @@ def test_gradients_equal_ordinary_autograd(splits, pooling):
         assert_same_gradients(found["store"], found["reconstruct"])
 
 
-def test_a_strategy_has_its_own_options_alone(monkeypatch):
-    class Mine(SearchStrategy):
-        name = "mine"
-        options = ("arch_subset",)
-
-    monkeypatch.setitem(STRATEGIES, "mine", Mine)
-    fields = TranslationSearchConfig.__dataclass_fields__
-    for name, strategy in STRATEGIES.items():
-        assert all(fields[option].default is None for option in strategy.options)
-        for given, value in {"arch_fraction": 0.5, "arch_subset": "alpha"}.items():
-            options = (option for s in STRATEGIES.values() for option in s.options)
-            values = dict.fromkeys(options) | {given: value}
-            others = {"memory_efficient_fp16": False, "memory_efficient_bf16": False, "seed": 1}
-            others["train_subset"] = "train"
-            cfg = OmegaConf.create({"search_strategy": name, **others, **values})
-            if given in strategy.options:
-                assert isinstance(build_strategy(cfg), strategy)
-            else:
-                flag = given.replace("_", "-")
-                with pytest.raises(InputError, match=f"--{flag} is {value}, .* {name} does not"):
-                    build_strategy(cfg)
-
-
 @pytest.mark.parametrize("kind", [SAMPLING, SAMPLING_DARTS], ids=["dartsformer", "darts"])
 def test_training(data, tmp_path, kind):
     """The weights learn; alpha stays, and no decay acts on it."""
@@ -151,7 +125,7 @@ def test_training(data, tmp_path, kind):
     run = train(kind, data, tmp_path, *options, record=True)
     first, last = run.steps[0].state, run.steps[-1].state
     assert torch.equal(first[ALPHA]["value"], last[ALPHA]["value"])
-    assert "exp_avg" not in last[ALPHA]
+    assert not last[ALPHA]["exp_avg"].any()
     moved = first[WEIGHTS]["value"] != last[WEIGHTS]["value"]
     assert moved.float().mean() > 0.99
     losses = [step.loss for step in run.steps[1:]]
@@ -160,27 +134,56 @@ def test_training(data, tmp_path, kind):
     assert shown and not any({"loss_alpha", "alpha_entropy"} & line.keys() for line in shown)
 
 
-def test_each_update_has_a_gradient_of_what_it_drew_alone(data, tmp_path):
-    """Of about a fifth of the candidates' parameters, over all batches of an update; all of the
-    weights have moments, whether drawn or not."""
-    run = train(SAMPLING, data, tmp_path, *"--max-update 8 --update-freq 3".split(), record=True)
-    moving = [(step.state[WEIGHTS]["gradient"] != 0) for step in run.steps[1:]]
-    assert len({tuple(m.tolist()) for m in moving}) == len(moving)
-    assert all((step.state[WEIGHTS]["step"] == step.updates).all() for step in run.steps[1:])
-    once = torch.stack(moving).any(0).float().mean()
-    assert max(m.float().mean() for m in moving) < 0.7 < once
+def check_only_drawn_operations_move(steps: list[Step], weights: dict[str, Tensor]) -> None:
+    """Parameters and moments of other operations keep every bit; those of the drawn ones move."""
+    alpha = {stack: weights.pop(f"{stack}.alpha") for stack in ("encoder", "decoder")}
+    model = SimpleNamespace(**{stack: SimpleNamespace(alpha=alpha[stack]) for stack in alpha})
+    sizes = [weight.numel() for weight in weights.values()]
+    assert sum(sizes) == steps[0].state[WEIGHTS]["value"].numel()
+    again = 0
+    for before, after in itertools.pairwise(steps):
+        choice = architecture(model, before.updates)
+        for key in ("value", "master", "exp_avg", "exp_avg_sq"):
+            old, new = (step.state[WEIGHTS][key].split(sizes) for step in (before, after))
+            for name, one, two in zip(weights, old, new, strict=True):
+                place = re.match(r"(\w+)\.stack\.layers\.(\d+)\.nodes\.(\d+)\.(\d+)\.", name)
+                if place is None:
+                    continue
+                stack, (layer, node, operation) = place[1], map(int, place.groups()[1:])
+                row = choice[stack][layer % len(choice[stack])]
+                if node < len(row) and row[node] != operation:
+                    assert one.equal(two), (before.updates, key, name)
+                    again += key == "exp_avg" and bool(one.any())
+                elif name.endswith("layer_norm.bias"):
+                    assert not one.equal(two), (before.updates, key, name)
+    assert again > 100  # momentum would have moved these
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["", "--update-freq 2 --weight-decay 0.1 --clip-norm 0.1", "--fp16", "--bf16", "--amp"],
+)
+def test_operations_that_are_not_drawn_do_not_move(data, tmp_path, options):
+    run = train(SAMPLING, data, tmp_path, "--max-update", "10", *options.split(), record=True)
+    check_only_drawn_operations_move(run.steps, checkpoint(tmp_path)["model"])
+
+
+def test_operations_that_are_not_drawn_do_not_move_under_legacy_ddp(data, tmp_path):
+    options = "--max-update 10 --ddp-backend legacy_ddp --fp16".split()
+    for run in train_workers(SAMPLING, data, tmp_path, *options, record=True):
+        check_only_drawn_operations_move(run.steps, checkpoint(tmp_path)["model"])
 
 
 @pytest.mark.parametrize(("backprop", "passes"), [("store", 3), ("reconstruct", 4)])
 def test_arithmetic_of_an_update(backprop, passes):
-    """A forward pass of one path, backward twice that, and again what is not stored."""
+    """The forward pass of one path, twice that backward, and a forward pass that is not stored."""
     model = build_search(backprop=backprop, encoder_layers=8, decoder_layers=8, hidden_dim=48)
     net, choice = batch([9, 9, 9]), {"encoder": [[11, 10]] * 2, "decoder": [[9, 11]] * 2}
     with chosen(model, choice):
         with torch.no_grad():
             forward = multiplications(lambda: model(**net))
-        whole = multiplications(lambda: model(**net)[0].sum().backward())
-    assert whole / forward == pytest.approx(passes, abs=0.15)
+        total = multiplications(lambda: model(**net)[0].sum().backward())
+    assert total / forward == pytest.approx(passes, abs=0.15)
 
 
 def test_validation_sees_the_same_architectures_every_time(data, tmp_path):

@@ -1,4 +1,4 @@
-"""Strategies of a plugin's: their options, levels and state, and the mistakes that are named."""
+"""Strategies of a plugin: options, levels, state and errors."""
 
 from functools import partial
 from itertools import pairwise
@@ -7,6 +7,7 @@ from signal import SIGKILL
 import pytest
 import torch
 from helpers.models import build_search
+from helpers.plugins import EXTENDING, TRIAL, derived, registered
 from helpers.running import (
     SAMPLING,
     SEARCH,
@@ -18,17 +19,24 @@ from helpers.running import (
     train_workers,
     training,
 )
-from test_extending import TRIAL, derived, plugin  # noqa: F401  registered here, too
+from omegaconf import OmegaConf
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.memory.planner import Training, training_config
-from fairseq_dartsformer.search import registry as strategies
 from fairseq_dartsformer.search.darts import Darts
+from fairseq_dartsformer.search.registry import STRATEGIES, build_strategy, register_strategy
 from fairseq_dartsformer.search.strategy import SearchStrategy
 from fairseq_dartsformer.search.uniform_sampling import UniformSampling
 from fairseq_dartsformer.search.worker_agreement import compare_alpha
 from fairseq_dartsformer.search_space.genotype import Genotype
 from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS
+from fairseq_dartsformer.tasks.translation_search import TranslationSearchConfig
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plugin():
+    with registered(EXTENDING) as module:
+        yield module
 
 
 @pytest.mark.parametrize("precision", [[], ["--fp16"]])
@@ -69,11 +77,11 @@ def test_strategies_options_leave_the_others_alone(options, name):
     [
         (
             "--search-strategy every_kth",
-            "every_kth has the option --alpha-every, which --task translation_search does not",
+            "every_kth needs a --task with the option --alpha-every",
         ),
         (
             "--task every_kth_search --alpha-every 3",
-            "--alpha-every is 3, which --search-strategy every_kth knows and darts does not",
+            "--alpha-every is 3: it is an option of --search-strategy every_kth, not of darts",
         ),
         (
             "--task every_kth_search --search-strategy every_kth --alpha-every 0",
@@ -85,11 +93,11 @@ def test_strategies_options_leave_the_others_alone(options, name):
         ),
         (
             "--search-strategy single_level --optimizer bilevel_adam",
-            "--optimizer is bilevel_adam, .*single_level does not: take another, such as adam",
+            "--optimizer is bilevel_adam, .*single_level needs another, such as adam",
         ),
         (
             "--search-strategy every_nth",
-            r"every_nth: expected one of .*, or a plugin's \(--user-dir\), whose __init__.py",
+            r"every_nth: expected one of .*, or one that a plugin \(--user-dir\) registers",
         ),
     ],
 )
@@ -98,31 +106,26 @@ def test_strategy_refuses(options, message):
         planned(options)
 
 
-class Unnamed(SearchStrategy):
-    """No name."""
+@pytest.mark.parametrize("given", [{"arch_fraction": 0.5}, {"arch_subset": "alpha"}])
+def test_a_strategy_refuses_the_options_of_others(monkeypatch, given):
+    class Mine(SearchStrategy):
+        name = "mine"
+        options = ("arch_subset",)
+
+    monkeypatch.setitem(STRATEGIES, "mine", Mine)
+    ((option, value),) = given.items()
+    for name in ("darts", "uniform_sampling", "mine"):
+        cfg = OmegaConf.structured(TranslationSearchConfig(search_strategy=name, **given))
+        cfg = OmegaConf.merge(cfg, {"seed": 1, "train_subset": "train"})
+        if option in STRATEGIES[name].options:
+            assert isinstance(build_strategy(cfg), STRATEGIES[name])
+        else:
+            flag = option.replace("_", "-")
+            with pytest.raises(InputError, match=f"--{flag} is {value}: .*not of {name}"):
+                build_strategy(cfg)
 
 
-@pytest.mark.parametrize(
-    ("what", "error", "message"),
-    [
-        ("policy", TypeError, "without an argument .* it was given 'policy'"),
-        (torch.nn.Module, TypeError, "above a subclass of SearchStrategy"),
-        (Unnamed, TypeError, "Unnamed needs a `name`"),
-        ({"levels": "alpha"}, TypeError, "Mine.levels is 'alpha': expected a tuple of strings"),
-        ({"levels": ("theta",)}, ValueError, r"Mine.levels is \('theta',\): expected one or more"),
-        ({"levels": ()}, ValueError, r"Mine.levels is \(\): expected one or more"),
-        ({"options": ("x")}, TypeError, "Mine.options is 'x': expected a tuple of strings"),
-    ],
-)
-def test_strategies_are_checked_when_they_are_registered(monkeypatch, what, error, message):
-    monkeypatch.setattr(strategies, "STRATEGIES", dict(strategies.STRATEGIES))
-    mine = type("Mine", (SearchStrategy,), {"name": "mine", **what}) if type(what) is dict else what
-    with pytest.raises(error, match=message):
-        strategies.register_strategy(mine)
-    assert "mine" not in strategies.STRATEGIES
-
-
-def test_strategy_updates_its_own_levels_alone():
+def test_strategy_updates_only_its_levels():
     class Mine(SearchStrategy):
         name = "mine"
         optimizer = "bilevel_adam"
@@ -138,14 +141,14 @@ def test_strategy_updates_its_own_levels_alone():
 
 
 class Pushing(SearchStrategy):
-    """Adds the update's loss to alpha's gradients, summed over the workers."""
+    """Adds the update's loss, summed over the workers or not, to alpha's gradients."""
 
     name = "pushing"
     levels = LEVELS
     summed = True
 
-    def train_step(self, step, sample, model, optimizer, update_num, ignore_grad):
-        result = step()
+    def train_step(self, train_step, sample, model, criterion, optimizer, *arguments):
+        result = train_step(sample, model, criterion, optimizer, *arguments)
         loss = result[0].detach().clone()
         if self.summed:
             torch.distributed.all_reduce(loss)
@@ -160,11 +163,11 @@ class Pushing(SearchStrategy):
 def push(summed: bool) -> None:
     """Register it."""
     Pushing.summed = summed
-    strategies.register_strategy(Pushing)
+    register_strategy(Pushing)
 
 
 def test_added_gradients_are_to_be_summed_over_the_workers(data, tmp_path):
-    """Then they are the same with either backend; else the workers' alphas differ with one."""
+    """Then both backends agree; otherwise the workers' alphas differ under one of them."""
     found = []
     for backend in ("legacy_ddp", "pytorch_ddp"):
         kind = [
@@ -178,11 +181,11 @@ def test_added_gradients_are_to_be_summed_over_the_workers(data, tmp_path):
     assert torch.allclose(*found, rtol=1e-4, atol=1e-6)
     assert (found[0][..., 0] < found[0][..., 1:].amin(-1) - 0.01).all()
     runs = run_workers(kind, data, tmp_path / "own", *last, prepare=partial(push, False))
-    assert all("a strategy that does not do the same on all" in run.stderr for run in runs)
+    assert all("that the strategy does the same on all of them" in run.stderr for run in runs)
 
 
 class Remembering:
-    """Keeps the sum of the losses of all updates, beside what a strategy does."""
+    """Adds the sum of all updates' losses to a strategy's state."""
 
     def __init__(self, cfg):
         super().__init__(cfg)
@@ -205,21 +208,21 @@ class Remembering:
 
 
 def remember() -> None:
-    """Register strategies that have a state, with and without one of the watch's beside it."""
+    """Register strategies with a state, with and without the monitor's."""
     for base in (Darts, UniformSampling):
         attributes = {"name": f"remembering_{base.name}"}
-        strategies.register_strategy(type("Mine", (Remembering, base), attributes))
+        register_strategy(type("Mine", (Remembering, base), attributes))
 
 
 @pytest.mark.parametrize(("kind", "base"), [(SEARCH, Darts), (SAMPLING, UniformSampling)])
-def test_strategys_state_survives_a_kill(data, tmp_path, kind, base):
+def test_state_survives_a_kill(data, tmp_path, kind, base):
     kind = [*kind, "--search-strategy", f"remembering_{base.name}"]
     options = "--max-update 12 --save-interval-updates 5 --log-interval 2 --disable-validation"
     arguments = training(kind, data, tmp_path / "killed", *options.split())
     run = start("train", arguments, tmp_path / "killed", kill_after=8, prepare=remember).wait()
     assert run.status == -SIGKILL
     found = []
-    for folder in (tmp_path / "killed", tmp_path / "whole"):
+    for folder in (tmp_path / "killed", tmp_path / "other"):
         train(kind, data, folder, *options.split(), prepare=remember)
         found.append(checkpoint(folder)["extra_state"]["TranslationSearchTask"])
     assert found[0] == found[1] and found[0]["strategy"]["total"] > 0

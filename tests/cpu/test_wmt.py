@@ -1,4 +1,4 @@
-"""examples/wmt: every step of the paper's pipeline, on archives of the real forms, made small."""
+"""examples/wmt: every step of the paper's pipeline, on small archives of the real forms."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def test_every_step(archives, tmp_path):
     source = [*work, "--data", "wmt14.en-de", "--table", str(archives / "archives.tsv")]
     done("1-download.sh", *source)
     options = "--merges 60 --held-out 12 --workers 2".split()
-    refused = step("2-prepare.sh", *source, "--held-out", "90000")  # and can be run with another
+    refused = step("2-prepare.sh", *source, "--held-out", "90000")
     assert refused.returncode and "--held-out is 90000, of " in refused.stderr
     done("2-prepare.sh", *source, *options)
     prepared = tmp_path / "data" / "wmt14.en-de"
@@ -46,7 +46,6 @@ def test_every_step(archives, tmp_path):
     done("3-search.sh", *search, "--", *SMALL)
     assert done("3-search.sh", *search, "--", *SMALL) == ""
     searched = str(tmp_path / "search" / "max_s2")
-    check_refused(searched, "3-search.sh", *search)
     check_refused(searched, "3-search.sh", *search, "--data", "wmt18.en-de", "--", *SMALL)
     assert "--every is 10000: no checkpoint" in step("4-derive.sh", *work).stderr
     folder = tmp_path / "genotypes" / "max_s2"
@@ -57,7 +56,7 @@ def test_every_step(archives, tmp_path):
         assert [path.stem.rpartition("_")[2] for path in genotypes] == updates
         assert all(f"_{update}.pt: {update} updates" in report for update in updates)
 
-    # The first genotype is retrained; the second, another one, has been before, with a better BLEU.
+    # Retrains the first genotype; the second has been retrained before, with a better BLEU.
     genotypes[0].write_text(Genotype.load("paper_fig4_approx").to_json())
     other = json.loads(genotypes[0].read_text())
     other["encoder"][0][0] = "identity"
@@ -98,46 +97,29 @@ def test_help_names_every_option(name):
     known = re.search(r'^options "([a-z -]+)"', (WMT / name).read_text(), re.MULTILINE)[1].split()
     text = done(name, "--help")
     assert all(f"--{option} " in text for option in known if option != "--")
-    assert text.startswith(
-        ("Downloads", "Makes", "A", "The", "Retrains", "Trains", "Tunes", "Translates")
-    )
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         ("1-download.sh --data wmt13.en-de", "data set wmt13.en-de: expected one of"),
+        ("1-download.sh -- --what", "unknown option: --"),
         ("2-prepare.sh --work {0}", "is missing: run 1-download.sh"),
-        ("2-prepare.sh --work {0}/work --data ../de-en", "data set ../de-en: expected one of"),
-        ("2-prepare.sh --work {0} --merges 0", "--merges is 0, it must be a positive"),
-        ("2-prepare.sh --work {0} --workers 0", "--workers is 0, it must be a positive"),
+        ("2-prepare.sh --work {0} --merges 0", "--merges is 0, it must be a positive integer"),
         ("2-prepare.sh --work {0} --max-ratio x", "--max-ratio is x, it must be a number"),
-        ("2-prepare.sh --work {0} --held-out -1", "--held-out is -1, it must be a whole number"),
+        ("2-prepare.sh --work {0} --held-out -1", "--held-out is -1, it must be an integer"),
         ("3-search.sh --work {0}", "run 2-prepare.sh"),
         ("3-search.sh --gpus 3", "--gpus is 3, it must be 1, 2, 4 or 8"),
         ("3-search.sh --search max_s3", "there is no configs/search/max_s3.yaml"),
         ("4-derive.sh --work {0}", "run 3-search.sh"),
-        (
-            "4-derive.sh --work {0} --search sampling_max_s2",
-            "dartsformer-evolve takes the place of",
-        ),
-        (
-            "5-select.sh --work {0} --search sampling_max_s2",
-            "dartsformer-evolve takes the place of",
-        ),
+        ("4-derive.sh --work {0} --search sampling_max_s2", "use dartsformer-evolve instead"),
         ("5-select.sh --work {0}", "run 4-derive.sh"),
-        (
-            "6-train.sh --config tiny",
-            "--config is tiny, there is no configs/train/tiny.yaml, but",
-        ),
-        ("6-train.sh --work {0}", "max_s2.json: run 5-select.sh"),
+        ("5-select.sh --work {0} --penalties a", "--penalties is a, it must be numbers"),
+        ("6-train.sh --config tiny", "there is no configs/train/tiny.yaml, but"),
         ("6-train.sh --work {0} --genotype none.json", "no genotype in none.json: run 5-select"),
         ("6-train.sh --config transformer --genotype g.json", "--config transformer takes none"),
-        ("5-select.sh --work {0} --penalties a", "--penalties is a, it must be numbers"),
-        ("7-tune.sh --work {0} --penalties 0.1,0.2", "--penalties is 0.1,0.2, it must be numbers"),
         ("7-tune.sh --work {0}", "run 6-train.sh"),
         ("8-test.sh --work {0}", "run 6-train.sh"),
-        ("1-download.sh -- --what", "unknown option: --"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, command, message):

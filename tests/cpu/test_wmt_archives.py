@@ -27,17 +27,15 @@ def archives(tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_table_is_whole():
-    """Every data set has training text and a test set; checksums have the length of their kind."""
-    for dataset in DATASETS:
-        kinds = [archive.kind for archive in corpora.read_table(corpora.TABLE, dataset)]
-        assert kinds.count("test") == kinds.count("valid") == 1 and "lines" in kinds
+def test_every_data_set_is_complete():
+    """Each has training text, one validation and one test set; checksums have their length."""
     lengths = {"sha256": 64, "md5": 32}
     for dataset in DATASETS:
-        for archive in corpora.read_table(corpora.TABLE, dataset):
-            kind, _, digest = archive.checksum.partition(":")
-            if kind != "-":
-                assert re.fullmatch(rf"[0-9a-f]{{{lengths[kind]}}}", digest)
+        table = corpora.read_table(corpora.TABLE, dataset)
+        kinds = [archive.kind for archive in table]
+        assert kinds.count("test") == kinds.count("valid") == 1 and "lines" in kinds
+        for kind, _, digest in (archive.checksum.partition(":") for archive in table):
+            assert kind == "-" or re.fullmatch(rf"[0-9a-f]{{{lengths[kind]}}}", digest)
     with pytest.raises(ValueError, match=r"expected one of wmt14\.en-de"):
         corpora.read_table(corpora.TABLE, "wmt14.de-en")
 
@@ -58,15 +56,10 @@ def test_archives_become_aligned_text(archives, tmp_path, dataset):
                 split = archive.kind if archive.kind in ("valid", "test") else "train"
                 expected[split].append(pair)
     for split, pairs in expected.items():
-        assert (
-            list(
-                corpora.align(
-                    *((tmp_path / f"{split}.{language}").open() for language in ("en", foreign)),
-                    split,
-                )
-            )
-            == pairs
-        )
+        lines = [
+            (tmp_path / f"{split}.{side}").read_text().splitlines() for side in ("en", foreign)
+        ]
+        assert list(zip(*lines, strict=True)) == pairs
 
 
 NC, GIGA, CZENG = "training-parallel-nc-v9.tgz", "training-giga-fren.tar", "czeng10-plaintext.tar"
@@ -79,25 +72,19 @@ def less(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-500])
 
 
-def flipped(path: Path) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[:200] + bytes(byte ^ 255 for byte in data[200:]))
-
-
 def zipped(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("README", "not it")
 
 
-def tar_with(name: str, data: bytes | None) -> Callable[[Path], None]:
-    """An archive with one member, a folder if it has no data."""
+def tar_with(name: str, data: bytes) -> Callable[[Path], None]:
+    """An archive with one member."""
 
     def write(path: Path) -> None:
         info = tarfile.TarInfo(name)
-        info.type = tarfile.DIRTYPE if data is None else tarfile.REGTYPE
-        info.size = len(data or b"")
+        info.size = len(data)
         with tarfile.open(path, "w") as file:
-            file.addfile(info, io.BytesIO(data or b""))
+            file.addfile(info, io.BytesIO(data))
 
     return write
 
@@ -106,15 +93,12 @@ def tar_with(name: str, data: bytes | None) -> Callable[[Path], None]:
     ("dataset", "file", "damage"),
     [
         ("wmt14.en-de", NC, less),
-        ("wmt14.en-de", NC, flipped),
         ("wmt14.en-de", NC, tar_with(NEWS, b"\xff\xfe\n")),
-        ("wmt14.en-de", NC, tar_with(NEWS, None)),
         ("wmt14.en-de", NC, tar_with("README", b"not it")),
         ("wmt14.en-fr", GIGA, tar_with(RELEASE, b"not gzipped")),
         ("wmt14.en-fr", GIGA, tar_with(RELEASE, gzip.compress(b"A.\n" * 9)[:-9])),
         ("wmt18.en-cs", CZENG, tar_with(PART, gzip.compress(b"a-b1-1\t0.9\tone side\n"))),
         ("wmt18-czeng17.en-cs", BLOCKS, zipped),
-        ("wmt18-czeng17.en-cs", BLOCKS, less),
     ],
 )
 def test_a_damaged_archive_is_named(archives, tmp_path, dataset, file, damage):
@@ -128,55 +112,43 @@ def test_a_damaged_archive_is_named(archives, tmp_path, dataset, file, damage):
     assert not list((tmp_path / "out").glob("train.??"))
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda table: table.replace("\t", " "),
-        lambda table: table.replace("checksum", "sum"),
-        lambda table: table + "one.tgz\tlines\n",
-        lambda table: table.replace("\n", "\tmore\n"),
-        lambda table: "",
-    ],
-)
-def test_a_damaged_table_is_named(archives, tmp_path, damage):
+def test_a_damaged_table_is_named(archives, tmp_path):
     path = tmp_path / "table.tsv"
-    path.write_text(damage((archives / "archives.tsv").read_text()))
-    with pytest.raises(ValueError, match=r"table\.tsv: expected the columns file, kind, "):
-        corpora.read_table(path, "wmt14.en-de")
+    for damaged in ("", (archives / "archives.tsv").read_text() + "one.tgz\tlines\n"):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match=r"table\.tsv: expected the columns file, kind, "):
+            corpora.read_table(path, "wmt14.en-de")
 
 
-def test_downloads_go_on_and_are_checked(archives, tmp_path, capsys):
+def test_downloads_are_checked(archives, tmp_path, capsys):
     table = corpora.read_table(archives / "archives.tsv", "wmt18.en-cs")
     first, unchecked = table[0], next(archive for archive in table if archive.checksum == "-")
-    data = (archives / first.file).read_bytes()
-    part = tmp_path / f"{first.file}.part"
-    part.write_bytes(data[:1000])
-    corpora.download(first, tmp_path)
-    assert (tmp_path / first.file).read_bytes() == data and not part.exists()
-
     corpora.download(unchecked, tmp_path)
     digest = hashlib.sha256((archives / unchecked.file).read_bytes()).hexdigest()
     assert f"no checksum is known; its sha256 is {digest}" in capsys.readouterr().out
 
-    nowhere = corpora.Archive(**{**vars(first), "url": "file:///nowhere"})
-    corpora.download(nowhere, tmp_path)  # it is there
+    corpora.download(first, tmp_path)
+    nowhere = replace(first, url="file:///nowhere")
+    corpora.download(nowhere, tmp_path)  # the file exists
+    data = (tmp_path / first.file).read_bytes()
     (tmp_path / first.file).write_bytes(bytes(reversed(data)))
-    with pytest.raises(
-        ValueError, match=r"europarl-v7.tgz: has the sha256 \w+, expected \w+: remove it"
-    ):
+    with pytest.raises(ValueError, match=r"has the sha256 \w+, expected \w+: remove it"):
         corpora.download(nowhere, tmp_path)
-    (tmp_path / first.file).unlink()
+    (tmp_path / first.file).rename(tmp_path / f"{first.file}.part")
+    with pytest.raises(ValueError, match=r"has the sha256"):
+        corpora.download(nowhere, tmp_path)
+    part = tmp_path / f"{first.file}.part"
+    part.write_bytes(b"some of it")
     with pytest.raises(ValueError, match="curl ended with status"):
         corpora.download(nowhere, tmp_path)
+    assert part.read_bytes() == b"some of it"
 
 
 class Ranges(SimpleHTTPRequestHandler):
-    """Sends a file from where it is asked to, or says that there is nothing beyond."""
+    """A server that supports ranges."""
 
     def do_GET(self) -> None:
         path = Path(self.translate_path(self.path))
-        if not path.is_file():
-            return self.send_error(404)
         data = path.read_bytes()
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         start = int(asked[1]) if asked else 0
@@ -190,9 +162,9 @@ class Ranges(SimpleHTTPRequestHandler):
         self.wfile.write(data[start:])
 
 
-@pytest.fixture(params=[Ranges, SimpleHTTPRequestHandler], ids=["ranges", "whole files only"])
+@pytest.fixture(params=[Ranges, SimpleHTTPRequestHandler], ids=["ranges", "no ranges"])
 def server(request, archives, monkeypatch) -> Iterator[str]:
-    """The address of a server that has the archives."""
+    """The address of a server of the archives."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(request.param, "log_message", lambda *_: None)
     handler = partial(request.param, directory=str(archives))
@@ -204,8 +176,8 @@ def server(request, archives, monkeypatch) -> Iterator[str]:
 
 @pytest.mark.parametrize("had", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("kind", ["lines", "czeng"])
-def test_an_interrupted_download_goes_on_from_any_server(archives, tmp_path, server, kind, had):
-    """Also one of an unknown size that was whole, as when its check was interrupted."""
+def test_an_interrupted_download_resumes_from_any_server(archives, tmp_path, server, kind, had):
+    """Also a complete one of unknown size, whose check was interrupted."""
     table = corpora.read_table(archives / "archives.tsv", "wmt18.en-cs")
     archive = next(archive for archive in table if archive.kind == kind)
     data = (archives / archive.file).read_bytes()
@@ -213,14 +185,3 @@ def test_an_interrupted_download_goes_on_from_any_server(archives, tmp_path, ser
     corpora.download(replace(archive, bytes="-", url=f"{server}/{archive.file}"), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [archive.file]
     assert (tmp_path / archive.file).read_bytes() == data
-
-
-@pytest.mark.parametrize("server", [Ranges], indirect=True)
-def test_what_a_server_has_not_is_no_download(archives, tmp_path, server):
-    archive = corpora.read_table(archives / "archives.tsv", "wmt18.en-cs")[-1]
-    part = tmp_path / f"{archive.file}.part"
-    part.write_bytes(b"some of it")
-    gone = replace(archive, bytes="-", checksum="-", url=f"{server}/nowhere")
-    with pytest.raises(ValueError, match="curl ended with status"):
-        corpora.download(gone, tmp_path)
-    assert part.read_bytes() == b"some of it"

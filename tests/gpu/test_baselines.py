@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 import torch
+from helpers.gpu_gradients import gradients_on_gpu, relative_difference
 from helpers.models import build_darts, build_evolved, build_search
 from helpers.running import SAMPLING, SAMPLING_DARTS, prepare_data, start_server, train
-from test_gpu import gradients, relative_difference
 
 from fairseq_dartsformer.evolution.population import Space
 from fairseq_dartsformer.evolution.scoring import ScoreConfig, Scorer
@@ -22,7 +22,7 @@ def test_gradients_of_a_sampled_architecture_equal_ordinary_autograd(seed):
     names = {"encoder_operations": LEARNING, "decoder_operations": LEARNING}
     model = build_search(hidden_dim=120, **names).cuda()
     with chosen(model, draw(model, Random(seed))):
-        stored, found = (gradients(model, backprop) for backprop in ("store", "reconstruct"))
+        stored, found = (gradients_on_gpu(model, backprop) for backprop in ("store", "reconstruct"))
     assert found.keys() == stored.keys()
     assert relative_difference(found, stored) < 1e-4
 
@@ -35,9 +35,9 @@ def test_half_precision_is_near_float32(build, mode):
     rates |= {"weight_dropout": 0.0} if build is build_darts else {}
     torch.manual_seed(1)
     model = build(hidden_dim=120, **rates).cuda()
-    exact = gradients(model, None)
+    exact = gradients_on_gpu(model, None)
     autocast = torch.float16 if mode == "autocast" else None
-    found = gradients(model if autocast else model.half(), None, autocast)
+    found = gradients_on_gpu(model if autocast else model.half(), None, autocast)
     assert found.keys() == exact.keys()
     assert relative_difference(found, exact) < 0.03
 

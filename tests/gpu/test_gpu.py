@@ -1,10 +1,11 @@
-"""What only a GPU shows: its random state, its kernels, half precision, its memory."""
+"""Properties that need a GPU: its random state, kernels, half precision and memory."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 from fairseq.criterions.label_smoothed_cross_entropy import label_smoothed_nll_loss
-from helpers.models import RATES, batch, build_search
+from helpers.gpu_gradients import gradients_on_gpu, relative_difference
+from helpers.models import RATES, build_search
 
 from fairseq_dartsformer.criterions.linear_cross_entropy import smoothed_cross_entropy
 from fairseq_dartsformer.memory.planner import Training, plan_memory, training_config
@@ -33,29 +34,9 @@ def test_dynamic_convolution(dtype, batch_size, heads, width, size):
         assert error < 8 * torch.finfo(dtype).eps
 
 
-def gradients(model, backprop: str | None, autocast: torch.dtype | None = None) -> dict:
-    if backprop is not None:
-        for stack in (model.encoder.stack, model.decoder.stack):
-            stack.backprop = backprop
-    model.zero_grad()
-    torch.manual_seed(3)
-    with torch.autocast("cuda", dtype=autocast, enabled=autocast is not None):
-        net = {name: t.cuda() for name, t in batch([3, 9, 6]).items()}
-        loss = model(**net)[0].float().pow(2).mean()
-    state = torch.cuda.get_rng_state()
-    loss.backward()
-    assert torch.equal(state, torch.cuda.get_rng_state())
-    return {name: p.grad.float() for name, p in model.named_parameters() if p.grad is not None}
-
-
-def relative_difference(found: dict, expected: dict) -> float:
-    difference = sum((found[k] - expected[k]).pow(2).sum() for k in expected)
-    return (difference / sum(g.pow(2).sum() for g in expected.values())).sqrt().item()
-
-
 def test_gradients_equal_ordinary_autograd_with_dropout():
     model = build_search(hidden_dim=120).cuda()
-    stored, found = (gradients(model, backprop) for backprop in ("store", "reconstruct"))
+    stored, found = (gradients_on_gpu(model, backprop) for backprop in ("store", "reconstruct"))
     assert relative_difference(found, stored) < 1e-4
 
 
@@ -65,24 +46,24 @@ def test_half_precision_is_as_near_as_store(mode):
     rates = dict.fromkeys(RATES, 0.0)
     torch.manual_seed(1)
     model = build_search(hidden_dim=120, encoder_layers=24, decoder_layers=24, **rates).cuda()
-    exact = gradients(model, "store")
+    exact = gradients_on_gpu(model, "store")
     autocast = torch.float16 if mode == "autocast" else None
     if autocast is None:
         model = model.to(getattr(torch, mode))
-    stored, found = (gradients(model, b, autocast) for b in ("store", "reconstruct"))
+    stored, found = (gradients_on_gpu(model, b, autocast) for b in ("store", "reconstruct"))
     assert relative_difference(found, exact) < 1.1 * relative_difference(stored, exact) + 1e-3
 
 
 @pytest.mark.parametrize("mode", ["float32", "float16", "bfloat16", "autocast"])
 def test_output_layer(mode):
-    """Loss and gradients are as near to float64's as those of whole logits are."""
+    """Loss and gradients are as near to float64's as those of complete logits are."""
     torch.manual_seed(0)
     features = torch.randn(700, 64, device="cuda")
     weight = torch.randn(5000, 64, device="cuda") / 8
     target = torch.randint(2, 5000, (700,), device="cuda")
     target[::7] = 1  # padding
 
-    def whole(x, w):
+    def reference(x, w):
         log_p = F.linear(x, w).log_softmax(-1, dtype=torch.promote_types(x.dtype, torch.float32))
         return label_smoothed_nll_loss(log_p, target.unsqueeze(-1), 0.1, ignore_index=1)[0]
 
@@ -101,10 +82,10 @@ def test_output_layer(mode):
     dtype = torch.float32 if mode == "autocast" else getattr(torch, mode)
     rounded = (t.to(dtype).double().requires_grad_() for t in (features, weight))
     inputs = list(rounded)
-    value = whole(*inputs)
+    value = reference(*inputs)
     grads = torch.autograd.grad(value / 700, inputs)
     exact = {"loss": value.detach(), **dict(zip(("features", "weight"), grads, strict=True))}
-    plain, found = results(whole, dtype), results(chunked, dtype)
+    plain, found = results(reference, dtype), results(chunked, dtype)
     for name, true in exact.items():
         error, usual = ((r[name] - true).norm() / true.norm() for r in (found, plain))
         assert error < 2 * usual + 1e-6, name

@@ -1,4 +1,4 @@
-"""The archives of examples/wmt, of the real forms, made small."""
+"""Small archives of examples/wmt in their real forms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ spec.loader.exec_module(corpora)
 
 
 def sentences(name: str, language: str, count: int) -> list[str]:
-    """Lines of an archive's corpus in a language; every tenth is empty in one of the two."""
+    """Lines of an archive's corpus; in one of the languages every tenth is empty."""
     lines = [
         f"{name[:12]} {language}: tree {i % 7} & house {i % 11}, »{i % 5}«." for i in range(count)
     ]
@@ -34,9 +34,9 @@ def text_of(archive: corpora.Archive, language: str) -> list[str]:
 
 
 def content(archive: corpora.Archive) -> dict[str, bytes]:
-    """The members of an archive, of every foreign language that its data sets have."""
+    """The members of an archive, for all languages of its data sets."""
     files = {"README": b"not text\n"}
-    # In one order, so that it is always the same members that a cut archive lacks: de, not fr.
+    # Sorted, so that a truncated archive always lacks the same members.
     languages = {name.rpartition("-")[2] for name in archive.datasets.split(",")}
     for foreign in sorted(languages, reverse=True):
         sides = {language: text_of(archive, language) for language in ("en", foreign)}
@@ -74,7 +74,7 @@ def pack(archive: corpora.Archive, path: Path) -> None:
 
 
 def make_archives(folder: Path) -> None:
-    """Fill a folder with all archives and their table, archives.tsv with these sizes and sums."""
+    """Write all archives and their archives.tsv, with their sizes and checksums."""
     lines = [line for line in corpora.TABLE.read_text().splitlines() if line[0] != "#"]
     rows = list(csv.DictReader(lines, delimiter="\t"))
     for row in rows:

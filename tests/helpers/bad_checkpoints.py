@@ -1,33 +1,32 @@
-"""Strategies for checkpoints that are altered, foreign, or would run code."""
+"""Hypothesis strategies for damaged, altered and foreign files, and checkpoints that hold code."""
 
 from __future__ import annotations
 
 import io
 import os
 import pickle
-import zipfile
+import re
 from argparse import Namespace
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
 
-from helpers.bad_inputs import JUNK, NAMES, changed
-
-
-class Touch:
-    """Unpickled as code would be, makes a file."""
-
-    def __init__(self, path: Path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
+ODD_WORDS = "nan inf -1 1e999 999999999999999999999999 0 x {} [] null ffn encoder é 7.5".split()
+ODD_WORDS += ["", "\x1b[2J", "[" * 20_000, '"x"', "\n", "\t"]
+# Values of wrong types, out of range, or unprintable.
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.sampled_from([0, 1, -1, 2, 2**63, 10**30, 0.5, 1e308, float("inf"), float("nan")])
+    | st.sampled_from(
+        ["${a}", "../..", "x\ny", "\x1b[2J", "é\u2028漢", "%s {0}", "ffn", "max", ""]
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
 TENSORS = st.sampled_from(
     [
         torch.zeros(0),
@@ -39,85 +38,78 @@ TENSORS = st.sampled_from(
         torch.zeros(2, 2, 5, device="meta"),
     ]
 )
-# A surrogate alone cannot be written into a checkpoint at all.
-STORABLE = JUNK.filter(lambda junk: "\\ud" not in ascii(junk)) | TENSORS
+
+
+class Touch:
+    """Creates a folder when it is unpickled, as malicious code in a file would."""
+
+    def __init__(self, path: Path | str):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
 
 
 @st.composite
-def altered_checkpoints(draw, good: dict[str, Any]) -> bytes:
-    """A checkpoint with one to three values that are not what they were."""
-    state = good
-    for _ in range(draw(st.integers(1, 3))):
-        state = draw(changed(state, STORABLE))
-    file = io.BytesIO()
-    torch.save(state, file)
-    return file.getvalue()
-
-
-@st.composite
-def foreign_files(draw, good: dict[str, Any], marker: Path) -> bytes:
-    """Files that no training has written; some make ``marker`` if they can run code."""
-    touch = Touch(marker)
-    how = draw(st.sampled_from(["torch", "pickle", "legacy", "zip", "script", "values", "text"]))
-    if how == "torch" or how == "legacy":
-        where = st.sampled_from(["model", "cfg", "extra_state", "args", "optimizer_history"])
-        state = {**good, draw(where): draw(st.sampled_from([touch, [touch], {"a": touch}]))}
-        file = io.BytesIO()
-        torch.save(state, file, _use_new_zipfile_serialization=how == "torch")
-        return file.getvalue()
-    if how == "pickle":
-        held = draw(st.sampled_from([touch, {"model": touch}, [1], {"model": {}}, Path, Namespace]))
-        return pickle.dumps(held, protocol=draw(st.integers(0, 5)))
-    if how == "zip":
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w") as archive:
-            for name in draw(
-                st.lists(
-                    st.sampled_from(["a", "archive/data.pkl", "../up", "archive/version"]),
-                    max_size=3,
-                )
-            ):
-                archive.writestr(name, draw(st.sampled_from([b"", b"3\n", pickle.dumps(touch)])))
-        return file.getvalue()
-    if how == "script":
-        file = io.BytesIO()
-        torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), file)
-        return file.getvalue()
-    if how == "values":
-        file = io.BytesIO()
-        values = [{}, [], 1, None, "x", torch.zeros(1), {"model": {}}, {"model": None, "cfg": None}]
-        values += [{"model": OrderedDict(), "cfg": {"model": {"_name": n}}} for n in NAMES]
-        values += [{"model": good["model"], "args": Namespace(arch=n)} for n in NAMES]
-        values += [good["model"], {"model": good["model"]}, {**good, "cfg": None, "args": None}]
-        values += [{**good, "model": np.zeros(3)}, {**good, "model": {"a": touch.path}}]
-        torch.save(draw(st.sampled_from(values)), file)
-        return file.getvalue()
-    return draw(st.binary(max_size=99) | st.sampled_from([b"\n" * 9, b"\x80\x02.", b"PK\x03\x04"]))
-
-
-# What fairseq evaluates as Python in a checkpoint's options: (group, values).
-EVALUATED = [
-    ("criterion", {"_name": "ctc", "wer_args": "{}", "zero_infinity": True, "post_process": "x"}),
-    ("model", {"_name": "transformer", "arch": "transformer", "adaptive_softmax_cutoff": "{}"}),
-    ("model", {"_name": "fconv", "arch": "fconv", "encoder_layers": "{}", "decoder_layers": "{}"}),
-    ("model", {"_name": "wav2vec2", "conv_feature_layers": "{}"}),
-]
-
-
-@st.composite
-def evaluated_checkpoints(draw, good: dict[str, Any], marker: Path) -> bytes:
-    """A checkpoint with code among its options, which would make ``marker``."""
-    group, values = draw(st.sampled_from(EVALUATED))
-    code = draw(
+def damaged(draw, good: bytes) -> bytes:
+    """Bytes cut off, changed, inserted or removed, at any position."""
+    at = draw(st.integers(0, len(good) - 1))
+    changed = bytes([good[at] ^ 1 << draw(st.integers(0, 7))])
+    return draw(
         st.sampled_from(
             [
-                f"__import__('os').mkdir({str(marker)!r})",
-                f"[c for c in ().__class__.__mro__] + [open({str(marker)!r}, 'w')]",
+                good[:at],
+                good[:at] + changed + good[at + 1 :],
+                good[:at] + bytes(min(4096, len(good) - at)) + good[at + 4096 :],
+                good[:at] + b"x\n" + good[at:],
+                good[:at] + good[at + 50 :],
             ]
         )
     )
-    values = {name: code if value == "{}" else value for name, value in values.items()}
-    state = {**good, "cfg": {**good["cfg"], group: {**good["cfg"][group], **values}}}
+
+
+@st.composite
+def odd_words(draw, good: bytes) -> bytes:
+    """A text in which one to three words or numbers are replaced."""
+    parts = re.split(r"(\w[\w.]*)", good.decode())
+    for at in draw(st.lists(st.integers(0, len(parts) - 1), min_size=1, max_size=3)):
+        parts[at] = draw(st.sampled_from(ODD_WORDS))
+    return "".join(parts).encode()
+
+
+@st.composite
+def altered(draw, tree: Any, junk: SearchStrategy = JUNK) -> Any:
+    """A copy of nested dictionaries and lists with one value replaced or removed."""
+    keys = list(tree) if isinstance(tree, dict) else range(len(tree) if type(tree) is list else 0)
+    if not keys or draw(st.integers(0, 5)) == 0:
+        return draw(junk)
+    key, tree = draw(st.sampled_from(keys)), tree.copy()
+    if draw(st.integers(0, 5)) == 0:
+        del tree[key]
+    else:
+        tree[key] = draw(altered(tree[key], junk))
+    return tree
+
+
+def saved(value: Any, **how: Any) -> bytes:
+    """The bytes that ``torch.save`` writes."""
     file = io.BytesIO()
-    torch.save(state, file)
+    torch.save(value, file, **how)
     return file.getvalue()
+
+
+@st.composite
+def foreign_checkpoints(draw, good: dict[str, Any], marker: Path) -> bytes:
+    """Files that no training has written; those with code would create ``marker``."""
+    touch, code = Touch(marker), f"__import__('os').mkdir({str(marker)!r})"
+    cfg = good["cfg"]
+    values = [{}, [], 1, None, torch.zeros(1), {"model": {}}, {"model": None, "cfg": None}]
+    values += [good["model"], {**good, "cfg": None}, {"model": good["model"], "args": Namespace()}]
+    values += [{**good, "cfg": {**cfg, "model": {**cfg["model"], "_name": "transformer"}}}]
+    values += [{**good, "cfg": {**cfg, "model": {**cfg["model"], "conv_layers": code}}}]
+    values += [{**good, "cfg": {**cfg, "criterion": {**cfg["criterion"], "wer_args": code}}}]
+    values += [{**good, place: touch} for place in ("model", "args", "extra_state")]
+    value, old = draw(st.sampled_from(values)), draw(st.booleans())
+    files = [saved(value, _use_new_zipfile_serialization=not old)] * 4
+    files += [pickle.dumps({"model": touch}), b"", b"\n" * 9, b"\x80\x02.", b"PK\x03\x04"]
+    return draw(st.sampled_from(files))

@@ -54,7 +54,7 @@ RATES = ("dropout", "attention_dropout", "activation_dropout", "weight_dropout")
 
 
 class Task:
-    """What a model asks of its task."""
+    """The dictionaries that a model reads from its task."""
 
     def __init__(self, symbols: int = 30, same: bool = True):
         self.source_dictionary = self._dictionary(symbols)
@@ -75,7 +75,7 @@ def build_search(task: Task | None = None, **options: Any) -> DARTSformerSearchM
 
 
 def build_darts(task: Task | None = None, **options: Any) -> DARTSTransformerSearchModel:
-    """A small supernet of DARTS on a Transformer."""
+    """A small supernet of the family `darts_transformer`."""
     cfg = OmegaConf.structured(CandidatesConfig(**{**SIZES, **options}))
     return DARTSTransformerSearchModel.build_model(cfg, task or Task())
 
@@ -83,7 +83,7 @@ def build_darts(task: Task | None = None, **options: Any) -> DARTSTransformerSea
 def build_derived(
     genotype: Genotype, task: Task | None = None, **options: Any
 ) -> DARTSformerModel | DARTSTransformerModel:
-    """A small model of the genotype's family."""
+    """A small derived model of the genotype's family."""
     model, config = {
         "dartsformer": (DARTSformerModel, DerivedConfig),
         "darts_transformer": (DARTSTransformerModel, GenotypeConfig),
@@ -99,7 +99,15 @@ def inheriting(
     task: Task | None = None,
     **options: Any,
 ) -> DARTSformerModel | DARTSTransformerModel:
-    """The model of ``genotype`` with the weights of the supernet that ``result`` is of."""
+    """The derived model of ``genotype`` with the weights of the supernet.
+
+    Args:
+        supernet: has the weights.
+        result: its snapshot.
+        genotype: chooses the operations.
+        task: of the derived model.
+        options: of the derived model.
+    """
     derived = build_derived(genotype, task, **options)
     state = {}
     for name, tensor in supernet.state_dict().items():
@@ -120,7 +128,7 @@ def inheriting(
 
 
 def build_evolved(task: Task | None = None, **options: Any) -> EvolvedTransformerModel:
-    """A small Evolved Transformer, of one cell a side where nothing else is said."""
+    """A small Evolved Transformer; by default, one cell in each stack."""
     sizes = SIZES.keys() - {"embed_dim", "weight_dropout"}
     cfg = {name: SIZES[name] for name in sizes} | options
     cfg = OmegaConf.structured(EvolvedConfig(**cfg))
@@ -128,7 +136,7 @@ def build_evolved(task: Task | None = None, **options: Any) -> EvolvedTransforme
 
 
 def uniform_genotype(operation: str, splits: int, pooling: str) -> Genotype:
-    """Every node is ``operation``, but where the encoder cannot have it, or the decoder's last."""
+    """A genotype of one operation; the encoder has `ffn` where it cannot have the operation."""
     in_encoder = operation if operation in OPERATIONS_BY_STACK["encoder"] else "ffn"
     return Genotype(
         encoder=((in_encoder,) * splits,),
@@ -138,9 +146,9 @@ def uniform_genotype(operation: str, splits: int, pooling: str) -> Genotype:
 
 
 def every_operation_once(splits: int, pooling: str | None) -> Genotype:
-    """A genotype in which each operation stands at least once, spread over several layers.
+    """A genotype that has each operation at least once, over several layers.
 
-    Without a pooling, one of DARTS on a Transformer.
+    Without a pooling, it belongs to the family `darts_transformer`.
     """
     if pooling is None:
         decoder = [(a, "cross_attention", b) for a, b in _rows(DECODER_OPERATIONS, 2)]
@@ -156,14 +164,14 @@ def _rows(names: tuple[str, ...], width: int) -> tuple[tuple[str, ...], ...]:
 
 
 def sentence(length: int, seed: int, symbols: int = 30) -> Tensor:
-    """Random token indices, ended by EOS."""
+    """Random token indices and EOS, shape `T`."""
     generator = torch.Generator().manual_seed(seed)
     words = torch.randint(4, 4 + symbols, (length - 1,), generator=generator)
     return torch.cat([words, torch.tensor([2])])
 
 
 def pad(sentences: list[Tensor], left: bool = False, extra: int = 0) -> Tensor:
-    """A batch `B × T`, padded on one side, ``extra`` positions more than need be."""
+    """A batch `B × T`, padded on one side, by ``extra`` positions more than necessary."""
     width = max(map(len, sentences)) + extra
     batch = torch.full((len(sentences), width), 1)
     for row, tokens in zip(batch, sentences, strict=True):
@@ -174,7 +182,7 @@ def pad(sentences: list[Tensor], left: bool = False, extra: int = 0) -> Tensor:
 
 
 def shift(sentences: list[Tensor]) -> list[Tensor]:
-    """Decoder inputs of target sentences: EOS first, the last word dropped."""
+    """Decoder inputs of target sentences: EOS moves from the end to the front."""
     return [torch.cat([s[-1:], s[:-1]]) for s in sentences]
 
 
@@ -215,7 +223,7 @@ class _Products(TorchDispatchMode):
 
 
 def multiplications(step: Callable[[], Any]) -> int:
-    """How many ``step`` makes in matrix products, those within fused attention not counted."""
+    """The multiplications of ``step`` in matrix products, without those in fused attention."""
     with _Products() as products:
         step()
     return products.count

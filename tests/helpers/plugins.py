@@ -13,12 +13,22 @@ from typing import Any
 
 from fairseq import utils
 
+from fairseq_dartsformer.cli import derive
 from fairseq_dartsformer.operations import OPERATIONS, OPERATIONS_BY_STACK
 from fairseq_dartsformer.plots.style import LOOKS
 from fairseq_dartsformer.search.registry import STRATEGIES
 
 EXTENDING = str(Path(__file__).parents[2] / "docs" / "extending")
+TRIAL = ["--user-dir", EXTENDING, *"--max-update 6 --disable-validation".split()]
 TABLES = (OPERATIONS, STRATEGIES, LOOKS)
+
+
+def derived(folder: Path) -> Path:
+    """Derive the genotype of the search in a folder into a file."""
+    path = folder / "genotype.json"
+    checkpoint = str(folder / "checkpoints" / "checkpoint_last.pt")
+    derive.main(derive.get_parser().parse_args([checkpoint, "-o", str(path)]))
+    return path
 
 
 @contextmanager

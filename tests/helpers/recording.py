@@ -1,4 +1,4 @@
-"""What a training does, step by step, seen from inside its process."""
+"""Records a training step by step, from inside its process."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ PIECES = 20  # of a file that is written slowly
 
 @dataclass
 class Step:
-    """What a call of the trainer's ``train_step`` left behind; of the start, for the first.
+    """The state after a call of the trainer's ``train_step``; the first one is the start.
 
     Attributes:
         level: the update's level, ``None`` for a derived model.
-        updates: number of updates so far; an overflow leaves it as it was.
+        updates: number of updates so far; an overflow is none.
         loss: mean loss of the update's words in bits, ``None`` after an overflow.
         lr: learning rates of the optimizer's groups.
-        state: of each level, its parameters in one vector: their ``value``, their ``master`` in
-            the optimizer, the ``gradient`` there (0 for none) and Adam's moments.
+        state: for each level, vectors over its parameters: their ``value``, their ``master`` copy
+            in the optimizer, its ``gradient`` (0 if there is none), and Adam's moments
+            (0 if there are none).
     """
 
     level: str | None
@@ -49,7 +50,11 @@ class Step:
         for parameter in trainer.get_model().parameters():
             master = masters.get(id(parameter), parameter)
             gradient = torch.zeros_like(master) if master.grad is None else master.grad
-            moments = optimizer.optimizer.state.get(master, {})
+            moments = optimizer.optimizer.state.get(master) or {
+                "step": 0,
+                "exp_avg": torch.zeros_like(master),
+                "exp_avg_sq": torch.zeros_like(master),
+            }
             values = {"value": parameter, "master": master, "gradient": gradient, **moments}
             of_level = parts[level_of(parameter)]
             for name, value in values.items():
@@ -67,7 +72,7 @@ class Step:
 
 
 def watch(steps: list[Step] | None, kill_after: int | None) -> None:
-    """Append the start and every step to ``steps``; die after so many updates."""
+    """Append the start and every step to ``steps``; kill the process after so many updates."""
     train_step = Trainer.train_step
 
     def watched(self: Trainer, *arguments, **options):
@@ -84,7 +89,7 @@ def watch(steps: list[Step] | None, kill_after: int | None) -> None:
 
 
 def write_slowly(seconds: float) -> None:
-    """Let the writing of a checkpoint, and each copy of it, take so long."""
+    """Let the writing and copying of a checkpoint take this long."""
     save = torch.save
 
     def save_slowly(content: Any, file: BinaryIO) -> None:

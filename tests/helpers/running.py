@@ -1,6 +1,6 @@
-"""fairseq's commands as users run them, on small data: each run is a process of its own.
+"""Runs fairseq's commands as users do, on small data, each in a separate process.
 
-The processes are forked from a server that has imported fairseq once, which saves seconds a run.
+The processes are forked from a server that has imported fairseq, which saves seconds per run.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import importlib
 import multiprocessing
 import os
 import random
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from fairseq_dartsformer.search_space.genotype import Genotype
 from helpers.recording import Step, watch
 
 PLUGIN = str(Path(fairseq_dartsformer.__file__).parent)
-TIMEOUT = 240  # seconds: a run takes one or two, but a machine may be busy
+TIMEOUT = 240  # seconds; a run takes one or two on a machine that is not busy
 
 DARTS_GENOTYPE = Genotype(
     encoder=[["self_attention", "ffn"], ["conv_3", "glu"]],
@@ -70,7 +71,7 @@ LOGGED = "--log-interval 2 --save-interval-updates 2 --max-update 8".split()
 
 @dataclass
 class Run:
-    """A command under way, or its results."""
+    """A running or finished command."""
 
     folder: Path
     process: multiprocessing.process.BaseProcess = field(repr=False)
@@ -97,12 +98,12 @@ class Run:
 
     @property
     def steps(self) -> list[Step]:
-        """What was recorded."""
+        """The recorded steps."""
         return torch.load(self.folder / "steps", weights_only=False)
 
 
 def start_server() -> None:
-    """Start the server, with settings that every process inherits: one thread, no GPU."""
+    """Start the server; every process inherits its settings: one thread, no GPU."""
     settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
@@ -127,10 +128,10 @@ def start(
     Args:
         command: `train`, `preprocess` ...
         arguments: as on the command line.
-        folder: for the output; made if need be.
+        folder: for the output; created if it does not exist.
         record: record every step of a training.
         kill_after: send SIGKILL to a training after so many updates.
-        prepare: called in the process before the command; it is pickled to get there.
+        prepare: called in the process before the command; must be picklable.
     """
     folder.mkdir(parents=True, exist_ok=True)
     process = multiprocessing.get_context("forkserver").Process(
@@ -148,11 +149,11 @@ def _run(
     kill_after: int | None,
     prepare: Callable[[], None] | None,
 ) -> None:
-    """Be the command's process."""
+    """Run in the command's process."""
     for stream in (sys.stdout, sys.stderr):
         with open(folder / stream.name.strip("<>"), "w") as file:
             os.dup2(file.fileno(), stream.fileno())
-    # Else the data loaders' workers would come from yet another server, and outlive a kill.
+    # The forkserver method would start data loading processes from another server.
     multiprocessing.set_start_method(None, force=True)
     sys.argv = [f"fairseq-{command}", *arguments]
     steps: list[Step] = []
@@ -162,21 +163,21 @@ def _run(
     try:
         importlib.import_module(f"fairseq_cli.{command}").cli_main()
     except Exception:
-        sys.excepthook(*sys.exc_info())  # multiprocessing would not ask it
+        sys.excepthook(*sys.exc_info())  # multiprocessing does not call it
         sys.exit(1)
-    progress_bar._close_writers()  # TensorBoard's; nor would it do what is to be done at exit
+    progress_bar._close_writers()  # of TensorBoard; multiprocessing runs no exit handlers
     if record:
         torch.save(steps, folder / "steps")
 
 
 def training(kind: list[str], data: Path, folder: Path, *options: str) -> list[str]:
-    """Arguments of a small training; ``kind`` is :data:`SEARCH` or another of these."""
+    """Arguments of a small training; ``kind`` is :data:`SEARCH` or another such list."""
     paths = [str(data), "--user-dir", PLUGIN, "--save-dir", str(folder / "checkpoints")]
     return [*paths, *COMMON, *SIZES, *kind, *options]
 
 
 def train(kind: list[str], data: Path, folder: Path, *options: str, **watching: Any) -> Run:
-    """Train, and see it end well."""
+    """Train, and check that the training succeeds."""
     run = start("train", training(kind, data, folder, *options), folder, **watching).wait()
     assert run.status == 0, run.stderr
     return run
@@ -185,7 +186,7 @@ def train(kind: list[str], data: Path, folder: Path, *options: str, **watching: 
 def start_workers(
     arguments: list[str], output: Path, workers: int = 2, **watching: Any
 ) -> list[Run]:
-    """Start several workers over gloo, each as a user would on a CPU; output by rank."""
+    """Start several workers on CPUs with gloo; each writes to a folder by rank."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -201,7 +202,7 @@ def start_workers(
 def run_workers(
     kind: list[str], data: Path, folder: Path, *options: str, workers: int = 2, **watching: Any
 ) -> list[Run]:
-    """Train with several workers, to their end."""
+    """Train with several workers, and wait until all of them end."""
     arguments = training(kind, data, folder, *options)
     return [run.wait() for run in start_workers(arguments, folder, workers, **watching)]
 
@@ -209,10 +210,26 @@ def run_workers(
 def train_workers(
     kind: list[str], data: Path, folder: Path, *options: str, workers: int = 2, **watching: Any
 ) -> list[Run]:
-    """Train with several workers, and see all of them end well."""
+    """Train with several workers, and check that all of them succeed."""
     runs = run_workers(kind, data, folder, *options, workers=workers, **watching)
     assert [run.status for run in runs] == [0] * workers, "\n".join(run.stderr for run in runs)
     return runs
+
+
+def check_line(run: Run, pattern: str) -> None:
+    """Check that a finished run was refused with one line on its standard error."""
+    assert run.status == 1, run.stderr
+    # torch puts the rank before it.
+    line = re.fullmatch(r"(?:\[rank\d+\]: )?fairseq_dartsformer\.errors\.\w+: (.+)\n", run.stderr)
+    assert line and re.search(pattern, line[1]), run.stderr
+
+
+def refused(
+    kind: list[str], data: Path, folder: Path, *options: str, pattern: str, output: str = "again"
+) -> None:
+    """Train, and check that the training is refused with one line."""
+    run = start("train", training(kind, data, folder, *options), folder / output).wait()
+    check_line(run, pattern)
 
 
 def checkpoint(folder: Path, name: str = "last") -> dict[str, Any]:
@@ -221,7 +238,7 @@ def checkpoint(folder: Path, name: str = "last") -> dict[str, Any]:
 
 
 def raw_checkpoint(folder: Path, name: str = "last") -> dict[str, Any]:
-    """A checkpoint as it stands in its file."""
+    """A checkpoint without fairseq's upgrades."""
     return torch.load(folder / "checkpoints" / f"checkpoint_{name}.pt", weights_only=False)
 
 

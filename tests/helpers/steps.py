@@ -11,7 +11,7 @@ WMT = Path(__file__).parents[2] / "examples" / "wmt"
 
 
 def step(name: str, *arguments: str, stubs: Path | None = None) -> subprocess.CompletedProcess:
-    """Run a script, with this interpreter's commands and, before them, those of a folder."""
+    """Run a script with the commands in ``stubs`` and of this interpreter's environment."""
     settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
     path = f"{stubs or ''}:{Path(sys.executable).parent}:{os.environ['PATH']}".lstrip(":")
     command = ["bash", str(WMT / name), *arguments]
@@ -20,14 +20,14 @@ def step(name: str, *arguments: str, stubs: Path | None = None) -> subprocess.Co
 
 
 def done(name: str, *arguments: str, stubs: Path | None = None) -> str:
-    """What a script prints that must end well."""
+    """Run a script that must succeed; return its output."""
     result = step(name, *arguments, stubs=stubs)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
 
 def check_refused(result: str, name: str, *arguments: str, stubs: Path | None = None) -> None:
-    """A script says in one line that the result was made with other options, and leaves it."""
+    """Check that a script refuses a result that was made with other options."""
     ended = step(name, *arguments, stubs=stubs)
     assert ended.returncode == 1
     assert f"{result} was made with other options (" in ended.stderr.splitlines()[-1]

@@ -1,0 +1,104 @@
+"""The architecture benchmark: sample genotypes, train each alone, place a loss among theirs.
+
+usage: python examples/nas_benchmark/benchmark.py sample -o random.csv
+       python examples/nas_benchmark/benchmark.py train random.csv --data DATA --out RUNS
+       python examples/nas_benchmark/benchmark.py place 5.87 --parameters 400000
+       python examples/nas_benchmark/benchmark.py report
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from placing import TABLE, Benchmark
+from sampling import read_list, sample, write_list
+from table import Table
+from training import UPDATES, Run, RunError, work
+
+from fairseq_dartsformer.errors import InputError
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The command line's parser."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("sample", help="write genotypes that are drawn uniformly")
+    command.add_argument("--count", type=int, default=48, help="(default: 48)")
+    command.add_argument("--seed", type=int, default=1, help="(default: 1)")
+    command.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
+
+    command = commands.add_parser("train", help="train genotypes; each that ends adds a row")
+    command.add_argument("genotypes", type=Path, help="a file that `sample` has written")
+    command.add_argument("--data", type=Path, required=True, help="the folder of prepare.py")
+    command.add_argument("--out", type=Path, required=True, help="the folder of all runs")
+    command.add_argument("--table", type=Path, help="(default: OUT/table.csv)")
+    command.add_argument("--seeds", type=int, nargs="+", default=[1], help="(default: 1)")
+    command.add_argument("--first", type=int, metavar="N", help="only the first N genotypes")
+    command.add_argument("--updates", type=int, default=UPDATES, help=f"(default: {UPDATES})")
+
+    place = commands.add_parser("place", help="place a loss among the random genotypes")
+    place.add_argument("loss", type=float, help="validation loss at the end, in bits")
+    place.add_argument("--parameters", type=int, help="of the model")
+    place.add_argument("--seeds", type=int, default=1, help="trainings that it is the mean of")
+    for command in (place, commands.add_parser("report", help="what the table says of itself")):
+        command.add_argument("--table", type=Path, default=TABLE, help="(default: the published)")
+    return parser
+
+
+def train(args: argparse.Namespace) -> None:
+    """Complete all runs that no other worker has; the exit status is 1 if one failed."""
+    if args.updates < 8 or args.updates % 8:
+        raise ValueError(f"--updates is {args.updates}, it must be a multiple of 8")
+    named = read_list(args.genotypes)[: args.first]
+    data, out = args.data.resolve(), args.out.resolve()
+    runs = [Run(n, seed, data, out, args.updates) for seed in args.seeds for n in named]
+    failed, held = work(runs, Table(args.table or out / "table.csv"))
+    for reason, some in (("failed", failed), ("held by another worker", held)):
+        if some:
+            print(f"{reason}: {', '.join(run.folder.name for run in some)}")
+    sys.exit(bool(failed))
+
+
+def place(args: argparse.Namespace) -> None:
+    """Print a place, with 95 % intervals."""
+    found = Benchmark(args.table).place(args.loss, args.parameters, args.seeds)
+    print("percentile {:.1f} [{:.1f}, {:.1f}]".format(found.percentile, *found.interval))
+    if found.adjusted is not None:
+        text = "percentile at equal parameters {:.1f} [{:.1f}, {:.1f}]"
+        print(text.format(found.adjusted, *found.adjusted_interval))
+    text = "random search: {:.1f} trainings [{:.1f}, {:.1f}], {:.1f} CPU hours"
+    print(text.format(found.trainings, *found.trainings_interval, found.cpu_hours))
+
+
+def report(args: argparse.Namespace) -> None:
+    """Print the distribution of the random genotypes' losses, and how losses rank again."""
+    benchmark = Benchmark(args.table)
+    losses = benchmark.column(benchmark.losses[-1])
+    text = "{} random genotypes: loss {:.3f} to {:.3f}, mean {:.3f}, deviation {:.3f}"
+    print(text.format(len(losses), losses.min(), losses.max(), losses.mean(), losses.std(ddof=1)))
+    print(f"deviation of a loss across training seeds: {benchmark.noise():.3f}")
+    print(f"CPU hours of a training: {benchmark.cpu_hours():.2f}")
+    for name, tau in benchmark.tau_of_lengths().items():
+        print(f"Kendall's tau of {name} with the loss at the end: {tau:.2f}")
+    for seeds, tau in benchmark.tau_of_seeds().items():
+        print(f"Kendall's tau between seeds {' and '.join(seeds)}: {tau:.2f}")
+
+
+def main() -> None:
+    """Run a command."""
+    args = get_parser().parse_args()
+    try:
+        if args.command == "sample":
+            write_list(args.out, sample(args.count, args.seed))
+        else:
+            {"train": train, "place": place, "report": report}[args.command](args)
+    except (RunError, InputError, ValueError, OSError) as error:
+        sys.exit(f"benchmark.py: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Where a loss stands among those of the random genotypes, and what random search pays for it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from sampling import RANDOM, from_cells, to_cells
+from scipy import stats
+from table import Row, Table
+
+from fairseq_dartsformer.search_space.genotype import Genotype
+
+TABLE = Path(__file__).with_name("table.csv")
+RESAMPLES = 10_000
+Interval = tuple[float, float]  # 95 %
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a loss stands.
+
+    Attributes:
+        percentile: percentage of the random genotypes with a higher loss; ties count half.
+        interval: of ``percentile``, by bootstrap.
+        adjusted: ``percentile`` after a regression of the losses on the logarithm of parameters.
+        adjusted_interval: of ``adjusted``, by bootstrap.
+        trainings: expected number of random genotypes to train until one has a loss as low.
+        trainings_interval: of ``trainings``, exact (Clopper-Pearson).
+        cpu_hours: expected cost of these trainings.
+    """
+
+    percentile: float
+    interval: Interval
+    adjusted: float | None
+    adjusted_interval: Interval | None
+    trainings: float
+    trainings_interval: Interval
+    cpu_hours: float
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A table with its statistics; losses are validation losses in bits."""
+
+    path: Path = TABLE
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """All trainings."""
+        return Table(self.path).rows()
+
+    @cached_property
+    def random(self) -> dict[str, list[Row]]:
+        """The trainings of each random genotype, by its name; the first has the lowest seed.
+
+        Raises:
+            ValueError: there are fewer than two.
+        """
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            if row["name"].startswith(RANDOM):
+                found.setdefault(row["name"], []).append(row)
+        if len(found) < 2:
+            raise ValueError(f"{self.path}: expected the trainings of two random genotypes or more")
+        return found
+
+    @property
+    def losses(self) -> list[str]:
+        """The columns of losses, the last one that at the end."""
+        row, *_ = next(iter(self.random.values()))
+        return [column for column in row if column.startswith("loss_")]
+
+    def column(self, name: str) -> np.ndarray:
+        """A number of each random genotype's first training."""
+        return np.array([float(rows[0][name]) for rows in self.random.values()])
+
+    def cpu_hours(self) -> float:
+        """CPU hours of a training, on average."""
+        costs = [row["cpu_seconds"] for rows in self.random.values() for row in rows]
+        return float(np.mean([float(cost) for cost in costs if cost])) / 3600
+
+    def noise(self) -> float:
+        """Standard deviation of the loss across training seeds, pooled over genotypes."""
+        losses = [[float(row[self.losses[-1]]) for row in rows] for rows in self.random.values()]
+        squares = sum(np.var(group) * len(group) for group in losses)
+        return float(np.sqrt(squares / max(1, sum(len(group) - 1 for group in losses))))
+
+    def query(self, genotype: Genotype | str | os.PathLike[str]) -> list[Row]:
+        """The genotype's trainings, none if the table has none of it.
+
+        Args:
+            genotype: also a file, a built-in name or JSON text.
+        """
+        if not isinstance(genotype, Genotype):
+            genotype = Genotype.load(genotype)
+        return [row for row in self.rows if to_cells(from_cells(row)) == to_cells(genotype)]
+
+    def place(self, loss: float, parameters: int | None = None, seeds: int = 1) -> Place:
+        """Place a loss among those of the random genotypes.
+
+        The bootstrap resamples the random genotypes and adds :meth:`noise` to the placed loss.
+
+        Args:
+            loss: of a training by the protocol, or the mean over several seeds.
+            parameters: of the model; without them nothing is adjusted.
+            seeds: how many trainings ``loss`` is the mean of.
+        """
+        losses, sizes = self.column(self.losses[-1]), np.log(self.column("parameters"))
+        generator = np.random.default_rng(1)
+        drawn = generator.integers(0, len(losses), (RESAMPLES, len(losses)))
+        noisy = loss + generator.normal(0, self.noise() / np.sqrt(seeds), (RESAMPLES, 1))
+        adjusted = adjusted_interval = None
+        if parameters is not None:
+            size = np.log(parameters)
+            adjusted = float(_adjusted(losses[None], sizes[None], loss, size)[0])
+            adjusted_interval = _interval(_adjusted(losses[drawn], sizes[drawn], noisy, size))
+        reached = int((losses <= loss).sum())
+        share = stats.binomtest(reached, len(losses)).proportion_ci(method="exact")
+        trainings = len(losses) / reached if reached else np.inf
+        return Place(
+            percentile=float(_percentile(losses[None], loss)[0]),
+            interval=_interval(_percentile(losses[drawn], noisy)),
+            adjusted=adjusted,
+            adjusted_interval=adjusted_interval,
+            trainings=trainings,
+            trainings_interval=(1 / share.high, 1 / share.low if share.low else np.inf),
+            cpu_hours=trainings * self.cpu_hours(),
+        )
+
+    def tau_of_lengths(self) -> dict[str, float]:
+        """Kendall's tau of each earlier loss with that at the end."""
+        *earlier, end = self.losses
+        return {name: _tau(self.column(name), self.column(end)) for name in earlier}
+
+    def tau_of_seeds(self) -> dict[tuple[str, str], float]:
+        """Kendall's tau between two seeds' losses, over the genotypes that have both."""
+        end = self.losses[-1]
+        losses = [{row["seed"]: float(row[end]) for row in rows} for rows in self.random.values()]
+        taus = {}
+        for pair in combinations(sorted(set().union(*losses)), 2):
+            both = [[by_seed[s] for s in pair] for by_seed in losses if by_seed.keys() >= set(pair)]
+            if len(both) > 1:
+                taus[pair] = _tau(*np.array(both).T)
+        return taus
+
+
+def query(genotype: Genotype | str | os.PathLike[str], path: Path = TABLE) -> list[Row]:
+    """The genotype's trainings: see :meth:`Benchmark.query`."""
+    return Benchmark(path).query(genotype)
+
+
+def place(loss: float, parameters: int | None = None, seeds: int = 1, path: Path = TABLE) -> Place:
+    """Where a loss stands: see :meth:`Benchmark.place`."""
+    return Benchmark(path).place(loss, parameters, seeds)
+
+
+def _percentile(losses: np.ndarray, loss: np.ndarray | float) -> np.ndarray:
+    """Percentiles in each sample of ``losses``, samples × genotypes; ``loss`` is samples × 1."""
+    return 100 * ((losses > loss) + (losses == loss) / 2).mean(1)
+
+
+def _adjusted(
+    losses: np.ndarray, sizes: np.ndarray, loss: np.ndarray | float, size: float
+) -> np.ndarray:
+    """Percentiles of the residuals of each sample's least-squares line through (size, loss)."""
+    centred = sizes - sizes.mean(1, keepdims=True)
+    variance = (centred**2).sum(1, keepdims=True)
+    covariance = (centred * losses).sum(1, keepdims=True)
+    slope = np.divide(covariance, variance, out=np.zeros_like(variance), where=variance > 0)
+    return _percentile(losses - slope * (sizes - size), loss)
+
+
+def _interval(samples: np.ndarray) -> Interval:
+    low, high = np.percentile(samples, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _tau(a: np.ndarray, b: np.ndarray) -> float:
+    return float(stats.kendalltau(a, b).statistic)
