@@ -18,7 +18,7 @@ the loss, to 1e-4 of X after 24 layers at initialisation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
@@ -165,6 +165,8 @@ class _BackwardPass:
             parameters = list(enumerate(operation.parameters(), start))
             self.parameters[operation] = {i: p for i, p in parameters if needs[i]}
             start += len(parameters)
+        kept = {i: p for found in self.parameters.values() for i, p in found.items()}
+        self.buffers = _gradient_buffers(kept)
 
     def run(self, y: Tensor, grad_y: Tensor) -> None:
         """For k = n..1, turn ``Y`` into ``X`` in place, and its gradient into that of ``X``."""
@@ -218,8 +220,26 @@ class _BackwardPass:
         grad_h = grads.pop(-1, None)
         for i, grad in grads.items():
             if grad is not None:
+                grad = self.buffers.pop(i).copy_(grad) if i in self.buffers else grad
                 self.grads[i] = grad if self.grads[i] is None else self.grads[i] + grad
         return grad_h
+
+
+def _gradient_buffers(parameters: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """Allocate the gradients of a layer's parameters, by index, side by side in one storage.
+
+    They stay until the optimizer's step. Allocated one by one among the temporaries of recomputed
+    operations, they would leave gaps in a CPU's heap that fit no later temporary: at d 480, a
+    search process would hold 0.7 GB more.
+    """
+    buffers: dict[int, Tensor] = {}
+    for dtype in {p.dtype for p in parameters.values()}:
+        found = {i: p for i, p in parameters.items() if p.dtype == dtype}
+        sizes = [p.numel() for p in found.values()]
+        storage = next(iter(found.values())).new_empty(sum(sizes))
+        parts = zip(found.items(), storage.split(sizes), strict=True)
+        buffers |= {i: part.view_as(p) for (i, p), part in parts}
+    return buffers
 
 
 def _autocast_state(device: torch.device) -> Callable[[], AbstractContextManager[None]]:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .allocator import return_freed_tensors
 from .backprop import reconstructing_forward
 from .coupling import ReversibleLayer
 from .node import Mixtures, by_layer
@@ -87,8 +86,6 @@ class ReversibleStack(Stack):
         seeds = [first + i * layer.splits for i, layer in enumerate(self.layers)]
         with preserved_generators(x.device):
             if reconstruct:
-                if x.device.type == "cpu":
-                    return_freed_tensors()
                 return reconstructing_forward(self.layers, x, rows, context, seeds, reconstruction)
             for layer, row, seed in zip(self.layers, rows, seeds, strict=True):
                 x = layer(x, row, context, seed, **state)
