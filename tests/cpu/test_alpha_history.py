@@ -3,7 +3,6 @@
 import pytest
 from helpers.searches import results, search_state
 
-from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
 from fairseq_dartsformer.search.snapshot import derive, history_of, snapshot_of
 from fairseq_dartsformer.search_space.alpha import entropy
 
@@ -33,11 +32,3 @@ def test_last_change():
     state = search_state(1)
     unchanged = history_of([snapshot_of(state, "a"), snapshot_of(state, "b")])
     assert [node.last_change for node in unchanged.nodes] == [None] * 8
-
-
-def test_nothing_else_than_the_paper_s_operations_in_a_panel():
-    """The encoder has no cross attention to draw."""
-    history = history_of(results(2))
-    for node in history.nodes:
-        expected = ENCODER_OPERATIONS if node.stack == "encoder" else DECODER_OPERATIONS
-        assert tuple(node.weights) == expected

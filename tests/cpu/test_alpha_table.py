@@ -11,19 +11,19 @@ from fairseq_dartsformer.search.snapshot import history_of
 from fairseq_dartsformer.search_space.alpha_history import AlphaHistory
 
 
-def test_table_keeps_all():
-    for options in (
-        {"layers": 1, "splits": 3},
-        {"decoder_splits": 3, "_name": "darts_transformer_search"},
-    ):
-        history = history_of(results(3, **options))
-        read = AlphaHistory.from_tsv(history.to_tsv(), "table")
-        assert (read.updates, read.family) == (history.updates, history.family)
-        assert read.to_tsv() == history.to_tsv()
-        for one, other in zip(read.nodes, history.nodes, strict=True):
-            assert one.chosen == other.chosen
-            for name, weights in other.weights.items():
-                assert one.weights[name] == pytest.approx(weights, abs=1e-5)
+@pytest.mark.parametrize(
+    "options",
+    [{"layers": 1, "splits": 3}, {"decoder_splits": 3, "_name": "darts_transformer_search"}],
+)
+def test_table_keeps_all(options):
+    history = history_of(results(3, **options))
+    read = AlphaHistory.from_tsv(history.to_tsv(), "table")
+    assert (read.updates, read.family) == (history.updates, history.family)
+    assert read.to_tsv() == history.to_tsv()
+    for one, other in zip(read.nodes, history.nodes, strict=True):
+        assert one.chosen == other.chosen
+        for name, weights in other.weights.items():
+            assert one.weights[name] == pytest.approx(weights, abs=1e-5)
 
 
 def test_recorded_table_is_as_it_would_be_written():
@@ -33,17 +33,16 @@ def test_recorded_table_is_as_it_would_be_written():
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda text: "", "expected lines under the names updates stack layer split"),
-        (lambda text: text.splitlines()[0], "expected lines under the names"),
-        (lambda text: text.replace("weight", "height", 1), "expected lines under the names"),
-        (lambda text: text[:-20], "has [1-5] columns between tabs, not 6|has no line of updates"),
-        (lambda text: text + text.splitlines()[1], "line 326: stands there twice"),
+        (lambda text: "", ": expected lines under the names updates stack layer split"),
+        (lambda text: text.replace("weight", "height", 1), ": expected lines under the names"),
+        (lambda text: text + text.splitlines()[1], ", line 326: stands there twice"),
+        (lambda text: text.replace("\tffn\t", " ffn\t", 1), ", line 4: has 5 columns between"),
+        (lambda text: text.replace("\tffn\t", "\t\tffn\t", 1), ", line 4: has 7 columns between"),
     ],
 )
 def test_damaged_table(damage, message):
-    text = history_of(results(3)).to_tsv()
-    with pytest.raises(InputError, match=f"^a.tsv.*{message}"):
-        AlphaHistory.from_tsv(damage(text), "a.tsv")
+    with pytest.raises(InputError, match=f"^a.tsv{message}"):
+        AlphaHistory.from_tsv(damage(history_of(results(3)).to_tsv()), "a.tsv")
 
 
 OTHER = {
@@ -57,34 +56,18 @@ OTHER = {
 
 
 @pytest.mark.parametrize("column", OTHER)
-def test_a_table_s_error_names_the_column_and_what_it_may_be(column):
+def test_an_error_names_the_column_and_what_it_may_be(column):
     lines = history_of(results(3)).to_tsv().split("\n")
     cells = dict(zip(lines[0].split("\t"), lines[4].split("\t"), strict=True))
     values, expected = OTHER[column]
     for value in values:
         line = "\t".join((cells | {column: value}).values())
-        with pytest.raises(InputError) as error:
-            AlphaHistory.from_tsv("\n".join([*lines[:4], line, *lines[5:]]), "a.tsv")
         shown = re.escape(reprlib.repr(value))
-        assert re.match(
-            f"a.tsv, line 5: {column} is {shown}: expected {expected}", str(error.value)
-        )
+        with pytest.raises(InputError, match=f"^a.tsv, line 5: {column} is {shown}: .*{expected}"):
+            AlphaHistory.from_tsv("\n".join([*lines[:4], line, *lines[5:]]), "a.tsv")
 
 
-@pytest.mark.parametrize("separator", [" ", "", "\t\t"])
-def test_a_table_s_tab_that_is_lost(separator):
-    """Wherever in a line it was."""
-    lines = history_of(results(1)).to_tsv().splitlines()
-    count = 5 + separator.count("\t")
-    for k in range(1, 6):
-        cells = lines[6].split("\t")
-        line = "\t".join(cells[:k]) + separator + "\t".join(cells[k:])
-        with pytest.raises(InputError, match=f"^a.tsv, line 7: has {count} columns between tabs"):
-            AlphaHistory.from_tsv("\n".join([*lines[:6], line, *lines[7:]]), "a.tsv")
-
-
-def test_a_table_s_line_that_is_missing():
-    """It is told which; that a whole node is missing at all times cannot be known."""
+def test_a_line_that_is_missing_is_named():
     lines = history_of(results(2, layers=1)).to_tsv().splitlines()
     for k in range(1, len(lines)):
         names = zip(lines[0].split("\t"), lines[k].split("\t")[:-1], strict=False)

@@ -12,7 +12,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from helpers.steps import WMT
+from helpers.wmt_scripts import WMT
 
 spec = importlib.util.spec_from_file_location("corpora", WMT / "corpora.py")
 corpora = sys.modules["corpora"] = importlib.util.module_from_spec(spec)
