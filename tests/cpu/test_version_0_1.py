@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import lzma
-import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,21 +11,18 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.data.iterators import GroupedIterator
+from fairseq.dataclass.configs import GenerationConfig
 from fairseq.logging import metrics
 from fairseq.tasks import setup_task
 from fairseq.trainer import Trainer
 from helpers.attempts import attempt
-from helpers.running import PLUGIN, start
+from omegaconf import OmegaConf
 from torch import Tensor
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "version_0_1"
 DATA = FIXTURES / "data-bin"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
 SEARCHES = [kind for kind, expected in EXPECTED.items() if "genotype" in expected]
-GENERATION = (
-    "--gen-subset test --prefix-size 1 --beam 3 --max-len-a 1 --max-len-b 1 --batch-size 8 --cpu "
-    "--num-workers 0"
-).split()
 
 # fairseq's, of hydra and torch
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -41,7 +37,7 @@ def checkpoint(kind: str, tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", EXPECTED)
-def test_evaluation_and_generation(kind, checkpoint, data, tmp_path):
+def test_evaluation_and_generation(kind, checkpoint):
     """The loss in float32, summed over the test split as one batch, and the best hypotheses."""
     (model,), cfg, task = checkpoint_utils.load_model_ensemble_and_task(
         [checkpoint], arg_overrides={"data": str(DATA)}
@@ -54,11 +50,12 @@ def test_evaluation_and_generation(kind, checkpoint, data, tmp_path):
         loss, _, _ = task.build_criterion(cfg.criterion).eval()(model, batch)
     assert loss.item() == pytest.approx(EXPECTED[kind]["evaluation_loss"], rel=1e-6)
 
-    given = [str(DATA), "--user-dir", PLUGIN, "--path", checkpoint, *GENERATION]
-    run = start("generate", given, tmp_path).wait()
-    assert run.status == 0, run.stderr
-    found = {int(n): t for n, t in re.findall(r"^H-(\d+)\t\S+\t(.*)$", run.stdout, re.M)}
-    assert [found[n] for n in sorted(found)] == EXPECTED[kind]["hypotheses"]
+    generation = OmegaConf.structured(GenerationConfig(beam=3, max_len_a=1, max_len_b=1))
+    generator = task.build_generator([model], generation)
+    prefix = batch["target"][:, :1]
+    found = task.inference_step(generator, [model], batch, prefix_tokens=prefix)
+    hypotheses = [task.target_dictionary.string(best["tokens"]) for best, *_ in found]
+    assert [hypotheses[n] for n in batch["id"].argsort()] == EXPECTED[kind]["hypotheses"]
 
 
 @pytest.mark.parametrize("kind", SEARCHES)
@@ -84,7 +81,7 @@ def test_resuming(kind, checkpoint, tmp_path):
     expected = EXPECTED[kind]
     weights = torch.load(checkpoint, weights_only=False)["model"]  # before any conversion
     cfg = checkpoint_utils.load_checkpoint_to_cpu(checkpoint, {"data": str(DATA)})["cfg"]
-    cfg.model.dropout = 0.0
+    cfg.model.dropout = cfg.model.activation_dropout = 0.0
     cfg.checkpoint.save_dir, cfg.checkpoint.restore_file = str(tmp_path), checkpoint
     cfg.checkpoint.reset_meters = True
     task = setup_task(cfg.task)

@@ -2,9 +2,7 @@
 
 import gzip
 import hashlib
-import io
 import re
-import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from helpers.wmt_archives import corpora, make_archives, text_of
+from helpers.wmt_archives import corpora, make_archives, text_of, write_tar
 
 DATASETS = ["wmt14.en-de", "wmt18.en-de", "wmt14.en-fr", "wmt18.en-cs", "wmt18-czeng17.en-cs"]
 
@@ -60,12 +58,12 @@ def test_archives_become_aligned_text(archives, tmp_path, dataset):
 
 
 NC, GIGA, CZENG = "training-parallel-nc-v9.tgz", "training-giga-fren.tar", "czeng10-plaintext.tar"
-BLOCKS, SCRIPT = "convert_czeng16_to_17.pl.zip", "convert_czeng16_to_17.pl"
+BLOCKS = "convert_czeng16_to_17.pl.zip"
 NEWS, RELEASE = "training/news-commentary-v9.de-en.en", "giga-fren.release2.fixed.en.gz"
 PART = "data.plaintext-format/00train.gz"
 
 
-def less(path: Path) -> None:
+def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-500])
 
 
@@ -74,27 +72,19 @@ def zipped(path: Path) -> None:
         file.writestr("README", "not it")
 
 
-def tar_with(name: str, data: bytes) -> Callable[[Path], None]:
-    """An archive with one member."""
-
-    def write(path: Path) -> None:
-        info = tarfile.TarInfo(name)
-        info.size = len(data)
-        with tarfile.open(path, "w") as file:
-            file.addfile(info, io.BytesIO(data))
-
-    return write
+def with_member(name: str, data: bytes) -> Callable[[Path], None]:
+    return partial(write_tar, members={name: data})
 
 
 @pytest.mark.parametrize(
     ("dataset", "file", "damage"),
     [
-        ("wmt14.en-de", NC, less),
-        ("wmt14.en-de", NC, tar_with(NEWS, b"\xff\xfe\n")),
-        ("wmt14.en-de", NC, tar_with("README", b"not it")),
-        ("wmt14.en-fr", GIGA, tar_with(RELEASE, b"not gzipped")),
-        ("wmt14.en-fr", GIGA, tar_with(RELEASE, gzip.compress(b"A.\n" * 9)[:-9])),
-        ("wmt18.en-cs", CZENG, tar_with(PART, gzip.compress(b"a-b1-1\t0.9\tone side\n"))),
+        ("wmt14.en-de", NC, cut),
+        ("wmt14.en-de", NC, with_member(NEWS, b"\xff\xfe\n")),
+        ("wmt14.en-de", NC, with_member("README", b"not it")),
+        ("wmt14.en-fr", GIGA, with_member(RELEASE, b"not gzipped")),
+        ("wmt14.en-fr", GIGA, with_member(RELEASE, gzip.compress(b"A.\n" * 9)[:-9])),
+        ("wmt18.en-cs", CZENG, with_member(PART, gzip.compress(b"a-b1-1\t0.9\tone side\n"))),
         ("wmt18-czeng17.en-cs", BLOCKS, zipped),
     ],
 )
