@@ -77,7 +77,7 @@ def test_workers_of_the_evolution_know_the_operation(data, tmp_path):
 
 
 def test_names_are_taken_once():
-    with pytest.raises(ValueError, match="'average' already"):
+    with pytest.raises(ValueError, match="already an operation 'average'"):
         operations.register_operation("average")
     with pytest.raises(TypeError, match=r"write @register_operation\(\"NAME\"\)"):
 
