@@ -1,5 +1,6 @@
-"""The documentation builds, and names only files, commands and options that exist."""
+"""The documentation builds, and names only files, commands, options and messages that exist."""
 
+import ast
 import os
 import re
 import shlex
@@ -99,6 +100,29 @@ def test_fairseq_takes_the_commands():
                 options.parse_args_and_arch(parsers[command](), given)
                 taken[command] += 1
     assert all(taken.values())
+
+
+def test_messages_are_the_programs():
+    """A string of the source makes up a third of every message on the page of troubleshooting."""
+    templates = []
+    for path in (ROOT / "fairseq_dartsformer").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+            texts = [text if isinstance(text, str) else None for text in texts]
+            size = sum(len(text or "") for text in texts)
+            if 15 <= size < 300:
+                pattern = "".join("(.*)" if text is None else re.escape(text) for text in texts)
+                templates.append((size, re.compile(pattern)))
+    page = (DOCS / "troubleshooting.md").read_text()
+    messages = re.findall(r"^```\n(.*)\n```$", page, re.MULTILINE)
+    assert messages
+    unknown = [
+        message
+        for message in messages
+        if not any(3 * n >= len(message) and t.search(message) for n, t in templates)
+    ]
+    assert unknown == []
 
 
 def test_every_option_has_a_help():
