@@ -10,7 +10,7 @@ from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
 from ..reversible import Stack
-from ..reversible.node import Mixture
+from ..reversible.coupling import Mixture
 from ..search_space.families import DARTS_TRANSFORMER as FAMILY
 from ..search_space.mixed_op import MixedOp
 from .architectures import register_sizes

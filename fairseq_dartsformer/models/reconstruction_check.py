@@ -12,7 +12,7 @@ from fairseq.logging import metrics
 from torch import Tensor
 
 from ..reversible import ReversibleLayer, ReversibleStack
-from ..reversible.node import Mixtures
+from ..reversible.coupling import Mixtures
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from .allocator import return_freed_tensors
 from .backprop import reconstructing_forward
-from .coupling import ReversibleLayer
-from .node import Mixtures, by_layer
+from .coupling import Mixtures, ReversibleLayer, by_layer
 from .seeding import draw_seed, preserved_generators
 
 BACKPROPS = ("reconstruct", "store")

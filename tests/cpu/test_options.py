@@ -23,7 +23,7 @@ from helpers.models import (
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.operations import DECODER_OPERATIONS
 from fairseq_dartsformer.operations.attention import CrossAttention
-from fairseq_dartsformer.operations.feed_forward import FeedForward
+from fairseq_dartsformer.operations.position_wise import FeedForward
 from fairseq_dartsformer.search_space.genotype import BUILTIN
 
 GENOTYPE = BUILTIN["paper_fig4_approx"]
