@@ -15,7 +15,7 @@ from fairseq_dartsformer.operations import (
 from helpers.gradients import assert_same_gradients, gradients
 from helpers.models import SIZES, build_derived, build_search, uniform_genotype
 
-NETWORKS = ["supernet", "derived 2 max", "derived 3 avg"]
+NETWORKS = ["supernet", "derived"]
 
 
 def candidates(operation: str) -> dict[str, str]:
@@ -34,8 +34,7 @@ def build(network: str, operation: str) -> nn.Module:
         for stack in (built.encoder, built.decoder):
             nn.init.normal_(stack.alpha)
     else:
-        _, splits, pooling = network.split()
-        built = build_derived(uniform_genotype(operation, int(splits), pooling), hidden_dim=24)
+        built = build_derived(uniform_genotype(operation, 3, "avg"))
     return built.double().eval()
 
 
