@@ -67,7 +67,10 @@ class Scorer:
         self.snapshot: Snapshot = snapshot_of(state, cfg.checkpoint)
         self.nodes = list(self.snapshot.nodes())
         with reading(cfg.checkpoint):
-            self.task = self._task(state["cfg"])
+            try:
+                self.task = self._task(state["cfg"])
+            except FileNotFoundError as error:  # the data's, not the checkpoint's
+                raise InputError(f"{error.filename}: {error.strerror}") from None
             (model,), saved = checkpoint_utils.load_model_ensemble(
                 [cfg.checkpoint], task=self.task, state=state
             )

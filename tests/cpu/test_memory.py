@@ -101,10 +101,10 @@ def test_what_grows_with_depth(strategy):
 
 
 def test_sampling(search):
-    """Moments and gradients of all weights, as of the weights in `darts`; one path stored."""
+    """Moments of all weights, as in `darts`, but gradients and activations of one path."""
     options = ["dartsformer_search", *SMALL, "--search-strategy", "uniform_sampling"]
     sampled = plan(*options)
-    assert sampled.gradients == pytest.approx(search.gradients, rel=0.01)
+    assert sampled.gradients < 0.7 * search.gradients
     assert 0.9 < sampled.optimizer / search.optimizer < 1.01
     assert sampled.activations <= search.activations
     stored = ["--backprop", "store"]

@@ -110,7 +110,7 @@ def test_sampling(data, tmp_path):
         ("foreign", "foreign/checkpoint_last.pt: is a transformer model's checkpoint"),
         (
             "damaged",
-            "checkpoint damaged/checkpoint_last.pt is damaged, or not as fairseq writes it",
+            "checkpoint damaged/checkpoint_last.pt is damaged, or not a fairseq checkpoint",
         ),
         ("good --log no", "--log no: cannot be read: No such file"),
         ("good --log good/empty.log", "--log good/empty.log: holds no statistics"),
