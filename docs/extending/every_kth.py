@@ -11,7 +11,6 @@ from fairseq.tasks import register_task
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.search.registry import register_strategy
 from fairseq_dartsformer.search.strategy import SearchStrategy
-from fairseq_dartsformer.search.worker_agreement import compare_alpha
 from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS
 from fairseq_dartsformer.tasks import TranslationSearchTask
 from fairseq_dartsformer.tasks.translation_search import TranslationSearchConfig
@@ -56,7 +55,3 @@ class EveryKth(SearchStrategy):
         level = WEIGHTS if (update_num + 1) % self.every else ALPHA
         with self.updating(level, model, optimizer):
             return train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
-
-    def after_update(self, model, optimizer, update_num) -> None:
-        """Check that all workers have the same alpha."""
-        compare_alpha(model, f"after update {update_num}")

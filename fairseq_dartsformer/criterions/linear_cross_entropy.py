@@ -46,7 +46,7 @@ def smoothed_cross_entropy(
     """
     if torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
-    nll = nll_sum(x, weight, bias, target, padding)
+    nll = _NLLSum.apply(x, weight, bias, target, padding, torch.is_grad_enabled())
     if smoothing == 0:
         return nll, nll.detach()
     vocabulary = len(weight)
@@ -63,26 +63,6 @@ def smoothed_cross_entropy(
     # (1 - smoothing - share) nll + share (V (nll + target_logits) - logits)
     loss = nll + share * ((vocabulary * target_logits) - logits)
     return loss, nll.detach()
-
-
-def nll_sum(x: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, padding: int) -> Tensor:
-    """Return the sum of `-log p(target)`; arguments as for :func:`smoothed_cross_entropy`.
-
-    Uses torch's function where there is one, but not in half precision, where its sum overflows.
-    """
-    rows = rows_at_a_time(weight)
-    options = getattr(torch.nn, "LinearCrossEntropyOptions", None)
-    if options is None or x.dtype.itemsize < torch.float32.itemsize:
-        return _NLLSum.apply(x, weight, bias, target, padding, rows, torch.is_grad_enabled())
-    return F.linear_cross_entropy(
-        x,
-        weight,
-        target,
-        linear_bias=bias,
-        reduction="sum",
-        ignore_index=padding,
-        options=options(batch_chunk_size=rows, chunking_method=None),
-    )
 
 
 def rows_at_a_time(weight: Tensor) -> int:
@@ -114,9 +94,9 @@ class _NLLSum(torch.autograd.Function):
         bias: Tensor | None,
         target: Tensor,
         padding: int,
-        rows: int,
         grad: bool,  # grad mode, which is off inside this function
     ) -> Tensor:
+        rows = rows_at_a_time(weight)
         wide = torch.promote_types(x.dtype, torch.float32)
         scale = 1.0
         if x.dtype != wide:
@@ -164,4 +144,4 @@ class _NLLSum(torch.autograd.Function):
             None if g is None else g.mul_(grad).to(dtype)
             for g, dtype in zip(grads, ctx.dtypes, strict=True)
         )
-        return (*scaled, None, None, None, None)
+        return (*scaled, None, None, None)

@@ -1,7 +1,7 @@
 """The data of the two levels and their order."""
 
-from .bilevel_dataset import BilevelDataset
+from .bilevel_dataset import BilevelDataset, check_sentences
 from .bilevel_iterator import BilevelBatchIterator
 from .data_split import DataSplit
 
-__all__ = ["BilevelBatchIterator", "BilevelDataset", "DataSplit"]
+__all__ = ["BilevelBatchIterator", "BilevelDataset", "DataSplit", "check_sentences"]

@@ -6,21 +6,66 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from fairseq.data import FairseqDataset, LanguagePairDataset
+from fairseq.data import BaseWrapperDataset, ConcatDataset, LanguagePairDataset
 
 from ..errors import InputError
-from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
+from ..search_space.levels import LEVELS
 
 
-class BilevelDataset(FairseqDataset):
+class LevelDataset(BaseWrapperDataset):
+    """The sentence pairs of one level, whose name every sample and every batch carry.
+
+    Args:
+        dataset: has the pairs, perhaps among others.
+        level: the level.
+        members: the indices that belong to the level.
+    """
+
+    def __init__(self, dataset: LanguagePairDataset, level: str, members: np.ndarray):
+        super().__init__(dataset)
+        self.level, self.members = level, members
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self.dataset[index], "level": self.level}
+
+    def collater(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return {**self.dataset.collater(samples), "level": self.level}
+
+    def ordered_indices(self) -> np.ndarray:
+        """The level's indices, shuffled, then sorted by length."""
+        ordered = self.dataset.ordered_indices()
+        return ordered[np.isin(ordered, self.members)]
+
+    def filter_indices_by_size(self, indices: np.ndarray, max_sizes: Any):
+        """Filter as fairseq does; raise an :class:`InputError` if no sentence is left."""
+        kept, ignored = super().filter_indices_by_size(indices, max_sizes)
+        check_sentences(kept, f"update {self.level} on", max_sizes)
+        return kept, ignored
+
+    def batch_by_size(self, indices: np.ndarray, **limits: Any) -> list[np.ndarray]:
+        """Make batches as fairseq does; raise an :class:`InputError` if there are none."""
+        batches = super().batch_by_size(indices, **limits)
+        if len(batches) == 0:
+            raise InputError(
+                f"the {len(indices)} sentences to update {self.level} on are too few for a batch "
+                f"of --required-batch-size-multiple {limits['required_batch_size_multiple']}"
+            )
+        return batches
+
+
+class BilevelDataset(ConcatDataset):
     """Sentence pairs of L_train and L_val; every batch belongs to one level and carries its name.
 
-    The index of a sample is the index in its level's dataset; alpha's are shifted by an offset.
+    The index of a sample is the index in its level's dataset; alpha's are shifted by the length of
+    the weights' dataset.
 
     Args:
         datasets: the dataset of each level; both may be the same object.
         members: the indices that belong to each level.
         fingerprint: identifies the content and order of the data.
+
+    Attributes:
+        levels: the dataset of each level alone.
     """
 
     def __init__(
@@ -29,77 +74,32 @@ class BilevelDataset(FairseqDataset):
         members: Mapping[str, np.ndarray],
         fingerprint: str = "",
     ):
-        super().__init__()
-        self.fingerprint = fingerprint
-        self.datasets = dict(datasets)
-        self.members = dict(members)
-        self.offsets = {WEIGHTS: 0, ALPHA: len(datasets[WEIGHTS])}
-
-    def _locate(self, index: int) -> tuple[str, int]:
-        level = ALPHA if index >= self.offsets[ALPHA] else WEIGHTS
-        return level, index - self.offsets[level]
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        level, index = self._locate(index)
-        return {**self.datasets[level][index], "level": level}
-
-    def __len__(self) -> int:
-        return self.offsets[ALPHA] + len(self.datasets[ALPHA])
-
-    def num_tokens(self, index: int) -> int:
-        level, index = self._locate(index)
-        return self.datasets[level].num_tokens(index)
-
-    def size(self, index: int):
-        level, index = self._locate(index)
-        return self.datasets[level].size(index)
+        self.levels = {
+            level: LevelDataset(datasets[level], level, members[level]) for level in LEVELS
+        }
+        super().__init__(self.levels.values())
+        self.members, self.fingerprint = members, fingerprint
 
     def collater(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Collate as fairseq does, and add the batch's ``level``."""
         if len(samples) == 0:
             return {}
         (level,) = {sample["level"] for sample in samples}
-        return {**self.datasets[level].collater(samples), "level": level}
-
-    @property
-    def supports_prefetch(self) -> bool:
-        return any(getattr(d, "supports_prefetch", False) for d in self.datasets.values())
+        return self.levels[level].collater(samples)
 
     def prefetch(self, indices: Sequence[int]) -> None:
-        located = [self._locate(i) for i in indices]
-        if self.datasets[WEIGHTS] is self.datasets[ALPHA]:
-            located = [(WEIGHTS, i) for _, i in located]
-        for level in LEVELS:
-            wanted = sorted({i for of, i in located if of == level})
-            if wanted:
-                self.datasets[level].prefetch(wanted)
+        """Prefetch a dataset that both levels share once: a second time replaces the first."""
+        weights, alpha = (level.dataset for level in self.datasets)
+        if weights is alpha:
+            indices = sorted({i % len(weights) for i in indices})
+        super().prefetch(indices)
 
-    def set_epoch(self, epoch: int) -> None:
-        super().set_epoch(epoch)
-        for dataset in self.datasets.values():
-            dataset.set_epoch(epoch)
 
-    def ordered_members(self, level: str) -> np.ndarray:
-        """The level's indices in its own dataset, shuffled, then sorted by length."""
-        ordered = self.datasets[level].ordered_indices()
-        return ordered[np.isin(ordered, self.members[level])]
-
-    def level_batches(
-        self, level: str, indices: np.ndarray, required_batch_size_multiple: int, **limits: Any
-    ) -> list[list[int]]:
-        """Make batches from ``indices`` of a level's own dataset, as indices of this dataset.
-
-        The remaining arguments are those of ``batch_by_size``.
-
-        Raises:
-            InputError: there are too few sentences for a batch.
-        """
-        batches = self.datasets[level].batch_by_size(
-            indices, required_batch_size_multiple=required_batch_size_multiple, **limits
+def check_sentences(indices: np.ndarray, purpose: str, max_positions: Any) -> None:
+    """Raise an :class:`InputError` if there is no sentence."""
+    if len(indices) == 0:
+        raise InputError(
+            f"no sentence is left to {purpose}: the split is empty, or every sentence is longer "
+            f"than --max-source-positions, --max-target-positions or --max-tokens allow "
+            f"{max_positions}"
         )
-        if len(batches) == 0:
-            raise InputError(
-                f"the {len(indices)} sentences to update {level} on are too few for a batch of "
-                f"--required-batch-size-multiple {required_batch_size_multiple}"
-            )
-        return [[int(i) + self.offsets[level] for i in batch] for batch in batches]

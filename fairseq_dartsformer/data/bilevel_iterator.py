@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
+from itertools import chain, count, cycle, islice
 from typing import Any
 
 import numpy as np
@@ -90,27 +90,20 @@ class BilevelBatchIterator(EpochBatchIterator):
         """The epoch's batches of this worker."""
         size, groups = self._group_size(epoch), self._groups(epoch)
         weights = self._shuffled(WEIGHTS, shuffle, epoch)
-        weights = list(itertools.islice(itertools.cycle(weights), groups * size))
+        weights = list(islice(cycle(weights), groups * size))
+        # Passes over L_val go on across epochs. A pass needs one order, so that --curriculum, which
+        # turns shuffling off for the first epochs, applies to the weights only.
         start = sum(self._groups(e) * self._group_size(e) for e in range(1, epoch))
-        # A pass over L_val may span epochs and needs one order, so that --curriculum, which turns
-        # shuffling off for the first epochs, applies to the weights only.
-        alpha = self._alpha_batches(start, groups * size, not self.disable_shuffling)
+        begun, begin = divmod(start, len(self.batches[ALPHA]))
+        passes = (self._shuffled(ALPHA, not self.disable_shuffling, n) for n in count(begun))
+        alpha = list(islice(chain.from_iterable(passes), begin, begin + groups * size))
         order: list[Batch] = []
         for i in range(0, groups * size, size):
-            order += weights[i : i + size]
-            order += alpha[i : i + size]
+            order += weights[i : i + size] + alpha[i : i + size]
         mine = order[self.shard_id :: self.num_shards]
         if self._supports_prefetch:
             self.dataset.prefetch([index for batch in mine for index in batch])
         return mine
-
-    def _alpha_batches(self, start: int, count: int, shuffle: bool) -> list[Batch]:
-        """``count`` batches of the endless sequence of passes over L_val, from ``start`` on."""
-        length = len(self.batches[ALPHA])
-        first, last = start // length, (start + count - 1) // length
-        passes = (self._shuffled(ALPHA, shuffle, n) for n in range(first, last + 1))
-        begin = start - first * length
-        return list(itertools.chain.from_iterable(passes))[begin : begin + count]
 
     def _shuffled(self, level: str, shuffle: bool, pass_number: int) -> list[Batch]:
         """The level's batches in the order of one pass."""
@@ -127,8 +120,8 @@ class BilevelBatchIterator(EpochBatchIterator):
 
     def state_dict(self) -> dict[str, Any]:
         """fairseq's state, the split, and what the position within an epoch depends on."""
-        state = {"data_split": dict(self.split), "counting": self._counting()}
-        return {**super().state_dict(), **state}
+        state = super().state_dict()
+        return state | {"data_split": dict(self.split), "counting": self._counting()}
 
     def _counting(self) -> dict[str, int]:
         """The sizes on which a position within an epoch depends."""
@@ -154,11 +147,7 @@ class BilevelBatchIterator(EpochBatchIterator):
         super().load_state_dict(state_dict)
 
     def check_data(self, state_dict: Mapping[str, Any]) -> None:
-        """Check that a resumed search has the data it began with, under ``--reset-dataloader`` too.
-
-        Raises:
-            InputError: the data or their split differ.
-        """
+        """Raise an :class:`InputError` if a resumed search has other data than it began with; also
+        called under ``--reset-dataloader``."""
         check_same_split(self.split, state_dict)
-        for name, value in state_dict.get("data_split", {}).items():
-            self.split.setdefault(name, value)
+        self.split.update(state_dict.get("data_split", {}) | self.split)

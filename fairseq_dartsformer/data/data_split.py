@@ -51,15 +51,11 @@ class DataSplit:
             raise InputError("--arch-subset and --arch-fraction exclude each other: give one")
         if fraction is not None and not 0 < fraction < 1:
             raise InputError(f"--arch-fraction is {fraction}, it must lie between 0 and 1")
-        if subset == train:
+        # fairseq reads train, train1, train2 ... as parts of train.
+        if subset is not None and re.fullmatch(re.escape(train) + r"\d*", subset):
             raise InputError(
-                f"--arch-subset is {subset!r}, the weights' own data: use --arch-fraction to "
-                "divide them"
-            )
-        if subset is not None and re.fullmatch(re.escape(train) + r"\d+", subset):
-            raise InputError(
-                f"--arch-subset is {subset!r}, which fairseq reads as a part of {train!r}, the "
-                "weights' own data: give the split a name without a number"
+                f"--arch-subset is {subset!r}, the weights' own data: give a split of another name "
+                "than theirs with a number, or use --arch-fraction to divide them"
             )
         return cls(DEFAULT_ARCH_FRACTION if fraction is None else fraction, seed, subset)
 
@@ -67,8 +63,6 @@ class DataSplit:
         self, train: LanguagePairDataset, load_split: Callable[[str], LanguagePairDataset]
     ) -> BilevelDataset:
         """Divide the training data, or the shard of an epoch, between the levels.
-
-        ``load_split`` loads another split by its name.
 
         Raises:
             InputError: a level has no sentence, or alpha's split does not exist.
@@ -115,18 +109,13 @@ class DataSplit:
 
 
 def check_same_split(now: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Compare the options and fingerprints of this run with the iterator's saved state.
-
-    Raises:
-        InputError: the data or the options differ.
-    """
+    """Raise an :class:`InputError` if the options or fingerprints of this run differ from those in
+    the iterator's saved state."""
     saved = state.get("data_split")
+    if saved is None and state.get("division") is None:
+        logger.warning("the checkpoint does not say which sentences its weights were trained on")
+        return
     if saved is None:
-        if state.get("division") is None:
-            logger.warning(
-                "the checkpoint does not say which sentences its weights were trained on"
-            )
-            return
         # Version 0.1 saved the options as text and nothing about the data.
         logger.warning(
             "the checkpoint is from version 0.1, which did not save a fingerprint of the training "
@@ -152,7 +141,6 @@ def pair_keys(dataset: LanguagePairDataset) -> np.ndarray:
 
     Among n different pairs, the probability that any two have the same key is below `n² / 2^65`.
     """
-
     if dataset.supports_prefetch:  # of --dataset-impl cached, which reads nothing else
         dataset.prefetch(range(len(dataset)))
 

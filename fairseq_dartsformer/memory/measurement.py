@@ -96,8 +96,6 @@ def fake_tensors() -> Iterator[StorageCounter]:
         _replaced(torch.onnx.operators, "shape_as_tensor", lambda x: list(x.shape)),
         _replaced(torch.cuda.amp, "autocast", _autocast),
         _replaced(DynamicLossScaler, "check_overflow", lambda scaler, norm: None),
-        # torch's function is opaque; ours takes as much memory.
-        _replaced(torch.nn, "LinearCrossEntropyOptions", None),
         as_on_gpu(),
     ):
         yield counter

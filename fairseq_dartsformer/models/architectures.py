@@ -33,11 +33,7 @@ SIZES: dict[str, dict[str, dict[str, int | float]]] = {
 # Inner width of an ffn over the hidden width: for DARTSformer the ratio with which the number of
 # parameters comes to the paper's, for the others that of Vaswani et al.
 FFN_RATIOS = {
-    "dartsformer_search": Fraction(16, 3),
-    "dartsformer": Fraction(16, 3),
-    "darts_transformer_search": Fraction(4),
-    "darts_transformer": Fraction(4),
-    "evolved_transformer": Fraction(4),
+    model: Fraction(16, 3) if model.startswith("dartsformer") else Fraction(4) for model in SIZES
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from torch import nn
 
@@ -40,19 +40,14 @@ def searched_blocks(
     return blocks, alphas
 
 
-def derived_blocks(genotype: Genotype) -> dict[str, Block]:
-    """Return the blocks of a genotype, with one operation in each node."""
-    return {
-        stack: [[(name,) for name in layer] for layer in getattr(genotype, stack)]
-        for stack in ("encoder", "decoder")
-    }
-
-
-def genotype_of(cfg: GenotypeConfig, family: Family) -> Genotype:
+def derived_blocks(cfg: GenotypeConfig, family: Family) -> tuple[dict[str, Block], str | None]:
     """Read ``--genotype``, and have the model's checkpoints carry its text.
 
+    Returns:
+        The blocks of both stacks, with one operation in each node; and the pooling.
+
     Raises:
-        InputError: it is missing, wrong, or of another family.
+        InputError: the genotype is missing, wrong, of another family, or contradicted by an option.
     """
     if cfg.genotype is None:
         builtin = [name for name, g in BUILTIN.items() if g.family == family.name]
@@ -64,23 +59,25 @@ def genotype_of(cfg: GenotypeConfig, family: Family) -> Genotype:
             f"--genotype is of the family {genotype.family}, it must be of {family.name}: "
             f"this one is for --arch {genotype.family}"
         )
+    _check_agreement(cfg, genotype)
     remember(cfg, "genotype", genotype.to_json())
-    return genotype
+    blocks = {
+        stack: [[(name,) for name in layer] for layer in getattr(genotype, stack)]
+        for stack in ("encoder", "decoder")
+    }
+    return blocks, genotype.pooling
 
 
-def check_agreement(cfg: GenotypeConfig, decided: dict[str, Sequence[object]]) -> None:
-    """Check that explicitly given options have the values that the genotype decides.
-
-    Raises:
-        InputError: an option contradicts the genotype.
-    """
-    for name, values in decided.items():
+def _check_agreement(cfg: GenotypeConfig, genotype: Genotype) -> None:
+    decided = [("search_layers", genotype.encoder_block), ("search_layers", genotype.decoder_block)]
+    names = ("encoder_splits", "decoder_splits", "pooling")
+    decided += [(name, getattr(genotype, name)) for name in names if name in cfg]
+    for name, value in decided:
         given = getattr(cfg, name)
-        for value in values:
-            if given is not None and str(given) != str(value):
-                raise InputError(
-                    f"{flag(name)} is {given}, the genotype says {value}: leave the option out"
-                )
+        if given is not None and str(given) != str(value):
+            raise InputError(
+                f"{flag(name)} is {given}, the genotype says {value}: leave the option out"
+            )
 
 
 def build_layers(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError, flag
 from ..search_space.genotype import Genotype
-from .option_checks import PAPER_OPERATIONS, SIZES
+from .option_checks import SIZES, parse_operations
 
 # Options that decide what a network computes. Several leave all tensors' shapes alone; the others
 # make a clearer message than the shapes.
@@ -113,10 +113,7 @@ def _defining(name: str, options: Mapping[str, Any]) -> str | None:
     """Return an option's value in one spelling; ``None`` where other options decide."""
     value = options.get(name)
     if name.endswith("_operations") and name in options:
-        names = (
-            str(value).split(",") if value else PAPER_OPERATIONS[name.removesuffix("_operations")]
-        )
-        return ",".join(part.strip() for part in names)
+        return ",".join(parse_operations(value, name.removesuffix("_operations")))
     if name == "genotype" and value is not None:
         return Genotype.load(str(value)).to_json()
     return None if value is None else str(value)

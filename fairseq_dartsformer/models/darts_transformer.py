@@ -10,11 +10,11 @@ from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
 from ..reversible import Stack
-from ..reversible.node import Mixture
+from ..reversible.coupling import Mixture
 from ..search_space.families import DARTS_TRANSFORMER as FAMILY
 from ..search_space.mixed_op import MixedOp
 from .architectures import register_sizes
-from .blocks import build_layers, check_agreement, derived_blocks, genotype_of, searched_blocks
+from .blocks import build_layers, derived_blocks, searched_blocks
 from .config import CandidatesConfig, GenotypeConfig, SizeConfig
 from .option_checks import Block, check_block
 from .translation import TranslationModel
@@ -89,9 +89,8 @@ class DARTSTransformerModel(SequentialTranslationModel):
     @classmethod
     def build_model(cls, cfg: GenotypeConfig, task: FairseqTask) -> DARTSTransformerModel:
         """Build the network of ``--genotype``, with which its other options must agree."""
-        genotype = genotype_of(cfg, FAMILY)
-        check_agreement(cfg, {"search_layers": [genotype.encoder_block, genotype.decoder_block]})
-        return cls.build(cfg, task, derived_blocks(genotype))
+        blocks, _ = derived_blocks(cfg, FAMILY)
+        return cls.build(cfg, task, blocks)
 
 
 register_sizes(FAMILY.supernet)

@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..reversible import ReversibleLayer, ReversibleStack
 from ..search_space.families import DARTSFORMER as FAMILY
 from .architectures import register_sizes
-from .blocks import build_layers, check_agreement, derived_blocks, genotype_of, searched_blocks
+from .blocks import build_layers, derived_blocks, searched_blocks
 from .config import DerivedConfig, ReversibleConfig, SearchConfig
 from .option_checks import Block, check_at_least, check_block
 from .reconstruction_check import MonitoredStack
@@ -40,9 +40,8 @@ class ReversibleTranslationModel(TranslationModel):
         check_block(cfg, block, stack, splits)
         layers = build_layers(cfg, block, stack, cfg.hidden_dim // splits)
         # A derived model that stores activations has nothing to recompute, and needs no seeds.
-        return MonitoredStack(
-            (ReversibleLayer(nodes, pooling) for nodes in layers), backprop, stack, every, searched
-        )
+        layers = (ReversibleLayer(nodes, pooling) for nodes in layers)
+        return MonitoredStack(stack, every, layers, backprop, searched)
 
 
 @register_model(FAMILY.supernet, dataclass=SearchConfig)
@@ -76,17 +75,8 @@ class DARTSformerModel(ReversibleTranslationModel):
     @classmethod
     def build_model(cls, cfg: DerivedConfig, task: FairseqTask) -> DARTSformerModel:
         """Build the network of ``--genotype``, with which its other options must agree."""
-        genotype = genotype_of(cfg, FAMILY)
-        check_agreement(
-            cfg,
-            {
-                "encoder_splits": [genotype.encoder_splits],
-                "decoder_splits": [genotype.decoder_splits],
-                "search_layers": [genotype.encoder_block, genotype.decoder_block],
-                "pooling": [genotype.pooling],
-            },
-        )
-        return cls.build(cfg, task, derived_blocks(genotype), pooling=genotype.pooling)
+        blocks, pooling = derived_blocks(cfg, FAMILY)
+        return cls.build(cfg, task, blocks, pooling=pooling)
 
 
 register_sizes(FAMILY.supernet)

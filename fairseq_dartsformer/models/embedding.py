@@ -73,7 +73,8 @@ class StackInput(nn.Module):
         """Embed tokens `B × T`; with an incremental state only the last step.
 
         Returns:
-            The stream `T × B × d`, and its padding mask, bool `B × T`; ``None`` without padding.
+            The stream `T × B × d`, float32 at least, because one in half precision loses the
+            gradient within a few layers; and its padding mask, bool `B × T`, or ``None``.
         """
         positions = None
         if self.positions is not None:
@@ -86,7 +87,7 @@ class StackInput(nn.Module):
         if positions is not None:
             x = x + positions
         if self.layer_norm is not None:
-            x = self.layer_norm(x.to(self.layer_norm.weight.dtype))
+            x = self.layer_norm(x.to(self.layer_norm.weight.dtype)).to(x.dtype)
         x = self.dropout(x)
         padding_mask = tokens.eq(self.padding_idx)
         if not padding_mask.any():

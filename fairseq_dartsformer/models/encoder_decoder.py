@@ -86,10 +86,9 @@ class TranslationEncoder(_CoderBase, FairseqEncoder):
             ``encoder_out`` [`S × B × d`] and ``encoder_padding_mask`` [bool `B × S`], which is
             empty without padding.
         """
-        x, padding_mask = self.input(src_tokens)
-        masks = [] if padding_mask is None else [padding_mask]
-        x = self.run_stack(x, Context(padding_mask=padding_mask))
-        return {"encoder_out": [x], "encoder_padding_mask": masks}
+        x, mask = self.input(src_tokens)
+        x = self.run_stack(x, Context(padding_mask=mask))
+        return {"encoder_out": [x], "encoder_padding_mask": [] if mask is None else [mask]}
 
     def reorder_encoder_out(
         self, encoder_out: dict[str, list[Tensor]], new_order: Tensor
@@ -121,35 +120,29 @@ class TranslationDecoder(_CoderBase, FairseqIncrementalDecoder):
             nn.init.normal_(self.output_projection.weight, std=cfg.embed_dim**-0.5)
 
     def forward(
-        self,
-        prev_output_tokens: Tensor,
-        encoder_out: dict[str, list[Tensor]] | None = None,
-        incremental_state: dict[str, dict[str, Tensor | None]] | None = None,
-        features_only: bool = False,
-        **unused: Any,
+        self, *args: Any, features_only: bool = False, **kwargs: Any
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Decode.
-
-        Args:
-            prev_output_tokens: `B × T`.
-            encoder_out: the encoder's output.
-            incremental_state: if given, only the last step is computed.
-            features_only: skip the output layer.
-
-        Returns:
-            Logits `B × T × V` (features `B × T × e`), and fairseq's dictionary of extras.
-        """
-        x, extra = self.extract_features(prev_output_tokens, encoder_out, incremental_state)
+        """Return logits `B × T × V` and extras; arguments as for :meth:`extract_features`."""
+        x, extra = self.extract_features(*args, **kwargs)
         return (x if features_only else self.output_layer(x)), extra
 
     def extract_features(
         self,
         prev_output_tokens: Tensor,
-        encoder_out: dict[str, list[Tensor]] | None = None,
+        encoder_out: dict[str, list[Tensor]],
         incremental_state: dict[str, dict[str, Tensor | None]] | None = None,
         **unused: Any,
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Return features `B × T × e` and extras; arguments as for :meth:`forward`."""
+        """Decode up to the output layer.
+
+        Args:
+            prev_output_tokens: `B × T`.
+            encoder_out: the encoder's output.
+            incremental_state: if given, only the last step is computed.
+
+        Returns:
+            Features `B × T × e`, and fairseq's dictionary of extras.
+        """
         x, padding_mask = self.input(prev_output_tokens, incremental_state)
         masks = encoder_out["encoder_padding_mask"]
         context = Context(

@@ -29,7 +29,7 @@ from ..operations import Context, OperationConfig
 from ..operations.attention import CrossAttention, SelfAttention
 from ..operations.base import Dropout, linear
 from ..operations.convolution import SeparableConv, StandardConv
-from ..operations.feed_forward import FeedForward, GatedLinearUnit
+from ..operations.position_wise import FeedForward, GatedLinearUnit
 
 MOST_HEADS = 16
 NORM_EPSILON = 1e-6

@@ -20,7 +20,7 @@ from fairseq.models.transformer import (
 from fairseq.tasks import FairseqTask
 from torch import nn
 
-from ..errors import InputError, flag
+from ..errors import InputError
 from ..operations import OperationConfig
 from .architectures import fill_sizes, register_sizes, remember
 from .checkpoint_checks import CheckedModel
@@ -105,11 +105,10 @@ class EvolvedTransformerModel(CheckedModel, TransformerModelBase):
 
 def _check_cells(cfg: EvolvedConfig) -> None:
     """Check that depths are even, and that heads and branches divide the width."""
-    for name in ("encoder_layers", "decoder_layers"):
-        layers = getattr(cfg, name)
+    for name, layers in (("encoder", cfg.encoder_layers), ("decoder", cfg.decoder_layers)):
         if layers % DEPTH:
             raise InputError(
-                f"{flag(name)} is {layers}, it must be even: a cell is {DEPTH} layers deep"
+                f"--{name}-layers is {layers}, it must be even: a cell is {DEPTH} layers deep"
             )
     heads = cfg.attention_heads
     divisor = lcm(2, heads, doubled_heads(heads))

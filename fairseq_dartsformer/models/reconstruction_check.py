@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,8 +10,8 @@ import torch
 from fairseq.logging import metrics
 from torch import Tensor
 
-from ..reversible import ReversibleLayer, ReversibleStack
-from ..reversible.node import Mixtures
+from ..reversible import ReversibleStack
+from ..reversible.coupling import Mixtures
 
 logger = logging.getLogger(__name__)
 
@@ -28,21 +27,14 @@ class MonitoredStack(ReversibleStack):
     the input.
 
     Args:
-        layers, backprop, seeded: as for :class:`ReversibleStack`.
         name: the stack's name in the log.
         every: N, or 0 for never. The next update, which in a search is of the other level, is
             checked as well.
+        arguments: those of :class:`ReversibleStack`.
     """
 
-    def __init__(
-        self,
-        layers: Iterable[ReversibleLayer],
-        backprop: str,
-        name: str,
-        every: int,
-        seeded: bool = True,
-    ):
-        super().__init__(layers, backprop, seeded)
+    def __init__(self, name: str, every: int, *arguments: Any):
+        super().__init__(*arguments)
         self.name, self.every = name, every
         self.updates = 0
 

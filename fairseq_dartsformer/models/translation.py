@@ -55,15 +55,14 @@ class TranslationModel(CheckedModel, FairseqEncoderDecoderModel):
             for stack, block in blocks.items()
         }
         source, target = task.source_dictionary, task.target_dictionary
-        encoder_embedding = FactorizedEmbedding(cfg, source, cfg.encoder_embed_path)
-        decoder_embedding = encoder_embedding
-        if not cfg.share_all_embeddings:
-            decoder_embedding = FactorizedEmbedding(cfg, target, cfg.decoder_embed_path)
+        embedding = FactorizedEmbedding(cfg, source, cfg.encoder_embed_path)
         encoder_input = StackInput(
-            cfg, encoder_embedding, cfg.max_source_positions, cfg.encoder_learned_pos
+            cfg, embedding, cfg.max_source_positions, cfg.encoder_learned_pos
         )
+        if not cfg.share_all_embeddings:
+            embedding = FactorizedEmbedding(cfg, target, cfg.decoder_embed_path)
         decoder_input = StackInput(
-            cfg, decoder_embedding, cfg.max_target_positions, cfg.decoder_learned_pos
+            cfg, embedding, cfg.max_target_positions, cfg.decoder_learned_pos
         )
         return cls(
             TranslationEncoder(

@@ -14,8 +14,7 @@ from torch import nn
 from .attention import CrossAttention, SelfAttention
 from .base import Context, OperationConfig, PostNorm
 from .convolution import DynamicConv, StandardConv
-from .feed_forward import FeedForward, GatedLinearUnit
-from .parameterless import Identity, Zero
+from .position_wise import FeedForward, GatedLinearUnit, Identity, Parameterless, Zero
 
 __all__ = [
     "DECODER_OPERATIONS",
@@ -101,6 +100,6 @@ def build_operation(name: str, cfg: OperationConfig) -> nn.Module:
         KeyError: there is no such operation.
     """
     operation = OPERATIONS[name](cfg)
-    if isinstance(operation, (Zero, Identity)):
+    if isinstance(operation, Parameterless):
         return operation
     return PostNorm(operation, cfg, name)

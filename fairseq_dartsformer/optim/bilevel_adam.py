@@ -3,7 +3,7 @@
 import ast
 import math
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, List
 
 import torch
@@ -12,7 +12,8 @@ from fairseq.distributed import LegacyDistributedDataParallel
 from fairseq.optim import FairseqOptimizer, register_optimizer
 from omegaconf import II
 
-from ..errors import InputError
+from ..errors import InputError, flag
+from ..models.config import option
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for, level_of
 
 BUFFER_SIZE = 2**28  # numbers that `legacy_ddp` sends at once, as in fairseq
@@ -22,16 +23,13 @@ BUFFER_SIZE = 2**28  # numbers that `legacy_ddp` sends at once, as in fairseq
 class BilevelAdamConfig(FairseqDataclass):
     """Options; those of the weights have the names of fairseq's `adam`."""
 
-    adam_betas: Any = field(default=(0.9, 0.98), metadata={"help": "betas of the weights' Adam"})
-    adam_eps: float = field(default=1e-8, metadata={"help": "epsilon of both Adams"})
-    weight_decay: float = field(
-        default=0.0,
-        metadata={"help": "weight decay of the weights, decoupled as in fairseq's adam"},
-    )
-    arch_lr: float = field(default=3e-4, metadata={"help": "learning rate of alpha, fixed"})
-    arch_adam_betas: Any = field(default=(0.9, 0.98), metadata={"help": "betas of alpha's Adam"})
-    arch_weight_decay: float = field(
-        default=1e-3, metadata={"help": "weight decay of alpha, L2 in the gradient, as in DARTS"}
+    adam_betas: Any = option((0.9, 0.98), "betas of the weights' Adam")
+    adam_eps: float = option(1e-8, "epsilon of both Adams")
+    weight_decay: float = option(0.0, "weight decay of the weights, decoupled as in fairseq's adam")
+    arch_lr: float = option(3e-4, "learning rate of alpha, fixed")
+    arch_adam_betas: Any = option((0.9, 0.98), "betas of alpha's Adam")
+    arch_weight_decay: float = option(
+        1e-3, "weight decay of alpha, L2 in the gradient, as in DARTS"
     )
     lr: List[float] = II("optimization.lr")
 
@@ -71,31 +69,25 @@ class BilevelAdam(FairseqOptimizer):
         """Options of each level's parameter group."""
         cfg = self.cfg
         lr = cfg.lr[0] if isinstance(cfg.lr, Collection) else cfg.lr
-        for name, value in {
-            "--arch-lr": cfg.arch_lr,
-            "--arch-weight-decay": cfg.arch_weight_decay,
-            "--weight-decay": cfg.weight_decay,
-            "--adam-eps": cfg.adam_eps,
-        }.items():
-            if not 0 <= value < math.inf:
-                raise InputError(f"{name} is {value}, it must be a finite number from 0")
-        return {
-            WEIGHTS: {
-                "lr": lr,
-                "betas": read_betas(cfg.adam_betas, "--adam-betas"),
-                "eps": cfg.adam_eps,
-                "weight_decay": cfg.weight_decay,
-                "decoupled_weight_decay": True,
-            },
-            ALPHA: {
-                "lr": cfg.arch_lr,
-                "fixed_lr": cfg.arch_lr,
-                "betas": read_betas(cfg.arch_adam_betas, "--arch-adam-betas"),
-                "eps": cfg.adam_eps,
-                "weight_decay": cfg.arch_weight_decay,
-                "decoupled_weight_decay": False,
-            },
+        for name in ("arch_lr", "arch_weight_decay", "weight_decay", "adam_eps"):
+            if not 0 <= getattr(cfg, name) < math.inf:
+                raise InputError(
+                    f"{flag(name)} is {getattr(cfg, name)}, it must be a finite number from 0"
+                )
+        weights = {
+            "lr": lr,
+            "betas": read_betas(cfg.adam_betas, "--adam-betas"),
+            "weight_decay": cfg.weight_decay,
+            "decoupled_weight_decay": True,
         }
+        alpha = {
+            "lr": cfg.arch_lr,
+            "fixed_lr": cfg.arch_lr,
+            "betas": read_betas(cfg.arch_adam_betas, "--arch-adam-betas"),
+            "weight_decay": cfg.arch_weight_decay,
+            "decoupled_weight_decay": False,
+        }
+        return {WEIGHTS: weights | {"eps": cfg.adam_eps}, ALPHA: alpha | {"eps": cfg.adam_eps}}
 
     @property
     def optimizer_config(self) -> dict[str, Any]:
@@ -137,11 +129,7 @@ class LevelAdam(torch.optim.Adam):
     level: str | None = None
 
     def step(self, closure=None):
-        """Step the groups of :attr:`level`.
-
-        Raises:
-            InputError: the level was not set.
-        """
+        """Step the groups of :attr:`level`; raise an :class:`InputError` if it was not set."""
         if self.level not in LEVELS:
             raise InputError(
                 "--optimizer bilevel_adam needs a search task, such as translation_search, and a "
@@ -160,11 +148,8 @@ class LevelAdam(torch.optim.Adam):
 
 
 def read_betas(betas: Any, name: str) -> tuple[float, float]:
-    """Read betas from an option: a pair, or its text.
-
-    Raises:
-        InputError: it is not a pair of numbers in [0, 1); the message names the option ``name``.
-    """
+    """Read the betas, a pair or its text, of the option ``name``; raise an :class:`InputError` if
+    they are not two numbers in [0, 1)."""
     try:
         pair = ast.literal_eval(betas) if isinstance(betas, str) else betas
         first, second = map(float, pair)

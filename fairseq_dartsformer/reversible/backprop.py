@@ -26,8 +26,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .coupling import ReversibleLayer
-from .node import Mixture, by_node
+from .coupling import Mixture, ReversibleLayer, by_node
 from .seeding import preserved_generators, seed_generators
 
 
@@ -44,7 +43,7 @@ def reconstructing_forward(
     Args:
         layers: reversible layers from bottom to top.
         x: `T × B × d`.
-        mixtures: one for each layer, see :data:`.node.Mixture`.
+        mixtures: one for each layer, see :data:`.coupling.Mixture`.
         context: named tuple of tensors or ``None``; gradients flow to the tensors.
         seeds: one for each layer; the global generators are left seeded.
         reconstruction: a leaf shaped like ``x`` that receives the reconstructed ``x`` as its
@@ -134,7 +133,7 @@ class _Layer(torch.autograd.Function):
 
 
 def _active(layer: ReversibleLayer, mixture: Mixture) -> list[Sequence[tuple[Any, Tensor | None]]]:
-    """Return what :meth:`.node.Node.active` returns, for each node of a layer."""
+    """Return what :meth:`.coupling.Node.active` returns, for each node of a layer."""
     rows = by_node(mixture, layer.splits)
     return [node.active(row) for node, row in zip(layer.nodes, rows, strict=True)]
 

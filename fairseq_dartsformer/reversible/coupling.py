@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from .node import Mixture, Node, Row, by_node
 from .seeding import seed_generators
 
 POOLINGS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
@@ -18,13 +17,47 @@ POOLINGS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
 }
 
 
+# What runs in one node: mixing weights of all its candidates, or the index of one of them; ``None``
+# for a node that has a single operation.
+Row = Tensor | int | None
+# What runs in the first m nodes of a layer: mixing weights `m × candidates`, or m indices of
+# candidates. ``None`` means m = 0.
+Mixture = Tensor | Sequence[int] | None
+# The same for the s layers of a block: `s × m × candidates` weights, or `s × m` indices.
+Mixtures = Tensor | Sequence[Sequence[int]] | None
+
+
+class Node(Protocol):
+    """A module that computes one operation, or a weighted sum of operations."""
+
+    def active(self, row: Row) -> Sequence[tuple[nn.Module, Tensor | None]]:
+        """Return the operations that run, each with its weight; a single one has no weight.
+
+        The backward pass recomputes and differentiates them one at a time.
+        """
+
+    def __call__(self, h: Tensor, row: Row, context: NamedTuple, **state: Any) -> Tensor:
+        """Return the sum of the active operations of ``h``, `T × B × C`, in the same shape."""
+
+
+def by_layer(mixtures: Mixtures, layers: int) -> list[Mixture]:
+    """Return the mixture of each layer of a stack: layer i takes row ``i % s``."""
+    return [None if mixtures is None else mixtures[i % len(mixtures)] for i in range(layers)]
+
+
+def by_node(mixture: Mixture, nodes: int) -> list[Row]:
+    """Return the row of each node of a layer; ``None`` for the nodes after the first m."""
+    given = [] if mixture is None else list(mixture)
+    return given + [None] * (nodes - len(given))
+
+
 class ReversibleLayer(nn.Module):
     """One n-split reversible layer: ``Y_k = X_k + G_k(X_{i>k}, Y_{i<k})`` for k = 1..n (Eq. 3).
 
     ``G_k`` pools its n - 1 inputs elementwise and applies the k-th node to the result (Eq. 5).
 
     Args:
-        nodes: n >= 2 modules with the interface of :class:`.node.Node`.
+        nodes: n >= 2 modules with the interface of :class:`Node`.
         pooling: ``"max"`` or ``"avg"``.
 
     Raises:
@@ -73,7 +106,7 @@ class ReversibleLayer(nn.Module):
 
         Args:
             x: `T × B × d`, where n divides d.
-            mixture: what runs in the first m <= n nodes, see :data:`.node.Mixture`.
+            mixture: what runs in the first m <= n nodes, see :data:`Mixture`.
             context: what the operations see besides their input.
             seed: if given, ``G_k`` draws its random numbers from generators seeded with
                 ``seed + k``.

@@ -6,8 +6,7 @@ generators' states, which take five kilobytes each on a CPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -17,17 +16,9 @@ def draw_seed() -> int:
     return int(torch.randint(2**62, ()))
 
 
-@contextmanager
-def preserved_generators(device: torch.device) -> Iterator[None]:
+def preserved_generators(device: torch.device) -> AbstractContextManager[None]:
     """Restore the global generators of the CPU and of ``device`` on exit."""
-    on_cpu = torch.get_rng_state()
-    on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    try:
-        yield
-    finally:
-        torch.set_rng_state(on_cpu)
-        if on_gpu is not None:
-            torch.cuda.set_rng_state(on_gpu, device)
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

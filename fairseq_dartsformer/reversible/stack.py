@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .backprop import reconstructing_forward
-from .coupling import ReversibleLayer
-from .node import Mixtures, by_layer
+from .coupling import Mixtures, ReversibleLayer, by_layer
 from .seeding import draw_seed, preserved_generators
 
 BACKPROPS = ("reconstruct", "store")
@@ -31,15 +30,14 @@ class Stack(nn.Module):
         """Run the layers.
 
         Args:
-            x: `T × B × d`; between the layers it is float32 at least.
+            x: `T × B × d`; a stream in half precision loses the gradient within a few layers.
             mixtures: `s × m × candidates` weights or `s × m` indices, of which layer i takes row
                 ``i % s``; or ``None``.
             context, state: passed to every layer.
 
         Returns:
-            Tensor `T × B × d`, float32 at least.
+            Tensor `T × B × d`, in the dtype of ``x``.
         """
-        x = _widened(x)
         for layer, mixture in zip(self.layers, by_layer(mixtures, len(self.layers)), strict=True):
             x = layer(x, mixture, context, **state)
         return x
@@ -81,7 +79,7 @@ class ReversibleStack(Stack):
         reconstruct = self.backprop == "reconstruct" and torch.is_grad_enabled() and not state
         if not (reconstruct or (self.seeded and self.training)):
             return super().forward(x, mixtures, context, **state)
-        x, rows = _widened(x), by_layer(mixtures, len(self.layers))
+        rows = by_layer(mixtures, len(self.layers))
         first = draw_seed()
         seeds = [first + i * layer.splits for i, layer in enumerate(self.layers)]
         with preserved_generators(x.device):
@@ -90,8 +88,3 @@ class ReversibleStack(Stack):
             for layer, row, seed in zip(self.layers, rows, seeds, strict=True):
                 x = layer(x, row, context, seed, **state)
             return x
-
-
-def _widened(x: Tensor) -> Tensor:
-    """Cast to float32 at least: a half-precision stream loses the gradient within a few layers."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

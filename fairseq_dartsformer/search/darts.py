@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from fairseq.data import FairseqDataset, LanguagePairDataset, data_utils
+from fairseq.data import FairseqDataset, LanguagePairDataset
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.logging import metrics
-from fairseq.optim import FairseqOptimizer
 from fairseq.tasks import FairseqTask
-from torch import nn
 
 from ..data import BilevelBatchIterator, BilevelDataset, DataSplit
-from ..search_space.alpha import mean_entropy
-from ..search_space.levels import ALPHA, LEVELS
-from .strategy import SearchStrategy, StepResult, check_sentences
-from .worker_agreement import compare_alpha
+from ..search_space.levels import LEVELS
+from .strategy import SearchStrategy, StepResult
+
+# Arguments of fairseq's `get_batch_iterator` that concern the order of the batches.
+ITERATION = (
+    *("seed", "num_shards", "shard_id", "num_workers"),
+    *("skip_remainder_batch", "grouped_shuffling"),
+)
 
 
 class Darts(SearchStrategy):
@@ -28,10 +29,7 @@ class Darts(SearchStrategy):
     name = "darts"
     levels = LEVELS
     optimizer = "bilevel_adam"
-    options = (
-        *("arch_fraction", "arch_subset"),
-        *("warn_skip_share", "stop_skips", "stop_entropy", "stop_unchanged"),
-    )
+    options = ("arch_fraction", "arch_subset")
 
     def check(self) -> None:
         """Read the options of the split."""
@@ -41,7 +39,6 @@ class Darts(SearchStrategy):
         )
         # What identifies the data and their split: options, and a fingerprint of each shard seen.
         self.identity = self.split.options()
-        self.entropy: torch.Tensor | None = None
 
     def training_data(
         self, train: LanguagePairDataset, load_split: Callable[[str], FairseqDataset]
@@ -54,11 +51,7 @@ class Darts(SearchStrategy):
         task: FairseqTask,
         dataset: BilevelDataset,
         make: Callable[..., EpochBatchIterator],
-        seed: int = 1,
         epoch: int = 1,
-        max_positions: Any = None,
-        ignore_invalid_inputs: bool = False,
-        required_batch_size_multiple: int = 1,
         data_buffer_size: int = 0,
         disable_iterator_cache: bool = False,
         **arguments: Any,
@@ -66,37 +59,26 @@ class Darts(SearchStrategy):
         """Alternate between groups of batches of both levels."""
         if dataset in task.dataset_to_epoch_iter and not disable_iterator_cache:
             return task.dataset_to_epoch_iter[dataset]
-        shards = task.cfg.data.split(os.pathsep)
-        first = epoch if len(shards) > 1 else 1  # as in the base class
-        dataset.set_epoch(first)
+        shards = len(task.cfg.data.split(os.pathsep))
         fingerprint = "fingerprint of the training data"
-        if len(shards) > 1:
-            fingerprint += f" (shard {(epoch - 1) % len(shards) + 1})"
+        if shards > 1:
+            fingerprint += f" (shard {(epoch - 1) % shards + 1})"
         self.identity[fingerprint] = dataset.fingerprint
-        arguments.pop("update_epoch_batch_itr", None)
-        limits = {name: arguments.pop(name, None) for name in ("max_tokens", "max_sentences")}
-        batches = {}
-        for level in LEVELS:
-            with data_utils.numpy_seed(seed + first):
-                indices = dataset.ordered_members(level)
-            if max_positions is not None:
-                indices = task.filter_indices_by_size(
-                    indices, dataset.datasets[level], max_positions, ignore_invalid_inputs
-                )
-            check_sentences(indices, f"update {level} on", max_positions)
-            batches[level] = dataset.level_batches(
-                level, indices, required_batch_size_multiple, **limits
-            )
+        first = epoch if shards > 1 else 1  # as in the base class
+        batches, offset = {}, 0
+        for level, part in dataset.levels.items():
+            made = make(part, epoch=first, disable_iterator_cache=True, **arguments)
+            batches[level] = [batch + offset for batch in made.frozen_batches]
+            offset += len(part)
         iterator = BilevelBatchIterator(
             dataset,
             batches,
             self.cfg.update_freq,
             self.identity,
-            seed=seed,
             epoch=epoch,
             buffer_size=data_buffer_size,
             reuse_dataloader=True,
-            **arguments,
+            **{name: arguments[name] for name in ITERATION if name in arguments},
         )
         if not disable_iterator_cache:
             task.dataset_to_epoch_iter[dataset] = iterator
@@ -118,19 +100,11 @@ class Darts(SearchStrategy):
         logging_output[f"sample_size_{level}"] = sample_size
         return loss, sample_size, logging_output
 
-    def after_update(self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int) -> None:
-        """Compute alpha's entropy; check that all workers have the same alpha if it changed."""
-        with torch.no_grad():
-            self.entropy = mean_entropy((model.encoder.alpha, model.decoder.alpha))
-        if optimizer.optimizer.level == ALPHA:
-            compare_alpha(model, f"after update {update_num}")
-
     def reduce_metrics(self, logging_outputs: Iterable[Mapping[str, Any]]) -> None:
-        """Log each level's loss and alpha's mean entropy in training."""
+        """Log each level's loss in training."""
         for level in LEVELS:
             size = sum(log.get(f"sample_size_{level}", 0) for log in logging_outputs)
             if size > 0:
                 loss = sum(log.get(f"loss_{level}", 0) for log in logging_outputs)
                 loss = loss / size / np.log(2)  # in bits, as fairseq's own loss
                 metrics.log_scalar(f"loss_{level}", loss, size, priority=15, round=3)
-                metrics.log_scalar("alpha_entropy", self.entropy, priority=16, round=4, weight=0)

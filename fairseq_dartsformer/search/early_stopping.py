@@ -18,11 +18,7 @@ WARN_SKIP_SHARE = 0.5
 
 
 def check_options(cfg: SearchOptions) -> None:
-    """Check the bounds.
-
-    Raises:
-        InputError: one is out of range.
-    """
+    """Raise an :class:`InputError` if a bound is out of range."""
     share = cfg.warn_skip_share
     if share is not None and not 0 <= share <= 1:
         raise InputError(f"--warn-skip-share is {share}, it must lie in [0, 1]; 1 never warns")
@@ -36,27 +32,20 @@ def check_options(cfg: SearchOptions) -> None:
 def warning_of_skips(cfg: SearchOptions, snapshot: Snapshot) -> str | None:
     """Return a warning if too many nodes would compute nothing."""
     bound = WARN_SKIP_SHARE if cfg.warn_skip_share is None else cfg.warn_skip_share
-    share = len(snapshot.skips) / len(snapshot.best)
-    if not share > bound:
+    skips, nodes = snapshot.skips, len(snapshot.best)
+    if len(skips) / nodes <= bound:
         return None
-    nodes = ", ".join(f"{node} {snapshot.best[node]}" for node in snapshot.skips)
     return (
-        f"{' or '.join(SKIPS)} is the best of {len(snapshot.skips)} of {len(snapshot.best)} nodes, "
-        f"{share:.0%}, more than --warn-skip-share {bound:g}, after {snapshot.updates} updates "
-        f"(alpha's entropy is {mean_entropy(snapshot.alpha.values()):.4f}): {nodes}"
+        f"{' or '.join(SKIPS)} is the best of {len(skips)} of {nodes} nodes, "
+        f"{len(skips) / nodes:.0%}, more than --warn-skip-share {bound:g}, after "
+        f"{snapshot.updates} updates (alpha's entropy is "
+        f"{mean_entropy(snapshot.alpha.values()):.4f}): {', '.join(map(' '.join, skips.items()))}"
     )
 
 
 def reason_to_stop(cfg: SearchOptions, snapshot: Snapshot, unchanged: int) -> str | None:
-    """Return the user's bound that is reached, if any.
-
-    It depends only on alpha, so that all workers agree.
-
-    Args:
-        cfg: the task's options.
-        snapshot: the current snapshot.
-        unchanged: number of updates since the genotype last changed.
-    """
+    """Return the user's bound that is reached, if any; ``unchanged`` updates ago the genotype last
+    changed. It depends only on alpha, so that all workers agree."""
     if cfg.stop_skips is not None and len(snapshot.skips) >= cfg.stop_skips:
         skips = " or ".join(SKIPS)
         return f"{skips} is the best of {len(snapshot.skips)} nodes (--stop-skips {cfg.stop_skips})"

@@ -1,28 +1,30 @@
 """The options that search tasks add to those of their fairseq task."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, List, Optional
 
 from fairseq.dataclass import FairseqDataclass
 from omegaconf import II
 
+from ..models.config import option
+
+# Of all strategies that learn alpha.
+ALPHA_OPTIONS = ("warn_skip_share", "stop_skips", "stop_entropy", "stop_unchanged")
+
 
 def _option(text: str) -> Any:
     """An option of some strategies: ``None`` unless the user gives it."""
-    return field(default=None, metadata={"help": text})
+    return option(None, text)
 
 
 @dataclass
 class SearchOptions(FairseqDataclass):
     """Options of a search; a task's dataclass inherits them along with its own."""
 
-    search_strategy: str = field(
-        default="darts",
-        metadata={
-            "help": "how the supernet is trained: darts alternates between weights and alpha; "
-            "uniform_sampling trains the weights of one operation per search node, drawn for each "
-            "update"
-        },
+    search_strategy: str = option(
+        "darts",
+        "how the supernet is trained: darts alternates between weights and alpha; uniform_sampling "
+        "trains the weights of one operation per search node, drawn for each update",
     )
     arch_fraction: Optional[float] = _option(
         "darts: fraction of the training sentences that alpha is updated on, drawn by --seed; the "

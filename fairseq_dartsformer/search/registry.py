@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ..errors import InputError, flag
 from .darts import Darts
-from .options import SearchOptions
+from .options import ALPHA_OPTIONS, SearchOptions
 from .strategy import SearchStrategy
 from .uniform_sampling import UniformSampling
 
-STRATEGIES: dict[str, type[SearchStrategy]] = {}
+STRATEGIES: dict[str, type[SearchStrategy]] = {s.name: s for s in (Darts, UniformSampling)}
 
 
 def register_strategy(strategy: type[SearchStrategy]) -> type[SearchStrategy]:
@@ -23,10 +23,6 @@ def register_strategy(strategy: type[SearchStrategy]) -> type[SearchStrategy]:
     return strategy
 
 
-for strategy in (Darts, UniformSampling):
-    register_strategy(strategy)
-
-
 def build_strategy(cfg: SearchOptions) -> SearchStrategy:
     """Build the strategy that the task's options name.
 
@@ -39,16 +35,21 @@ def build_strategy(cfg: SearchOptions) -> SearchStrategy:
             "or one that a plugin (--user-dir) registers when it is imported"
         )
     strategy = STRATEGIES[cfg.search_strategy]
+    own = _options(strategy)
     for other in STRATEGIES.values():
-        for option in set(other.options) - set(strategy.options):
+        for option in _options(other) - own:
             if cfg.get(option) is not None:  # the option may be of a plugin's task
                 raise InputError(
                     f"{flag(option)} is {cfg[option]}: it is an option of --search-strategy "
                     f"{other.name}, not of {strategy.name}"
                 )
-    missing = [flag(option) for option in strategy.options if option not in cfg]
-    if missing:
-        raise InputError(
-            f"--search-strategy {strategy.name} needs a --task with the option {missing[0]}"
-        )
+    for option in sorted(own):
+        if option not in cfg:
+            raise InputError(
+                f"--search-strategy {strategy.name} needs a --task with the option {flag(option)}"
+            )
     return strategy(cfg)
+
+
+def _options(strategy: type[SearchStrategy]) -> set[str]:
+    return {*strategy.options, *(ALPHA_OPTIONS if strategy.learns_alpha() else ())}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 from torch import Tensor
 
@@ -95,15 +96,10 @@ class Snapshot:
         Raises:
             InputError: the checkpoint's options do not make a valid genotype.
         """
-        blocks = (
-            [
-                self.family.with_fixed(
-                    stack, [self.candidates[stack][o] for o in layer], FIXED_OPERATION
-                )
-                for layer in choice[stack]
-            ]
-            for stack in OPERATIONS_BY_STACK
-        )
+        blocks = []
+        for stack, names in self.candidates.items():
+            searched = ([names[o] for o in layer] for layer in choice[stack])
+            blocks.append([self.family.with_fixed(stack, s, FIXED_OPERATION) for s in searched])
         try:
             return Genotype(*blocks, self.pooling, self.family.name)
         except InputError as error:
@@ -128,11 +124,7 @@ def load_snapshot(path: str) -> Snapshot:
 
 
 def snapshot_of(state: Mapping[str, Any], path: str) -> Snapshot:
-    """Take alpha and the search space from a loaded checkpoint; errors name ``path``.
-
-    Raises:
-        InputError: it is not a checkpoint of a search, or its alpha is damaged.
-    """
+    """As :func:`load_snapshot`, from a loaded checkpoint; errors name ``path``."""
     try:
         cfg = state["cfg"]["model"]
         cfg = dict(vars(cfg) if isinstance(cfg, Namespace) else cfg)
@@ -151,14 +143,7 @@ def snapshot_of(state: Mapping[str, Any], path: str) -> Snapshot:
 def take_snapshot(
     cfg: Mapping[str, Any], alpha: Mapping[str, Any], updates: int, strategy: str, path: str
 ) -> Snapshot:
-    """Create a snapshot of a supernet.
-
-    Args:
-        cfg: options of the supernet.
-        alpha: by stack.
-        updates: number of finished updates.
-        strategy: name of the search strategy.
-        path: the source, for errors.
+    """Create a snapshot of a supernet, given its options ``cfg`` and the attributes.
 
     Raises:
         InputError: the model is not a supernet, or its alpha does not match its options.
@@ -225,17 +210,12 @@ def history_of(snapshots: Iterable[Snapshot]) -> AlphaHistory:
 
 
 def check_one_space(snapshots: Sequence[Snapshot]) -> None:
-    """Check that snapshots have the same search space.
-
-    Raises:
-        InputError: two search spaces differ.
-    """
-    first = snapshots[0]
-    for snapshot in snapshots:
-        spaces = [(s.family, s.pooling, s.candidates, list(s.nodes())) for s in (snapshot, first)]
-        if spaces[0] != spaces[1]:
+    """Raise an :class:`InputError` if two snapshots have different search spaces."""
+    spaces = [(s.family, s.pooling, s.candidates, list(s.nodes())) for s in snapshots]
+    for snapshot, space in zip(snapshots, spaces, strict=True):
+        if space != spaces[0]:
             raise InputError(
-                f"{snapshot.path}: has another search space than {first.path}: expected "
+                f"{snapshot.path}: has another search space than {snapshots[0].path}: expected "
                 "checkpoints of one search"
             )
 
@@ -264,22 +244,16 @@ def derive(snapshot: Snapshot, exclude: Collection[str] = ()) -> Genotype:
                 f"--exclude: leaves no candidate in the {stack} of {snapshot.path}: it has "
                 f"{', '.join(names)}"
             )
-    chosen: dict[str, list[list[int]]] = {
-        stack: [[] for _ in alpha] for stack, alpha in snapshot.alpha.items()
-    }
-    for node in snapshot.nodes():
-        names = snapshot.candidates[node.stack]
-        allowed = (name for name, _ in snapshot.ranked(node) if name not in exclude)
-        chosen[node.stack][node.layer].append(names.index(next(allowed)))
-    return snapshot.genotype(chosen)
+    choice = {}
+    for stack, alpha in snapshot.alpha.items():
+        excluded = torch.tensor([name in exclude for name in snapshot.candidates[stack]])
+        choice[stack] = alpha.masked_fill(excluded, -torch.inf).argmax(-1).tolist()
+    return snapshot.genotype(choice)
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """Find the checkpoints in the save folder of a training, sorted by name.
-
-    Raises:
-        InputError: the folder does not exist or has none.
-    """
+    """Find the checkpoints in the save folder of a training, sorted by name; raise an
+    :class:`InputError` if there are none."""
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder")
     paths = sorted(folder.glob("checkpoint*.pt"))

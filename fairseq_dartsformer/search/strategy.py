@@ -14,6 +14,7 @@ from fairseq.optim import FairseqOptimizer
 from fairseq.tasks import FairseqTask
 from torch import nn
 
+from ..data import check_sentences
 from ..errors import InputError
 from ..search_space.levels import ALPHA, WEIGHTS, gradients_for, level_of
 from .options import SearchOptions
@@ -36,7 +37,8 @@ class SearchStrategy:
         draws: whether updates differ in what they compute, so that the memory planner must try
             several.
         options: the strategy's own options: fields of the task's dataclass whose default is
-            ``None``. A strategy that does not list an option refuses it.
+            ``None``. A strategy that does not list an option refuses it. All that learn alpha have
+            those that follow it, :data:`~.options.ALPHA_OPTIONS`.
         cfg: the task's options.
 
     Args:
@@ -57,18 +59,11 @@ class SearchStrategy:
         self.check()
 
     def check(self) -> None:
-        """Check the options.
-
-        Raises:
-            InputError: the strategy cannot work with them.
-        """
+        """Raise an :class:`InputError` if the strategy cannot work with its options."""
 
     def prepare(self, model: nn.Module) -> None:
-        """Check the optimizer, and let only parameters that updates move take gradients.
-
-        Raises:
-            InputError: the optimizer cannot do the strategy's updates.
-        """
+        """Let only parameters that updates move take gradients; raise an :class:`InputError` if the
+        optimizer cannot do these updates."""
         given, bilevel = self.cfg.optimizer_name, self.optimizer == BILEVEL
         if given is not None and bilevel != (given == BILEVEL):
             needs = BILEVEL if bilevel else f"another, such as {self.optimizer}"
@@ -86,11 +81,9 @@ class SearchStrategy:
     def training_data(
         self, train: FairseqDataset, load_split: Callable[[str], FairseqDataset]
     ) -> FairseqDataset:
-        """Return the data to train on.
+        """Return the data to train on, given the training split, or its shard of this epoch.
 
-        Args:
-            train: the training split of an epoch, or a shard of it.
-            load_split: loads another split of the same epoch by its name.
+        ``load_split`` loads another split of the same epoch by its name.
 
         Raises:
             InputError: there are too few sentences.
@@ -142,21 +135,14 @@ class SearchStrategy:
             optimizer: the optimizer, perhaps in a half-precision wrapper.
             update_num: number of finished updates; equal for all batches and workers of an update.
             ignore_grad: whether this is a dummy batch for a worker without data.
-
-        Returns:
-            the loss, the sample size and the logging output.
         """
         return train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     @contextmanager
     def updating(self, level: str, model: nn.Module, optimizer: FairseqOptimizer) -> Iterator[None]:
-        """Let this update move only one level; wraps a forward and backward pass.
+        """Let ``bilevel_adam`` move only one level; wraps an update's forward and backward pass.
 
         All batches and workers of an update must name the same level, even for a dummy batch.
-
-        Args:
-            level: one of :attr:`levels`.
-            model, optimizer: as in :meth:`train_step`; the optimizer is ``bilevel_adam``.
 
         Raises:
             ValueError: the level is not one of :attr:`levels`.
@@ -176,13 +162,8 @@ class SearchStrategy:
         :meth:`train_step`."""
 
     def after_update(self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int) -> None:
-        """Called on every worker after the optimizer's step.
-
-        Arguments are as in :meth:`train_step`, but ``update_num`` includes this update.
-
-        Raises:
-            WorkerError: the workers disagree.
-        """
+        """Called on every worker after the optimizer's step; arguments as in :meth:`train_step`,
+        but ``update_num`` includes this update."""
 
     def valid_step(
         self,
@@ -212,13 +193,3 @@ class SearchStrategy:
     def learns_alpha(cls) -> bool:
         """Whether a genotype can be derived from alpha."""
         return ALPHA in cls.levels
-
-
-def check_sentences(indices: np.ndarray, purpose: str, max_positions: Any) -> None:
-    """Raise an :class:`InputError` if there is no sentence."""
-    if len(indices) == 0:
-        raise InputError(
-            f"no sentence is left to {purpose}: the split is empty, or every sentence is longer "
-            f"than --max-source-positions, --max-target-positions or --max-tokens allow "
-            f"{max_positions}"
-        )

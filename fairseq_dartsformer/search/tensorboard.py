@@ -31,11 +31,8 @@ class AlphaWriter:
         self.wandb = progress_bar.wandb if wandb else None
 
     def write(self, snapshot: Snapshot, genotype: Genotype, changed: int, new: bool) -> None:
-        """Write a snapshot.
-
-        It writes :func:`scalars`, a histogram of each stack's alpha and, if ``new``, the genotype
-        as text and image. ``changed`` nodes have changed since the last snapshot.
-        """
+        """Write :func:`scalars`, a histogram of each stack's alpha and, if ``new``, the genotype as
+        text and image; ``changed`` nodes have changed since the last snapshot."""
         step, values = snapshot.updates, scalars(snapshot, changed)
         self.bar.log(values, tag=RUN, step=step)
         writer = progress_bar._tensorboard_writers.get(RUN)
@@ -58,11 +55,8 @@ class AlphaWriter:
 
 
 def scalars(snapshot: Snapshot, changed: int) -> dict[str, float]:
-    """Return a snapshot's numbers by ``group/name``.
-
-    They are the mixing weights and the entropy of every node, the number of nodes that changed, and
-    the number of nodes whose best operation computes nothing.
-    """
+    """Return a snapshot's numbers by ``group/name``: mixing weights and entropy of every node, and
+    how many nodes changed, and how many have a best operation that computes nothing."""
     found: dict[str, float] = {}
     for node in snapshot.nodes():
         group = snapshot.name(node).replace(" ", "_")

@@ -42,15 +42,12 @@ class UniformSampling(SearchStrategy):
         ``legacy_ddp`` and half precision replace missing gradients by zeros, and Adam's momentum
         moves a parameter even at a gradient of zero.
         """
+        copies = {}
+        if hasattr(optimizer, "fp32_params"):  # half precision steps float32 copies
+            copies = dict(zip(optimizer.fp16_params, optimizer.fp32_params, strict=True))
         choice = self.draw(model, f"update {update_num}")
-        idle = list(parameters_not_chosen(model, choice))
-        # Half precision steps float32 copies, in the order of the parameters.
-        copies = getattr(optimizer, "fp32_params", None)
-        if copies is not None:
-            copy_of = dict(zip(optimizer.fp16_params, copies, strict=True))
-            idle = [copy_of[parameter] for parameter in idle]
-        for parameter in idle:
-            parameter.grad = None
+        for parameter in parameters_not_chosen(model, choice):
+            copies.get(parameter, parameter).grad = None
 
     def valid_step(self, valid_step, sample, model, criterion) -> StepResult:
         """Validate each batch with its own draw, the same in every validation."""

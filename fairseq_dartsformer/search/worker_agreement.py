@@ -9,17 +9,11 @@ from ..search_space.levels import ALPHA, level_of
 
 
 def compare_alpha(model: nn.Module, occasion: str) -> None:
-    """Compare alpha bit by bit across all workers; every worker must call this.
+    """Raise a :class:`WorkerError` on all workers if alpha differs in a bit; all must call this.
 
     Nothing else detects a difference: each worker would continue with its own alpha, and the first
     worker's would be saved. The check costs one small exchange and, on a GPU, one synchronisation.
-
-    Args:
-        model: the supernet, perhaps in a distributed wrapper.
-        occasion: the time of the check, for the error.
-
-    Raises:
-        WorkerError: alpha differs; raised on all workers.
+    The error names the ``occasion``.
     """
     if not torch.distributed.is_initialized():
         return

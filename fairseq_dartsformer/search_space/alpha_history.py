@@ -6,6 +6,7 @@ import csv
 import io
 import math
 from dataclasses import dataclass
+from itertools import product
 from reprlib import repr as shown
 
 from ..errors import InputError
@@ -73,10 +74,8 @@ class AlphaHistory:
         return f"{node.stack} layer {node.layer + 1} {self.family.node} {node.place + 1}"
 
     def to_tsv(self) -> str:
-        """A table with one row for each checkpoint, node and operation.
-
-        The chosen operation of a node comes first, the others follow by descending weight.
-        """
+        """A table with one row for each checkpoint, node and operation; a node's chosen operation
+        comes first, the others follow by descending weight."""
         table = io.StringIO()
         writer = csv.writer(table, "excel-tab", lineterminator="\n")
         writer.writerow(_columns(self.family))
@@ -115,15 +114,14 @@ class AlphaHistory:
             raise InputError(f"{path}: has no rows")
         nodes = []
         for (stack, layer, place), times in table.items():
-            met = {name for weights in times.values() for name in weights}
-            for update in updates:
-                for name in sorted(met - times.get(update, {}).keys()):
+            names = [o for o in OPERATIONS_BY_STACK[stack] if any(o in w for w in times.values())]
+            for update, name in product(updates, names):
+                if name not in times.get(update, {}):
                     row = dict(zip(header, (update, stack, layer, place, name), strict=False))
                     raise InputError(f"{path}: has no row for {shown(row)}")
-            names = [name for name in OPERATIONS_BY_STACK[stack] if name in met]
-            over_time = {name: [times[update][name] for update in updates] for name in names}
+            weights = {name: [times[update][name] for update in updates] for name in names}
             chosen = [next(iter(times[update])) for update in updates]
-            nodes.append(NodeHistory(stack, layer - 1, place - 1, over_time, chosen))
+            nodes.append(NodeHistory(stack, layer - 1, place - 1, weights, chosen))
         return cls(updates, nodes, family)
 
 
@@ -132,11 +130,8 @@ def _columns(family: Family) -> list[str]:
 
 
 def _add_row(row: list[str], table: dict, where: str) -> None:
-    """Add a row to the table by node, update and operation.
-
-    Raises:
-        InputError: the row is not one that ``to_tsv`` writes, or repeats another.
-    """
+    """Add a row to the table by node, update and operation; raise an :class:`InputError` if
+    ``to_tsv`` does not write such a row, or if it repeats another."""
     try:
         updates, stack, layer, place, operation, weight = row
         node, value = (stack, int(layer), int(place)), float(weight)

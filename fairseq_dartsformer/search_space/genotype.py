@@ -47,9 +47,8 @@ class Genotype:
         if family.pooled and self.pooling not in list(POOLINGS):
             raise InputError(f"pooling is {shown(self.pooling)}: expected 'max' or 'avg'")
         if not family.pooled and self.pooling is not None:
-            raise InputError(
-                f"pooling is {shown(self.pooling)}: expected none, as {self.family} has no splits"
-            )
+            expected = f"expected none, as {self.family} has no splits"
+            raise InputError(f"pooling is {shown(self.pooling)}: {expected}")
         for stack in OPERATIONS_BY_STACK:
             object.__setattr__(self, stack, _block(getattr(self, stack), stack, family))
 
@@ -116,10 +115,8 @@ class Genotype:
             with Path(spec).open(encoding="utf-8-sig") as file:
                 text = file.read(LONGEST + 1)
         except FileNotFoundError:
-            names = ", ".join(BUILTIN)
-            raise InputError(
-                f"genotype {spec}: neither a file nor a built-in genotype ({names})"
-            ) from None
+            kinds = f"neither a file nor a built-in genotype ({', '.join(BUILTIN)})"
+            raise InputError(f"genotype {spec}: {kinds}") from None
         except UnicodeDecodeError as error:
             raise InputError(f"genotype {spec}: not UTF-8 at byte {error.start}") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -142,12 +139,11 @@ def _record(text: str) -> dict[str, Any]:
         raise InputError(f"not JSON: {error}") from None
     if not isinstance(record, dict):
         raise InputError(f"is {shown(record)}: expected an object {{...}}")
-    required, optional = ("version", "pooling", "encoder", "decoder"), ("family",)
+    required = ("version", "pooling", "encoder", "decoder")
     for key in record:
-        if key not in required + optional:
-            raise InputError(
-                f"unknown key {shown(key)}: expected {', '.join(required)}, and perhaps family"
-            )
+        if key not in (*required, "family"):
+            expected = f"expected {', '.join(required)}, and perhaps family"
+            raise InputError(f"unknown key {shown(key)}: {expected}")
     family = record.get("family")
     if isinstance(family, str) and family in FAMILIES and not FAMILIES[family].pooled:
         required = tuple(key for key in required if key != "pooling")
@@ -175,41 +171,34 @@ def _block(layers: Any, stack: str, family: Family) -> Block:
     """Check one stack's block and return it as tuples."""
     _check_list(layers, stack, "a list of layers", 1)
     for i, layer in enumerate(layers):
-        _check_list(layer, f"{stack}[{i}]", f"a list of operations, one a {family.node}", 2)
-        _check_length(layer, f"{stack}[{i}]", family.nodes[stack], f"as {family.name} has")
-        _check_length(
-            layer,
-            f"{stack}[{i}]",
-            len(layers[0]),
-            f"as {stack}[0] has; every layer of a stack has the same {family.node}s",
-        )
+        place = f"{stack}[{i}]"
+        _check_list(layer, place, f"a list of operations, one a {family.node}", 2)
+        for nodes, reason in (
+            (family.nodes[stack], family.name),
+            (len(layers[0]), f"{stack}[0]"),  # the layers of a stack have the same nodes
+        ):
+            if nodes not in (None, len(layer)):
+                length = f"has length {len(layer)}: expected {nodes}, as {reason} has"
+                raise InputError(f"{place} {length}")
         for k, name in enumerate(layer):
             if not isinstance(name, str) or name not in OPERATIONS_BY_STACK[stack]:
-                raise InputError(
-                    f"{stack}[{i}][{k}] is {shown(name)}: expected one of "
-                    f"{describe_operations(stack)}"
-                )
+                expected = f"expected one of {describe_operations(stack)}"
+                raise InputError(f"{place}[{k}] is {shown(name)}: {expected}")
             if family.is_fixed(stack, k, len(layer)) and name != FIXED_OPERATION:
                 which = {-1: "last", 1: "second"}[family.fixed]
                 raise InputError(
-                    f"{stack}[{i}][{k}] is {name!r}: the {which} {family.node} of every decoder "
+                    f"{place}[{k}] is {name!r}: the {which} {family.node} of every decoder "
                     f"layer is fixed: {FIXED_OPERATION!r}"
                 )
     return tuple(tuple(layer) for layer in layers)
-
-
-def _check_length(layer: Any, place: str, expected: int | None, reason: str) -> None:
-    if expected is not None and len(layer) != expected:
-        raise InputError(f"{place} has length {len(layer)}: expected {expected}, {reason}")
 
 
 def _check_list(value: Any, place: str, expected: str, shortest: int) -> None:
     if not isinstance(value, list | tuple):
         raise InputError(f"{place} is {shown(value)}: expected {expected}")
     if len(value) < shortest:
-        raise InputError(
-            f"{place} has length {len(value)}: expected {expected}, {shortest} or more"
-        )
+        length = f"has length {len(value)}"
+        raise InputError(f"{place} {length}: expected {expected}, {shortest} or more")
 
 
 BUILTIN: dict[str, Genotype] = {

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..reversible.node import Row
+from ..reversible.coupling import Row
 
 
 class MixedOp(nn.ModuleList):

@@ -38,14 +38,11 @@ def chosen(supernet: nn.Module, choice: Choice) -> Iterator[None]:
 
 def parameters_not_chosen(supernet: nn.Module, choice: Choice) -> Iterator[nn.Parameter]:
     """The parameters of all candidates that were not chosen."""
-    for name, side in (("encoder", supernet.encoder), ("decoder", supernet.decoder)):
-        for i, layer in enumerate(side.stack.layers):
-            fixed = getattr(layer, "fixed", None)
-            searched = (node for k, node in enumerate(layer.nodes) if k != fixed)
-            # A reversible layer's fixed node is its last.
-            for node, chosen_one in zip(
-                searched, choice[name][i % len(choice[name])], strict=False
-            ):
+    for stack, rows in choice.items():
+        for i, layer in enumerate(getattr(supernet, stack).stack.layers):
+            # A node with one operation, such as a fixed one, has none that was not chosen.
+            nodes = [node for node in layer.nodes if len(node) > 1]
+            for node, index in zip(nodes, rows[i % len(rows)], strict=False):
                 for o, operation in enumerate(node):
-                    if o != chosen_one:
+                    if o != index:
                         yield from operation.parameters()

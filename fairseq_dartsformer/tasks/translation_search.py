@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from fairseq.data import FairseqDataset
+from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
@@ -12,6 +13,9 @@ from ..errors import InputError
 from ..search import SearchStrategy, build_strategy
 from ..search.monitor import Monitor
 from ..search.options import SearchOptions
+from ..search.worker_agreement import compare_alpha
+from ..search_space.alpha import mean_entropy
+from ..search_space.levels import ALPHA
 
 
 @dataclass
@@ -47,11 +51,7 @@ class TranslationSearchTask(TranslationTask):
         self._training_data: FairseqDataset | None = None
 
     def build_model(self, cfg, from_checkpoint: bool = False):
-        """Build a supernet.
-
-        Raises:
-            InputError: the model is not a supernet.
-        """
+        """Build a supernet; raise an :class:`InputError` if the model is another."""
         model = super().build_model(cfg, from_checkpoint)
         if getattr(model.encoder, "alpha", None) is None:
             raise InputError(
@@ -111,20 +111,26 @@ class TranslationSearchTask(TranslationTask):
         )
 
     def optimizer_step(self, optimizer, model, update_num) -> None:
-        """Step the optimizer; the strategy acts before and after, the monitor after."""
+        """Step the optimizer; the strategy acts before and after, the monitor after.
+
+        Raises:
+            WorkerError: the workers have different alphas.
+            NotFiniteError: a parameter is not finite.
+        """
         self.strategy.before_optimizer_step(model, optimizer, update_num)
         super().optimizer_step(optimizer, model, update_num)
         self.strategy.after_update(model, optimizer, update_num + 1)
-        distributed = torch.distributed.is_initialized()
-        first_worker = not distributed or torch.distributed.get_rank() == 0
-        self.monitor.after_update(self._supernet, update_num + 1, first_worker)
+        moved = getattr(optimizer.optimizer, "level", ALPHA)  # without levels, perhaps both
+        if self.strategy.learns_alpha() and moved == ALPHA:
+            compare_alpha(self._supernet, f"after update {update_num + 1}")
+        self.monitor.after_update(self._supernet, update_num + 1)
 
     def valid_step(self, sample, model, criterion, **kwargs):
         """Let the strategy do the forward pass of a validation batch."""
         return self.strategy.valid_step(super().valid_step, sample, model, criterion)
 
     def reduce_metrics(self, logging_outputs, criterion) -> None:
-        """Log fairseq's statistics and the strategy's.
+        """Log fairseq's statistics, the strategy's, and in training alpha's mean entropy in nats.
 
         Raises:
             NotFiniteError: the loss of an update is not finite.
@@ -133,15 +139,16 @@ class TranslationSearchTask(TranslationTask):
         self.strategy.reduce_metrics(logging_outputs)
         if criterion.training:
             self.monitor.check_loss(float(sum(log.get("loss", 0) for log in logging_outputs)))
+            if self.strategy.learns_alpha():
+                net = self._supernet
+                nats = mean_entropy((net.encoder.alpha.detach(), net.decoder.alpha.detach()))
+                metrics.log_scalar("alpha_entropy", nats, priority=16, round=4, weight=0)
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
-        """Return the state of monitor and strategy, under the key that fairseq reads at resume.
-
-        Raises:
-            NotFiniteError: a parameter is not finite, so that no checkpoint is written.
-        """
+        """Return the state of monitor and strategy, under the key that fairseq reads at resume; a
+        parameter that is not finite raises a :class:`NotFiniteError`."""
         self.monitor.check_parameters(self._supernet)
-        state = self.monitor.state_dict()
+        state = dict(self.monitor.state)
         if strategy_state := self.strategy.state_dict():
             state["strategy"] = strategy_state
         return {type(self).__name__: state}
@@ -150,5 +157,4 @@ class TranslationSearchTask(TranslationTask):
         """Restore what :meth:`get_checkpoint_dict` returned."""
         if "strategy" in state:
             self.strategy.load_state_dict(state["strategy"])
-        if state.keys() - {"strategy"}:
-            self.monitor.load_state_dict(state)
+        self.monitor.state = {key: state[key] for key in state if key != "strategy"}

@@ -41,24 +41,17 @@ def build_transformer(tied: bool) -> TransformerModel:
 BUILDERS = {
     "search": lambda tied: build_search(share_decoder_input_output_embed=tied),
     "derived": lambda tied: build_derived(
-        every_operation_once(3, "max"),
-        encoder_layers=5,
-        decoder_layers=7,
-        share_all_embeddings=tied,
+        every_operation_once(3, "max"), share_all_embeddings=tied
     ),
     "evolved": lambda tied: build_evolved(share_all_embeddings=tied),
     "transformer": build_transformer,
 }
 
 
-@pytest.fixture(params=[True, False], ids=["torch's", "own"])
-def function(request, monkeypatch):
-    """Either of the two functions that add up the losses, in chunks of 5 tokens."""
+@pytest.fixture(autouse=True)
+def chunks(monkeypatch):
+    """Of 5 tokens."""
     monkeypatch.setattr(output_layer, "CHUNK", 5 * 34)
-    if not request.param:
-        monkeypatch.setattr(torch.nn, "LinearCrossEntropyOptions", None, raising=False)
-    elif not hasattr(torch.nn, "LinearCrossEntropyOptions"):
-        pytest.skip("this torch has none")
 
 
 @pytest.fixture
@@ -100,11 +93,11 @@ def worst(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> fl
 
 
 @pytest.mark.parametrize(
-    ("dtype", "prefix"), [(torch.float64, 0), (torch.float64, 2), (torch.float32, 0)]
+    ("dtype", "prefix", "tied"),
+    [(torch.float64, 0, False), (torch.float64, 2, True), (torch.float32, 0, True)],
 )
-@pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("kind", BUILDERS)
-def test_equals_fairseq(function, request, kind, tied, dtype, prefix):
+def test_equals_fairseq(request, kind, tied, dtype, prefix):
     if dtype == torch.float64:
         request.getfixturevalue("exact_fairseq")
     model, tolerance = BUILDERS[kind](tied).to(dtype), 1e-12 if dtype == torch.float64 else 1e-6
@@ -117,7 +110,7 @@ def test_equals_fairseq(function, request, kind, tied, dtype, prefix):
 
 @pytest.mark.usefixtures("exact_fairseq")
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_level_takes_its_gradients_alone(function, level):
+def test_a_level_takes_its_gradients_alone(level):
     model = build_search().double()
     with gradients_for(model, level):
         (_, grads), (_, chunked) = (update(c, model) for c in CRITERIA)
@@ -126,7 +119,7 @@ def test_a_level_takes_its_gradients_alone(function, level):
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
-def test_validation(function, kind):
+def test_validation(kind):
     model = BUILDERS[kind](True).eval()
     with torch.no_grad():
         wanted, found = (criterion(c)(model, sample()) for c in CRITERIA)
@@ -137,10 +130,9 @@ def test_validation(function, kind):
     assert torch.equal(*reduced)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("bias", "smoothing"), [(True, 0.0), (False, 0.1), (True, 0.1)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_output_layer(function, dtype, smoothing, bias):
+def test_output_layer(dtype, smoothing, bias):
     """Loss and gradients, no farther from exact ones than those of fairseq's way by half."""
     generator = torch.Generator().manual_seed(0)
     x, weight, bias_ = (
@@ -184,7 +176,7 @@ def test_half_precision_does_not_overflow():
     assert weight.grad[5].float() == pytest.approx([-0.99 * 30 * 3000 / 4] * 8, rel=2e-3)
 
 
-def test_autocast(function):
+def test_autocast():
     model = build_search(share_decoder_input_output_embed=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         (wanted, grads), (found, chunked) = (update(c, model) for c in CRITERIA)
@@ -193,11 +185,9 @@ def test_autocast(function):
     assert worst(chunked, grads) < 2e-2
 
 
-@pytest.mark.parametrize("own", [False, True])
-def test_memory(own, monkeypatch):
+def test_memory(monkeypatch):
     """A tenth of what whole logits take."""
-    if own:
-        monkeypatch.setattr(torch.nn, "LinearCrossEntropyOptions", None, raising=False)
+    monkeypatch.undo()  # chunks of their real size
     torch.manual_seed(0)
     x, weight = torch.randn(5000, 16), torch.randn(32768, 16) / 8
     target = torch.randint(len(weight), (len(x),))
@@ -216,14 +206,14 @@ def test_memory(own, monkeypatch):
     assert 10 * measured_peak(lambda: step(chunked)) < measured_peak(lambda: step(whole))
 
 
-@pytest.mark.parametrize("change", ["projects itself", ("decoder", None)], ids=str)
-def test_other_output_layers_are_refused(change):
+@pytest.mark.parametrize("name", ["projects itself", "no decoder"])
+def test_other_output_layers_are_refused(name):
     model = build_search()
-    if change == "projects itself":
+    if name == "no decoder":
+        model.decoder = None
+    else:
         forward = model.decoder.forward
         model.decoder.forward = lambda *a, **k: forward(*a, **k, features_only=True)
-    else:
-        setattr(model, *change)
     with pytest.raises(
         InputError, match=r"--criterion chunked\S+ needs a decoder that calls output_layer"
     ):

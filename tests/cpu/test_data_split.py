@@ -9,23 +9,20 @@ import pytest
 import torch
 from fairseq import tasks
 from fairseq.data import Dictionary, LanguagePairDataset, ListDataset, data_utils, indexed_dataset
-from helpers.running import SEARCH, checkpoint, start, train, training
+from helpers.attempts import attempt, contents
+from helpers.running import SEARCH, checkpoint, raw_checkpoint, train, training
 from omegaconf import OmegaConf
 
 from fairseq_dartsformer.data.data_split import DEFAULT_ARCH_FRACTION, DataSplit, pair_keys
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS
 
-CONFIG = Path(__file__).parents[2] / "configs/search/shared/darts.yaml"
-
 
 def corpus(pairs: list[tuple[list[int], list[int]]]) -> LanguagePairDataset:
-    columns = zip(*pairs, strict=True)
-    sides = [[torch.tensor(sentence) for sentence in column] for column in columns]
-    sides = [ListDataset(side, np.array([len(s) for s in side])) for side in sides]
-    source, target = sides
-    symbols = Dictionary()
-    return LanguagePairDataset(source, source.sizes, symbols, target, target.sizes, symbols)
+    sides = [[torch.tensor(sentence) for sentence in side] for side in zip(*pairs, strict=True)]
+    source, target = (ListDataset(side, np.array([len(s) for s in side])) for side in sides)
+    words = Dictionary()
+    return LanguagePairDataset(source, source.sizes, words, target, target.sizes, words)
 
 
 def distinct(count: int) -> list[tuple[list[int], list[int]]]:
@@ -57,10 +54,10 @@ def test_all_copies_of_a_pair_are_on_one_level(fraction, seed):
     assert texts[WEIGHTS] and texts[ALPHA] and not texts[WEIGHTS] & texts[ALPHA]
 
 
-def test_keys_are_equal_for_equal_pairs():
-    """A word that moves from the source to the target makes another pair."""
-    pairs = [([4, 5, 2], [6, 2]), ([4], [5, 2, 6, 2]), ([4, 5, 2], [6, 2]), ([6, 2], [4, 5, 2])]
-    a, b, again, swapped = pair_keys(corpus(pairs))
+def test_a_word_that_moves_from_the_source_to_the_target_makes_another_pair():
+    a, b, again, swapped = pair_keys(
+        corpus([([4, 5], [6]), ([4], [5, 6]), ([4, 5], [6]), ([6], [4, 5])])
+    )
     assert a == again and len({a, b, swapped}) == 3
 
 
@@ -70,23 +67,14 @@ def test_a_level_without_sentences_is_refused(pairs):
         members(pairs, 0.5)
 
 
+OPTIONS = {"source_lang": "aa", "target_lang": "bb", "train_subset": "train", "dataset_impl": None}
+OPTIONS |= {"required_seq_len_multiple": 1, "seed": 1, "update_freq": [1], "upsample_primary": 1}
+
+
 def search_task(data, epoch: int = 1, **options):
     """The task of a search with its training data."""
-    options = {
-        "_name": "translation_search",
-        "data": str(data),
-        "source_lang": "aa",
-        "target_lang": "bb",
-        "train_subset": "train",
-        "dataset_impl": None,
-        "required_seq_len_multiple": 1,
-        "seed": 1,
-        "update_freq": [1],
-        "optimizer_name": "bilevel_adam",
-        "upsample_primary": 1,
-        **options,
-    }
-    task = tasks.setup_task(OmegaConf.create(options))
+    given = {"_name": "translation_search", "optimizer_name": "bilevel_adam", "data": str(data)}
+    task = tasks.setup_task(OmegaConf.create({**OPTIONS, **given, **options}))
     task.load_dataset("train", epoch=epoch, combine=True)
     return task
 
@@ -116,53 +104,43 @@ def test_batches_of_the_task(data, options, multiple):
     assert (len(dataset.members[WEIGHTS]) == 300) == ("arch_subset" in options)
 
 
-def with_split(data: Path, folder: Path, name: str, change) -> Path:
-    """A copy of the corpus in which a split has the changed list of the pairs of `train`."""
-    if not folder.exists():
-        shutil.copytree(data, folder)
-    sides = {
-        side: data_utils.load_indexed_dataset(str(data / f"train.aa-bb.{side}"), None, "mmap")
-        for side in ("aa", "bb")
-    }
-    indices = change(list(range(len(sides["aa"]))))
-    for side, sentences in sides.items():
-        prefix = str(folder / f"{name}.aa-bb.{side}")
-        builder = indexed_dataset.make_builder(f"{prefix}.bin", "mmap", vocab_size=60)
-        for i in indices:
-            builder.add_item(sentences[i])
-        builder.finalize(f"{prefix}.idx")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def corpora(data, tmp_path_factory) -> dict[str, Path]:
-    """The same data, re-ordered, with another sentence, in two parts, and in two shards."""
-    folder = tmp_path_factory.mktemp("corpora")
+    """The same data, re-ordered, with another sentence, as a shard, and in two parts."""
     changes = {
-        "reordered": lambda order: order[::-1],
-        "other": lambda order: [*order[:-1], 0],
-        "shard": lambda order: order[:150],
+        "reordered": ("train", [*range(300)][::-1]),
+        "other": ("train", [*range(299), 0]),
+        "shard": ("train", range(150)),
+        "parts": ("train1", range(40)),
     }
-    found = {name: with_split(data, folder / name, "train", f) for name, f in changes.items()}
-    parts = with_split(data, folder / "parts", "train1", lambda order: order[:40])
-    return {"same": data, "parts": parts, **found}
-
-
-CHANGES = [
-    ("parts", {"upsample_primary": 2}, "fingerprint of the training data"),
-    ("same", {"data": "reordered"}, "fingerprint of the training data"),
-    ("same", {"data": "other"}, "fingerprint of the training data"),
-    ("same", {"seed": 2}, "--seed = 1, now it is 2"),
-    ("same", {"arch_fraction": 0.5}, "--arch-fraction = 0.4444444444444444, now it is 0.5"),
-    ("same", {"arch_subset": "valid"}, "--arch-subset = None, now it is valid"),
-    ("same", {}, None),
-    ("same", {"arch_fraction": 2.0 / 4.5}, None),
-    ("parts", {}, None),
-]
+    found = {"same": data}
+    for name, (split, indices) in changes.items():
+        found[name] = tmp_path_factory.mktemp("corpora") / name
+        shutil.copytree(data, found[name])
+        for side in ("aa", "bb"):
+            sentences = data_utils.load_indexed_dataset(str(data / f"train.aa-bb.{side}"))
+            file = str(found[name] / f"{split}.aa-bb.{side}")
+            builder = indexed_dataset.make_builder(f"{file}.bin", "mmap", vocab_size=60)
+            for i in indices:
+                builder.add_item(sentences[i])
+            builder.finalize(f"{file}.idx")
+    return found
 
 
 @pytest.mark.parametrize("place", ["within", "between", "reset"])
-@pytest.mark.parametrize(("begun", "options", "message"), CHANGES)
+@pytest.mark.parametrize(
+    ("begun", "options", "message"),
+    [
+        ("parts", {"upsample_primary": 2}, "fingerprint of the training data"),
+        ("same", {"data": "reordered"}, "fingerprint of the training data"),
+        ("same", {"data": "other"}, "fingerprint of the training data"),
+        ("same", {"seed": 2}, "--seed = 1, now it is 2"),
+        ("same", {"arch_fraction": 0.5}, "--arch-fraction = 0.4444444444444444, now it is 0.5"),
+        ("same", {"arch_subset": "valid"}, "--arch-subset = None, now it is valid"),
+        ("same", {"arch_fraction": 2.0 / 4.5}, None),
+        ("parts", {}, None),
+    ],
+)
 def test_iterator_checks_data_and_split(corpora, begun, options, message, place):
     run = iterator(search_task(corpora[begun]))
     batches = run.next_epoch_itr()
@@ -195,56 +173,49 @@ def test_shards_are_checked_one_by_one(corpora):
         other.check_data({"data_split": resumed.split})
 
 
+@pytest.fixture(scope="module")
+def search(corpora, tmp_path_factory) -> Path:
+    """The folder of a search of four updates."""
+    folder = tmp_path_factory.mktemp("search")
+    train(SEARCH, corpora["same"], folder, *"--max-update 4 --disable-validation".split())
+    return folder
+
+
 RESETS = "--reset-optimizer --reset-lr-scheduler --reset-meters --reset-dataloader"
 
 
 @pytest.mark.parametrize(
-    ("updates", "begun", "now", "options", "message"),
+    ("now", "options", "message"),
     [
-        (4, "parts", "parts", "--upsample-primary 2", "fingerprint"),
-        (20, "same", "reordered", "", "fingerprint"),
-        (4, "same", "other", "--reset-dataloader", "fingerprint"),
-        (4, "same", "same", f"{RESETS} --seed 7", "--seed = 1, now it is 7"),
+        ("reordered", "", "fingerprint"),
+        ("other", "--reset-dataloader", "fingerprint"),
+        ("same", f"{RESETS} --seed 7", "--seed = 1, now it is 7"),
     ],
 )
-def test_search_on_other_data_is_refused(corpora, tmp_path, updates, begun, now, options, message):
-    once = ["--upsample-primary", "1"]
-    train(SEARCH, corpora[begun], tmp_path, "--max-update", str(updates), *once)
-    before = checkpoint(tmp_path)
-    command = training(SEARCH, corpora[now], tmp_path, "--max-update", "30", *options.split())
-    run = start("train", command, tmp_path / "again").wait()
-    last = run.stderr.splitlines()[-1]
-    assert run.status == 1 and message in last and "--finetune-from-model" in last
-    assert "--reset-dataloader" not in last
-    after = checkpoint(tmp_path)
-    assert after["optimizer_history"] == before["optimizer_history"]
-    assert torch.equal(after["model"]["encoder.alpha"], before["model"]["encoder.alpha"])
+def test_search_on_other_data_is_refused(corpora, search, now, options, message):
+    before = contents(search)
+    command = training(SEARCH, corpora[now], search, "--max-update", "30", *options.split())
+    line = attempt("train", *command).line
+    assert message in line and "--finetune-from-model" in line
+    assert "--reset-dataloader" not in line
+    assert contents(search) == before
 
 
-def test_new_search_from_old_weights_may_have_other_data(corpora, tmp_path):
-    train(SEARCH, corpora["same"], tmp_path / "old", "--max-update", "2")
-    weights = ["--finetune-from-model", str(tmp_path / "old/checkpoints/checkpoint_last.pt")]
-    train(SEARCH, corpora["other"], tmp_path / "new", "--max-update", "2", "--seed", "7", *weights)
-    assert checkpoint(tmp_path / "new")["optimizer_history"][-1]["num_updates"] == 2
+def test_new_search_from_old_weights_may_have_other_data(corpora, search, tmp_path):
+    weights = ["--finetune-from-model", str(search / "checkpoints/checkpoint_last.pt")]
+    train(SEARCH, corpora["other"], tmp_path, "--max-update", "2", "--seed", "7", *weights)
+    assert checkpoint(tmp_path)["optimizer_history"][-1]["num_updates"] == 2
 
 
-def test_checkpoint_of_version_01_resumes_with_a_warning(data, tmp_path):
-    train(SEARCH, data, tmp_path, "--max-update", "4")
-    path = tmp_path / "checkpoints" / "checkpoint_last.pt"
-    state = torch.load(path, weights_only=False)
+def test_checkpoint_of_version_01_resumes_with_a_warning(data, search, tmp_path):
+    state = raw_checkpoint(search)
     place = state["extra_state"]["train_iterator"]
     del place["data_split"]
     place["division"] = "--arch-fraction 0.444444 and --seed 1"
-    torch.save(state, path)
-    command = training(SEARCH, data, tmp_path, "--max-update", "6", "--seed", "7")
-    run = start("train", command, tmp_path / "again").wait()
-    assert run.status == 1 and "now it is --arch-fraction 0.444444 and --seed 7" in run.stderr
-    run = train(SEARCH, data, tmp_path, "--max-update", "6")
+    torch.save(state, tmp_path / "old.pt")
+    old = ["--restore-file", str(tmp_path / "old.pt"), "--max-update", "6"]
+    line = attempt("train", *training(SEARCH, data, tmp_path / "no", *old, "--seed", "7")).line
+    assert "now it is --arch-fraction 0.444444 and --seed 7" in line
+    run = train(SEARCH, data, tmp_path, *old)
     assert "version 0.1" in run.stdout + run.stderr
     assert "data_split" in checkpoint(tmp_path)["extra_state"]["train_iterator"]
-
-
-def test_configuration_has_the_default_split():
-    task = OmegaConf.load(CONFIG).get("task", {})
-    assert task.get("arch_fraction", DEFAULT_ARCH_FRACTION) == DEFAULT_ARCH_FRACTION
-    assert task.get("arch_subset") is None

@@ -42,20 +42,13 @@ NET = {
 
 @torch.no_grad()
 @pytest.mark.parametrize(("family", "splits", "pooling"), SEARCHED, ids=str)
-def test_derived_model_is_the_supernet_at_a_sharp_alpha(family, splits, pooling):
-    """As alpha grows, the supernet becomes the model of its genotype with the same weights."""
-    supernet, result = searched(family, splits, pooling)
-    derived = inheriting(supernet, result, derive(result), hidden_dim=120)
-    torch.testing.assert_close(derived(**NET)[0], supernet(**NET)[0], rtol=0, atol=1e-12)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize(("family", "splits", "pooling"), SEARCHED, ids=str)
-def test_derived_model_is_the_supernet_at_a_choice(family, splits, pooling):
-    """To the last bit, whatever alpha says; and decoding step by step, too."""
+def test_derived_model_is_the_supernet(family, splits, pooling):
+    """At a choice to the last bit, whatever alpha says; and decoding step by step, too."""
     supernet, result = searched(family, splits, pooling)
     mixed = supernet(**NET)[0]
-    for seed in range(5):
+    derived = inheriting(supernet, result, derive(result), hidden_dim=120)
+    torch.testing.assert_close(derived(**NET)[0], mixed, rtol=0, atol=1e-12)
+    for seed in range(2):
         choice = draw(supernet, Random(seed))
         derived = inheriting(supernet, result, result.genotype(choice), hidden_dim=120)
         with chosen(supernet, choice):

@@ -117,8 +117,12 @@ def test_messages_are_the_programs():
     page = (DOCS / "troubleshooting.md").read_text()
     messages = re.findall(r"^```\n(.*)\n```$", page, re.MULTILINE)
     assert messages
-    for message in messages:
-        assert any(3 * n >= len(message) and t.search(message) for n, t in templates), message
+    unknown = [
+        message
+        for message in messages
+        if not any(3 * n >= len(message) and t.search(message) for n, t in templates)
+    ]
+    assert unknown == []
 
 
 def test_every_option_has_a_help():
@@ -127,10 +131,3 @@ def test_every_option_has_a_help():
         for name, field in getattr(cls, "__dataclass_fields__", {}).items():
             taken = str(field.default).startswith("${") or name.startswith("_")
             assert taken or field.metadata.get("help"), f"{cls.__name__}.{name}"
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_is_plain_text(command):
-    text = parser_of(command).format_help()
-    assert f"dartsformer-{command}: " in text
-    assert "``" not in text and "default: None" not in " ".join(text.split())

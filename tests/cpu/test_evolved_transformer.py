@@ -112,26 +112,16 @@ def plain_decoder(plain: Plain, heads: int, x: Tensor, real: Tensor, source: Ten
 
 @torch.no_grad()
 @pytest.mark.parametrize("heads", [2, 12, 24])
-@pytest.mark.parametrize("rates", [(0.0, 0.0), (0.3, 0.2)])
 @pytest.mark.parametrize(
     ("kind", "statement"), [(EncoderCell, plain_encoder), (DecoderCell, plain_decoder)]
 )
-def test_cell(kind: type[nn.Module], statement: Callable[..., Tensor], rates, heads):
+def test_cell(kind: type[nn.Module], statement: Callable[..., Tensor], heads):
     """With dropout: the same masks fall where the statement has them."""
     torch.manual_seed(heads)
-    dropout, activation_dropout = rates
-    cell = kind(
-        OperationConfig(
-            channels=CHANNELS,
-            encoder_dim=CHANNELS,
-            ffn_dim=20,
-            attention_heads=heads,
-            causal=kind is DecoderCell,
-            dropout=dropout,
-            activation_dropout=activation_dropout,
-            attention_bias=False,
-        )
-    ).double()
+    rates = {"dropout": 0.3, "activation_dropout": 0.2}
+    sizes = {"channels": CHANNELS, "encoder_dim": CHANNELS, "ffn_dim": 20, "attention_heads": heads}
+    causal = kind is DecoderCell
+    cell = kind(OperationConfig(**sizes, causal=causal, **rates, attention_bias=False)).double()
     for parameter in cell.parameters():
         nn.init.normal_(parameter, std=0.3)
     source = torch.randn(SOURCE_STEPS, BATCH, CHANNELS).double()
@@ -143,7 +133,7 @@ def test_cell(kind: type[nn.Module], statement: Callable[..., Tensor], rates, he
     found = cell(*inputs, encoder_padding_mask=padding)
     found = found[0] if kind is DecoderCell else found
     torch.manual_seed(1)
-    stated = statement(Plain(cell, *rates), heads, inputs[0], ~padding, *inputs[1:])
+    stated = statement(Plain(cell, **rates), heads, inputs[0], ~padding, *inputs[1:])
     torch.testing.assert_close(found, stated, rtol=0, atol=1e-10)
 
 

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
@@ -31,10 +32,8 @@ def database(rows: list[tuple[int, str, str]]) -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE TABLE bible (bbName, bNumber, cNumber, vNumber, vText)")
     for number, (book, *texts) in enumerate(rows):
-        for name, text in zip("4e", texts, strict=True):
-            connection.execute(
-                "INSERT INTO bible VALUES (?, ?, 1, ?, ?)", (name, book, number, text)
-            )
+        verses = [(name, book, number, text) for name, text in zip("4e", texts, strict=True)]
+        connection.executemany("INSERT INTO bible VALUES (?, ?, 1, ?, ?)", verses)
     return connection
 
 
@@ -105,9 +104,7 @@ def test_the_users_own_valid_and_test_are_kept(tmp_path, folder):
     "lines, others, message",
     [
         (["a", "b"], ["a"], "differ in their number of lines"),
-        (["a"], ["a", "b"], "differ in their number of lines"),
         (["a"], ["b"], "too few"),
-        ([""], [""], "too few"),
     ],
 )
 def test_unusable_text_is_refused(tmp_path, lines, others, message):
@@ -124,28 +121,23 @@ def test_long_and_unlike_pairs_are_dropped():
 @pytest.mark.parametrize("count", [0, 1, 30, 99])
 def test_pairs_are_drawn_at_random_and_none_is_lost(count):
     pairs = [(f"x{i}", f"y{i}") for i in range(100)]
-    drawn: list[tuple[str, str]] = []
-    rest = list(corpus.draw(iter(pairs), count, drawn))
-    assert len(drawn) == count
-    assert sorted(rest + drawn) == sorted(pairs)
-    places = [0] * 100
+    times = Counter()
     for seed in range(300):
-        drawn = []
-        list(corpus.draw(iter(pairs), count, drawn, seed))
-        for pair in drawn:
-            places[pairs.index(pair)] += 1
+        drawn: list[tuple[str, str]] = []
+        rest = list(corpus.draw(iter(pairs), count, drawn, seed))
+        assert len(drawn) == count and sorted(rest + drawn) == sorted(pairs)
+        times.update(drawn)
     # Each pair is drawn about as often: within five deviations of the binomial distribution.
     expected = 300 * count / 100
-    assert all(abs(n - expected) <= 5 * (expected * (1 - count / 100)) ** 0.5 for n in places)
+    bound = 5 * (expected * (1 - count / 100)) ** 0.5
+    assert all(abs(times[pair] - expected) <= bound for pair in pairs)
 
 
-def prepare(
-    text: Path | str, out: Path, source: str, target: str, *options: str
-) -> subprocess.CompletedProcess:
-    command = ["bash", EXAMPLES / "prepare.sh", "--text", text, "--out", out, *options]
-    command += ["--source-lang", source, "--target-lang", target]
+def script(name: str, *arguments: str | Path) -> subprocess.CompletedProcess:
+    """Run a script with the commands of this interpreter's environment."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore"}
+    command = ["bash", EXAMPLES / name, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
@@ -159,15 +151,11 @@ def prepared(tmp_path_factory) -> Path:
     for language, side in (("en", lines), ("pt-BR", others)):
         text = "".join(f"{line}\n" for line in side)
         (folder / f"raw.{language}").write_text(text, encoding="utf-8-sig")
-    options = "--merges 20 --max-ratio 9".split()
-    result = prepare(folder / "raw", folder, "en", "pt-BR", *options)
+    given = "--source-lang en --target-lang pt-BR --merges 20 --max-ratio 9".split()
+    result = script("prepare.sh", "--text", folder / "raw", "--out", folder, *given)
     assert result.returncode == 0, result.stderr
     assert "train: 3 pairs without text on a side are dropped" in result.stdout
     return folder
-
-
-def lines_of(path: Path) -> list[str]:
-    return path.read_text().splitlines()
 
 
 @pytest.mark.parametrize("language", ["en", "pt-BR"])
@@ -175,75 +163,65 @@ def test_one_sentence_is_tokenised_as_the_corpus(prepared, language):
     """One command, on the raw lines, gives the lines from which BPE is learnt and applied."""
     command = [sys.executable, str(EXAMPLES / "corpus.py"), "tokenise", "-", "-", language]
     raw = (prepared / f"raw.{language}").read_bytes()
-    result = subprocess.run(command, input=raw, capture_output=True)
-    lines = result.stdout.decode().splitlines()
+    lines = subprocess.run(command, input=raw, capture_output=True).stdout.decode().splitlines()
     assert len(lines) == 60
     kept = [line for i, line in enumerate(lines) if i not in (7, 11, 57)]
-    splits = (lines_of(prepared / "tok" / f"{s}.{language.replace('-', '_')}") for s in SPLITS)
-    assert kept == [line for split in splits for line in split]
+    files = (prepared / "tok" / f"{s}.{language.replace('-', '_')}" for s in SPLITS)
+    assert kept == [line for file in files for line in file.read_text().splitlines()]
 
 
-def test_no_split_has_an_empty_or_invisible_word(prepared):
-    for path in [*prepared.glob("text/*.*"), *prepared.glob("tok/*.*"), *prepared.glob("bpe/*.*")]:
-        assert lines_of(path)
-        for line in lines_of(path):
-            words = line.split(" ")
-            assert all(words) and not any(corpus.INVISIBLE.search(word) for word in words)
-
-
-def test_fairseq_finds_the_languages_of_prepared_data(prepared):
-    """fairseq looks for them in the names of the files; a hyphen would separate two."""
-    languages = infer_language_pair(str(prepared / "data-bin"))
-    assert list(languages) == ["en", "pt_BR"]
-    for language in languages:
-        assert (prepared / "data-bin" / f"dict.{language}.txt").is_file()
+def test_prepared_data(prepared):
+    """No word is empty or invisible; fairseq finds the languages in the names of the files, where
+    a hyphen would separate two."""
+    assert list(infer_language_pair(str(prepared / "data-bin"))) == ["en", "pt_BR"]
+    assert {p.name for p in prepared.glob("data-bin/dict.*")} == {"dict.en.txt", "dict.pt_BR.txt"}
+    for path in (path for kind in ("text", "tok", "bpe") for path in prepared.glob(f"{kind}/*.*")):
+        assert path.stat().st_size
+        for line in path.read_text().splitlines():
+            assert all(word and not corpus.INVISIBLE.search(word) for word in line.split(" "))
 
 
 def test_text_that_is_used_unchanged_has_no_empty_lines(prepared, tmp_path):
     shutil.copytree(prepared / "text", tmp_path / "text")
     with (tmp_path / "text" / "test.pt_BR").open("a") as file:
         print("\x01 \x02", file=file)
-    result = prepare(tmp_path / "text", tmp_path, "en", "pt_BR")
+    given = "--source-lang en --target-lang pt_BR".split()
+    result = script("prepare.sh", "--text", tmp_path / "text", "--out", tmp_path, *given)
     assert result.returncode == 1
     assert f"{tmp_path}/text/test.pt_BR:3: the line is empty" in result.stderr
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_tokenisation_is_the_one_of_sacremoses(tmp_path, monkeypatch, workers):
+def test_tokenisation_is_the_one_of_sacremoses(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "CHUNK", 3)  # several chunks, and several blocks of them
     raw = "".join(f"»Nr. {i}«, said the (cat's) & dog's 1,000.5 house…\n" for i in range(150))
-    with (tmp_path / "tok").open("w") as output:
-        corpus.tokenise(raw.splitlines(), output, "de", workers)
     command = [sys.executable, "-c", "from sacremoses.cli import cli; cli()"]
     command += "-q -l de normalize tokenize".split()
-    expected = subprocess.run(command, input=raw.encode(), capture_output=True)
-    assert (tmp_path / "tok").read_bytes() == expected.stdout
-    assert len(expected.stdout.splitlines()) == 150
+    expected = subprocess.run(command, input=raw.encode(), capture_output=True).stdout
+    assert len(expected.splitlines()) == 150
+    for workers in (1, 2):
+        with (tmp_path / "tok").open("w") as output:
+            corpus.tokenise(raw.splitlines(), output, "de", workers)
+        assert (tmp_path / "tok").read_bytes() == expected
 
 
-@pytest.mark.parametrize("script", ["quickstart.sh", "prepare.sh"])
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("command", "message"),
     [
-        (["--frobnicate", "1"], "unknown option: --frobnicate"),
-        (["--text"], "--text needs a value"),
-        (["positional"], "unknown option: positional"),
+        ("quickstart.sh --frobnicate 1", "unknown option: --frobnicate"),
+        ("prepare.sh --text", "--text needs a value"),
+        ("prepare.sh positional", "unknown option: positional"),
+        ("prepare.sh --source-lang en.x --target-lang pt_BR", "languages are en.x and pt_BR"),
+        ("prepare.sh --source-lang pt-BR --target-lang pt_BR", "are both pt_BR"),
     ],
 )
-def test_scripts_refuse_unknown_options(script, arguments, message):
-    command = ["bash", str(EXAMPLES / script), *arguments]
-    result = subprocess.run(command, capture_output=True, text=True)
+def test_scripts_refuse_options(tmp_path, command, message):
+    name, *arguments = command.split()
+    if "-lang" in command:
+        arguments += ["--text", "mine", "--out", str(tmp_path / "out")]
+    result = script(name, *arguments)
     assert result.returncode == 1
     assert message in result.stderr and len(result.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("source", "message"), [("en.x", "languages are en.x and pt_BR"), ("pt-BR", "are both pt_BR")]
-)
-def test_languages_that_cannot_be_in_file_names_are_refused(tmp_path, source, message):
-    result = prepare("mine", tmp_path / "o", source, "pt_BR")
-    assert result.returncode == 1 and message in result.stderr
-    assert not (tmp_path / "o").exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -253,7 +231,6 @@ def test_languages_that_cannot_be_in_file_names_are_refused(tmp_path, source, me
         ({"python3": 13, "python3.12": 12, "python3.13": 13}, None, "python3.12"),
         ({"python3": 11, "python3.13": 13}, None, "python3"),
         ({"python3": 10}, None, None),
-        ({"python3": 13, "python3.13": 13}, None, None),
         ({"python3": 11, "python3.13": 13}, "python3.13", "python3.13"),
         ({"python3.9": 9, "python3": 11}, "python3.9", None),
     ],

@@ -1,16 +1,15 @@
 """alpha and the genotype while a search runs: on the terminal, in TensorBoard and in W&B."""
 
-import os
 import re
-import subprocess
-import sys
+from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from fairseq.logging import progress_bar
 from helpers.logs import lines, scalars, summaries
-from helpers.running import DARTS, SAMPLING, SEARCH, train, train_workers, training
+from helpers.running import DARTS, SAMPLING, SEARCH, train, train_workers
 from helpers.searches import search_state
 
 from fairseq_dartsformer.search.snapshot import SKIPS, Snapshot, derive, load_snapshot, snapshot_of
@@ -25,96 +24,88 @@ LOGGED += "--log-format json --disable-validation --tensorboard-logdir".split()
 LINE = re.compile(r"genotype after (\d+) updates: encoder ([\w /]+), decoder ([\w /]+)(?:; (.*))?")
 
 
-def saved(folder, updates: int) -> Snapshot:
-    (path,) = (folder / "checkpoints").glob(f"checkpoint_*_{updates}.pt")
-    return load_snapshot(str(path))
+@dataclass
+class Search:
+    """A finished search: what it wrote, and its checkpoints and their genotypes by updates."""
+
+    stdout: str
+    tensorboard: Path
+    snapshots: dict[int, Snapshot]
+    genotypes: dict[int, Genotype]
+
+    def differing(self, updates: int) -> int:
+        """In how many nodes a genotype differs from the one before."""
+        now, before = self.genotypes[updates], self.genotypes.get(updates - 3)
+        pairs = zip(rows(now), rows(before or now), strict=True)
+        return sum(a != b for one, other in pairs for a, b in zip(one, other, strict=True))
 
 
-def layers(block: str) -> list[list[str]]:
-    return [layer.split() for layer in block.split(" / ")]
-
-
-def differing(one: Genotype, two: Genotype) -> int:
-    return sum(
-        a != b
-        for stack in ("encoder", "decoder")
-        for x, y in zip(getattr(one, stack), getattr(two, stack), strict=True)
-        for a, b in zip(x, y, strict=True)
-    )
+def rows(genotype: Genotype) -> list[list[str]]:
+    return [list(layer) for layer in (*genotype.encoder, *genotype.decoder)]
 
 
 @pytest.fixture(scope="module", params=[SEARCH, DARTS], ids=["dartsformer", "darts"])
-def searched(request, data, tmp_path_factory):
-    """The folder of a search, and its output; it was resumed after six updates."""
+def searched(request, data, tmp_path_factory) -> Search:
+    """It was resumed after six updates."""
     folder = tmp_path_factory.mktemp("live")
     arguments = [*LOGGED, str(folder / "tensorboard")]
-    first = train(request.param, data, folder, *arguments, "--max-update", "6").stdout
-    return folder, first + train(request.param, data, folder, *arguments).stdout
+    stdout = train(request.param, data, folder, *arguments, "--max-update", "6").stdout
+    stdout += train(request.param, data, folder, *arguments).stdout
+    snapshots = {}
+    for updates in (3, 6, 9, 12):
+        (path,) = (folder / "checkpoints").glob(f"checkpoint_*_{updates}.pt")
+        snapshots[updates] = load_snapshot(str(path))
+    genotypes = {updates: derive(snapshot) for updates, snapshot in snapshots.items()}
+    return Search(stdout, folder / "tensorboard", snapshots, genotypes)
 
 
 def test_terminal_shows_the_derived_genotype(searched):
-    folder, stdout = searched
-    found = LINE.findall(stdout)
+    found = LINE.findall(searched.stdout)
     assert [int(updates) for updates, *_ in found] == [3, 6, 9, 12]
-    changes, before = 0, None
-    for updates, encoder, decoder, change in found:
-        genotype = derive(saved(folder, int(updates)))
-        assert [list(layer) for layer in genotype.encoder] == layers(encoder)
-        assert [list(layer) for layer in genotype.decoder] == layers(decoder)
-        if before is None:
-            assert change == ""
-        else:
-            count = differing(genotype, before)
-            assert change == f"{count} of 8 nodes changed since {int(updates) - 3}"
-            changes += count
-        before = genotype
-    assert changes > 0
-    shown = set().union(*lines(stdout))
+    for (updates, genotype), (_, *blocks, change) in zip(
+        searched.genotypes.items(), found, strict=True
+    ):
+        shown = [layer.split() for block in blocks for layer in block.split(" / ")]
+        assert rows(genotype) == shown
+        count = searched.differing(updates)
+        known = f"{count} of 8 nodes changed since {updates - 3}"
+        assert change == ("" if updates == 3 else known)
+    assert any(map(searched.differing, searched.genotypes))
+    shown = set().union(*lines(searched.stdout))
     assert "alpha_entropy" in shown and not any("split" in name or "/" in name for name in shown)
 
 
 def test_tensorboard_shows_alpha_by_node(searched):
-    folder, _ = searched
-    shown = scalars(folder / "tensorboard", "alpha")
-    counts, changed, before = [], [], None
-    for i, updates in enumerate((3, 6, 9, 12)):
-        snapshot = saved(folder, updates)
+    shown = scalars(searched.tensorboard, "alpha")
+    skips = []
+    for i, snapshot in enumerate(searched.snapshots.values()):
         for node in snapshot.nodes():
             group = snapshot.name(node).replace(" ", "_")
             for operation, weight in snapshot.ranked(node):
                 assert shown[f"{group}/{operation}"][i] == pytest.approx(weight, abs=1e-6)
             found = shown[f"entropy/{group}"][i]
             assert found == pytest.approx(float(entropy(snapshot.alpha_of(node))), abs=1e-5)
-        genotype = derive(snapshot)
-        counts.append(sum(snapshot.ranked(node)[0][0] in SKIPS for node in snapshot.nodes()))
-        changed.append(0 if before is None else differing(genotype, before))
-        before = genotype
-    assert shown["genotype/skips"] == counts and shown["genotype/changed_nodes"] == changed
-    for name, values in shown.items():
-        assert len(values) == 4, name
-    assert not shown.keys() & scalars(folder / "tensorboard").keys()
+        skips.append(sum(snapshot.ranked(node)[0][0] in SKIPS for node in snapshot.nodes()))
+    assert shown["genotype/skips"] == skips
+    assert shown["genotype/changed_nodes"] == list(map(searched.differing, searched.genotypes))
+    assert {len(values) for values in shown.values()} == {4}
+    assert not shown.keys() & scalars(searched.tensorboard).keys()
 
 
 def test_tensorboard_shows_histograms_and_genotypes(searched):
-    folder, _ = searched
     histograms, texts = {}, {}
-    for updates, value in summaries(folder / "tensorboard", "alpha"):
+    for updates, value in summaries(searched.tensorboard, "alpha"):
         if value.WhichOneof("value") == "histo":
             histograms[updates, value.tag] = value.histo
         elif value.tag.startswith("genotype/text_summary"):
-            texts[updates] = value.tensor.string_val[0].decode()
-    before = None
-    for updates in (3, 6, 9, 12):
-        snapshot = saved(folder, updates)
+            texts[updates] = Genotype.from_json(value.tensor.string_val[0].decode(), "")
+    for updates, snapshot in searched.snapshots.items():
         for stack, alpha in snapshot.alpha.items():
             histogram = histograms[updates, stack]
             assert histogram.num == alpha.numel()
             assert histogram.sum == pytest.approx(float(alpha.double().sum()), abs=1e-4)
-        genotype = derive(snapshot)
-        assert (updates in texts) == (genotype != before)
-        if updates in texts:
-            assert Genotype.from_json(texts[updates], "") == genotype
-        before = genotype
+        assert (updates in texts) == (updates == 3 or searched.differing(updates) > 0)
+        assert texts.get(updates) in (None, searched.genotypes[updates])
 
 
 def test_only_the_first_worker_logs(data, tmp_path):
@@ -165,26 +156,6 @@ def test_weights_and_biases_gets_the_same_values(monkeypatch, tmp_path):
     assert {name: values[1] for name, values in scalars(tmp_path, "alpha").items()} == {
         name: pytest.approx(value, abs=1e-6) for name, value in of_snapshot(snapshot, 1).items()
     }
-
-
-def test_weights_and_biases_offline(data, tmp_path):
-    """The real package takes all values, images included."""
-    pytest.importorskip("wandb")
-    given = [*LOGGED, str(tmp_path / "tensorboard"), "--wandb-project", "searches"]
-    run = subprocess.run(
-        [sys.executable, "-m", "fairseq_cli.train", *training(SEARCH, data, tmp_path, *given)],
-        env={**os.environ, "WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    (record,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
-    written = record.read_bytes()
-    for name in ("alpha/genotype/skips", "alpha/entropy/encoder_layer_1_split_2", "alpha/genotype"):
-        assert name.encode() in written
-    shown = [value.tag for _, value in summaries(tmp_path / "tensorboard", "alpha")]
-    pictures = list(record.parent.glob("files/media/images/alpha/picture_*.png"))
-    assert len(pictures) == shown.count("genotype") > 0
 
 
 def test_nothing_is_written_unless_asked_for(monkeypatch, tmp_path):

@@ -1,5 +1,7 @@
 """Properties of the output of every kind of network, and quantised networks."""
 
+from functools import partial
+
 import pytest
 import torch
 from helpers.models import (
@@ -13,51 +15,47 @@ from helpers.models import (
     uniform_genotype,
 )
 from helpers.output_checks import OUTPUT_CHECKS
+from torch import nn
 
 from fairseq_dartsformer.operations import DECODER_OPERATIONS
 
-POOLINGS = ["max", "avg"]
-SPLITS = [2, 3, 4]
 
-# Each operation by itself in a derived model, all of them in supernets, and all of them spread over
-# a derived model; and the baseline.
-CASES = [
-    *[(f"supernet {n} {p}", n, p, None) for n in SPLITS for p in POOLINGS],
-    *[(f"derived {n} {p} all", n, p, "all") for n in SPLITS for p in POOLINGS],
-    ("darts supernet", 1, None, None),
-    ("darts derived all", 1, None, "all"),
-    ("evolved", 1, None, "evolved"),
-    *[
-        (f"derived {n} {o}", n, p, o)
-        for o in DECODER_OPERATIONS
-        for n, p in ((2, "max"), (3, "avg"))
-    ],
-]
+def supernet(build, splits: int | None = None, pooling: str | None = None) -> nn.Module:
+    """A supernet with kernels 15 wide and sharp alphas, so that every candidate matters."""
+    options = {} if splits is None else {"encoder_splits": splits, "pooling": pooling}
+    built = build(hidden_dim=120, **options)
+    for stack in (built.encoder, built.decoder):
+        nn.init.normal_(stack.alpha)
+    return built
 
 
-@pytest.fixture(params=CASES, ids=[case[0] for case in CASES])
+# Supernets and derived models of all operations over splits and poolings; each operation by itself
+# in a derived model; and the baselines.
+GRID = [(2, "max"), (3, "avg"), (3, "max"), (4, "avg")]
+BUILDERS = {
+    **{f"supernet {n} {p}": partial(supernet, build_search, n, p) for n, p in GRID},
+    "darts supernet": partial(supernet, build_darts),
+    **{
+        f"derived {n} {p}": partial(build_derived, every_operation_once(n, p), hidden_dim=120)
+        for n, p in GRID
+    },
+    "darts derived": partial(build_derived, every_operation_once(1, None)),
+    **{
+        name: partial(build_derived, uniform_genotype(name, 3, "avg"))
+        for name in DECODER_OPERATIONS
+    },
+    "evolved": partial(build_evolved, encoder_layers=4, decoder_layers=4),
+}
+
+
+@pytest.fixture(params=BUILDERS)
 def model(request):
-    _, splits, pooling, operation = request.param
-    torch.manual_seed(splits)
-    if operation is None:
-        # Kernels 15 wide and sharp alphas, so that every candidate matters.
-        if pooling is None:
-            built = build_darts(hidden_dim=120)
-        else:
-            built = build_search(encoder_splits=splits, hidden_dim=120, pooling=pooling)
-        for stack in (built.encoder, built.decoder):
-            torch.nn.init.normal_(stack.alpha)
-    elif operation == "evolved":
-        built = build_evolved(encoder_layers=4, decoder_layers=4)
+    torch.manual_seed(0)
+    built = BUILDERS[request.param]().double().eval()
+    if request.param == "evolved":
         for parameter in built.parameters():  # biases, too
-            torch.nn.init.normal_(parameter, std=0.3)
-    elif operation == "all":
-        genotype = every_operation_once(splits, pooling)
-        layers = {"encoder_layers": len(genotype.encoder), "decoder_layers": len(genotype.decoder)}
-        built = build_derived(genotype, hidden_dim=120, **layers)
-    else:
-        built = build_derived(uniform_genotype(operation, splits, pooling), hidden_dim=24)
-    return built.double().eval()
+            nn.init.normal_(parameter, std=0.3)
+    return built
 
 
 @torch.no_grad()
@@ -75,7 +73,7 @@ def test_dynamic_quantisation(operation):
         model = build_evolved()
     else:
         model = build_derived(uniform_genotype(operation, 2, "max"), hidden_dim=48)
-    quantised = torch.ao.quantization.quantize_dynamic(model.eval(), {torch.nn.Linear})
+    quantised = torch.ao.quantization.quantize_dynamic(model.eval(), {nn.Linear})
     assert {p.dtype for p in quantised.parameters()} == {torch.float32}
     assert sum(1 for _ in quantised.parameters()) < sum(1 for _ in model.parameters())
     net = batch([5, 9])

@@ -34,7 +34,7 @@ class Numbers(FairseqDataset):
         return BATCHES
 
     def collater(self, samples):
-        return {"id": torch.tensor(samples)}
+        return {"id": torch.tensor(samples)} if samples else {}
 
 
 def iterator(workers: int, shard: int, **options) -> EpochBatchIterator:

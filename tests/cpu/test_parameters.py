@@ -1,7 +1,8 @@
 """`dartsformer-parameters`: the counts are those of real models, near the paper's."""
 
 import re
-import sys
+from contextlib import redirect_stdout
+from io import StringIO
 
 import pytest
 from fairseq.data import Dictionary
@@ -10,50 +11,49 @@ from omegaconf import OmegaConf
 
 from fairseq_dartsformer.cli import memory
 from fairseq_dartsformer.cli import parameters as command
+from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.memory.planner import count_parameters, training_config
 from fairseq_dartsformer.models import DARTSTransformerModel, EvolvedTransformerModel
 from fairseq_dartsformer.models.config import EvolvedConfig, GenotypeConfig
 
 
-def table(monkeypatch, capsys, *options: str) -> dict[str, tuple[int, str]]:
-    monkeypatch.setattr(sys, "argv", ["dartsformer-parameters", *options])
-    command.cli_main()
-    rows = re.findall(r"^\| (\w+) \| ([\d,]+) \| (.*) \|$", capsys.readouterr().out, re.M)
+def table(*options: str) -> dict[str, tuple[int, str]]:
+    """For each architecture the number of parameters, and the paper's."""
+    with redirect_stdout(StringIO()) as out:
+        command.main(command.get_parser().parse_args(options))
+    rows = re.findall(r"^\| (\w+) \| ([\d,]+) \| (.*) \|$", out.getvalue(), re.M)
     return {name: (int(count.replace(",", "")), paper) for name, count, paper in rows}
 
 
-def test_every_architecture_is_near_the_papers_number(monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def counts() -> dict[str, tuple[int, str]]:
+    return table()
+
+
+def test_every_architecture_is_near_the_papers_number(counts):
     """5 %, by what the paper leaves open: vocabulary, inner widths, architectures."""
-    counts = table(monkeypatch, capsys)
     assert list(counts) == list(command.ARCHITECTURES)
     stated = {name: float(re.search(r"[\d.]+", p)[0]) for name, (_, p) in counts.items() if p}
     assert stated.keys() == command.PAPER.keys()
     for name, millions in stated.items():
         assert counts[name][0] / 1e6 == pytest.approx(millions, rel=0.05)
     # Figure 5: a DARTSformer and a Transformer of each size are about as large.
-    derived = ("dartsformer_small", "dartsformer_medium", "dartsformer", "dartsformer_big")
-    for ours, fairseqs in zip(derived, command.TRANSFORMERS, strict=True):
-        assert counts[ours][0] == pytest.approx(counts[fairseqs][0], rel=0.2)
+    for size in ("_small", "_medium", "", "_big"):
+        fairseqs = "transformer_vaswani_wmt_en_de_big" if size == "_big" else f"transformer{size}"
+        assert counts[f"dartsformer{size}"][0] == pytest.approx(counts[fairseqs][0], rel=0.2)
 
 
-def test_options(monkeypatch, capsys, tmp_path):
-    genotype = tmp_path / "genotype.json"
-    genotype.write_text(every_operation_once(2, None).to_json().replace("\n", ""))
-    (tmp_path / "short.json").write_text(command.TRANSFORMER.to_json())
-    default = table(monkeypatch, capsys, "--vocabulary", "1000")
-    same = table(
-        monkeypatch, capsys, *f"--vocabulary 1500 --genotype {tmp_path / 'short.json'}".split()
-    )
+def test_options(counts, tmp_path):
+    genotype, long = tmp_path / "genotype.json", tmp_path / "long.json"
+    genotype.write_text(command.TRANSFORMER.to_json())
+    larger = table("--vocabulary", str(32768 + 500), "--genotype", str(genotype))
     widths = {"transformer_small": 128, "transformer_medium": 256, "transformer": 512}
     widths |= {"dartsformer": 256, "darts_transformer": 512, "dartsformer_search_tiny": 128}
     for name, width in widths.items():
-        assert same[name][0] - default[name][0] == 500 * width
-    # Seven layers do not make a stack of six.
-    monkeypatch.setattr(sys, "argv", ["dartsformer-parameters", "--genotype", str(genotype)])
-    with pytest.raises(SystemExit) as stop:
-        command.cli_main()
-    assert stop.value.code == 1
-    assert "--encoder-layers is 6" in capsys.readouterr().err
+        assert larger[name][0] - counts[name][0] == 500 * width
+    long.write_text(every_operation_once(1, None).to_json())  # of seven layers
+    with pytest.raises(InputError, match="--encoder-layers is 6"):
+        table("--genotype", str(long))
 
 
 @pytest.mark.parametrize("parser", [command.get_parser(), memory.get_parser()])

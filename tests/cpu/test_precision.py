@@ -6,16 +6,7 @@ import math
 import pytest
 import torch
 from helpers.recording import Step
-from helpers.running import (
-    DARTS,
-    DERIVED,
-    DERIVED_DARTS,
-    EVOLVED,
-    SAMPLING,
-    SAMPLING_DARTS,
-    SEARCH,
-    train,
-)
+from helpers.running import DARTS, DERIVED, DERIVED_DARTS, EVOLVED, SAMPLING, SEARCH, train
 
 from fairseq_dartsformer.search_space.levels import ALPHA, WEIGHTS
 
@@ -31,18 +22,13 @@ OPTIONS = [
     (f"--fp16 {CHUNKED} {OVERFLOWING}", torch.float16),
     (f"--amp {CHUNKED}", torch.float32),
 ]
-SEARCHES = {
-    "search": SEARCH,
-    "sampling": SAMPLING,
-    "darts": DARTS,
-    "sampling_darts": SAMPLING_DARTS,
-}
+SEARCHES = {"search": SEARCH, "sampling": SAMPLING, "darts": DARTS}
 KINDS = SEARCHES | {"derived": DERIVED, "derived_darts": DERIVED_DARTS, "evolved": EVOLVED}
+# Of the search every way; of the others, in which less differs, two or one.
 CASES = [
     (name, *case)
     for name in KINDS
-    # On a Transformer the network differs, and nothing else: two will do.
-    for case in (OPTIONS[::5] if "darts" in name else OPTIONS)
+    for case in (OPTIONS if name == "search" else OPTIONS[5:] if "darts" in name else OPTIONS[::5])
 ]
 
 

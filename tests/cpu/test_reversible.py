@@ -28,51 +28,48 @@ GRID = [(n, pooling) for n in (2, 3, 4) for pooling in ("max", "avg")]
 
 
 def build_stack(
-    layers: int, splits: int, pooling: str, width: int = 24, names=DECODER_OPERATIONS, **options
+    layers: int,
+    splits: int,
+    pooling: str,
+    width: int = 24,
+    names: tuple[str, ...] = DECODER_OPERATIONS,
+    dropout: float = 0.0,
 ) -> ReversibleStack:
-    cfg = OperationConfig(
-        channels=width // splits,
-        encoder_dim=width,
-        ffn_dim=2 * width,
-        attention_heads=options.pop("heads", 2),
-        causal=True,
-        **options,
-    )
-    return ReversibleStack(
-        (
-            ReversibleLayer(
-                [MixedOp(build_operation(name, cfg) for name in names) for _ in range(splits)],
-                pooling,
-            )
-            for _ in range(layers)
-        ),
-        "reconstruct",
-    )
+    cfg = OperationConfig(width // splits, width, 2 * width, 2, causal=True, dropout=dropout)
+
+    def layer() -> ReversibleLayer:
+        nodes = (MixedOp(build_operation(name, cfg) for name in names) for _ in range(splits))
+        return ReversibleLayer(nodes, pooling)
+
+    return ReversibleStack((layer() for _ in range(layers)), "reconstruct")
 
 
-@pytest.mark.parametrize(("sharing", "passes"), [("none", 1), ("all", 2)])
 @pytest.mark.parametrize(("splits", "pooling"), GRID)
-def test_gradients_equal_ordinary_autograd(splits, pooling, sharing, passes):
+def test_gradients_equal_ordinary_autograd(splits, pooling):
+    """Of one forward pass, and of two with shared embeddings."""
     torch.manual_seed(splits)
+    shared = pooling == "avg"
     model = build_search(
         encoder_splits=splits,
         hidden_dim=120,
         pooling=pooling,
-        encoder_layers=4,
+        encoder_layers=4,  # two blocks share alpha
         decoder_layers=4,
-        share_all_embeddings=sharing == "all",
+        share_all_embeddings=shared,
     ).double()
     for stack in (model.encoder, model.decoder):
         nn.init.normal_(stack.alpha)
-    assert_same_gradients(
-        gradients(model, "store", passes), gradients(model, "reconstruct", passes)
-    )
+    found = [gradients(model, b, passes=1 + shared) for b in ("store", "reconstruct")]
+    assert_same_gradients(*found)
 
 
-@pytest.mark.parametrize(("splits", "pooling"), [(2, "max"), (3, "avg")])
 @pytest.mark.parametrize(
-    ("dtype", "autocast"),
-    [(torch.float16, None), (torch.bfloat16, None), (torch.float32, torch.bfloat16)],
+    ("dtype", "autocast", "splits", "pooling"),
+    [
+        (torch.float16, None, 2, "max"),
+        (torch.bfloat16, None, 3, "avg"),
+        (torch.float32, torch.bfloat16, 3, "max"),
+    ],
     ids=["float16", "bfloat16", "autocast"],
 )
 def test_half_precision_through_24_layers(dtype, autocast, splits, pooling):
@@ -81,7 +78,7 @@ def test_half_precision_through_24_layers(dtype, autocast, splits, pooling):
     The two add up in different orders, which half precision may amplify in a network by chance.
     """
     ratios = []
-    for seed in range(5):
+    for seed in range(3):
         torch.manual_seed(seed)
         model = build_search(
             encoder_splits=splits,
@@ -112,16 +109,17 @@ def test_gradients_of_one_level_alone():
         parameter.requires_grad_("alpha" in name)
     found = {}
     for backprop in ("store", "reconstruct"):
-        for stack in (model.encoder.stack, model.decoder.stack):
-            stack.backprop = backprop
+        model.encoder.stack.backprop = model.decoder.stack.backprop = backprop
         torch.manual_seed(3)
         loss = model(**batch([3, 9, 6]))[0].pow(2).mean()
         found[backprop] = dict(enumerate(torch.autograd.grad(loss, alphas)))
     assert_same_gradients(found["store"], found["reconstruct"])
 
 
-@pytest.mark.parametrize("chosen", [None, "identity", "ffn"])
-@pytest.mark.parametrize(("splits", "pooling"), [(2, "max"), (3, "avg")])
+@pytest.mark.parametrize(
+    ("splits", "pooling", "chosen"),
+    [(2, "max", None), (3, "avg", None), (2, "max", "identity"), (3, "avg", "ffn")],
+)
 def test_two_backward_passes_of_one_graph(splits, pooling, chosen):
     """Both are ordinary autograd's; gradients change in place, but not those of others."""
     stack = build_stack(3, splits, pooling, dropout=0.2).double()
@@ -169,12 +167,11 @@ def test_shared_and_repeated_use_in_one_graph():
     assert_same_gradients(found["store"], found["reconstruct"])
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize(("splits", "pooling"), GRID)
-def test_reconstruction_through_24_layers(splits, pooling, dropout):
+def test_reconstruction_through_24_layers(splits, pooling):
     """In float32, at initialisation, each number within 1e-6 of the input's root mean square."""
     torch.manual_seed(splits)
-    stack = build_stack(24, splits, pooling, width=120, dropout=dropout)
+    stack = build_stack(24, splits, pooling, width=120, dropout=0.1)
     weights = mixing_weights(new_alpha(1, splits, len(DECODER_OPERATIONS)))[0]
     x, encoder_out = torch.randn(2, 10, 4, 120)
     reconstruction = torch.zeros_like(x).requires_grad_()
@@ -186,9 +183,7 @@ def test_reconstruction_through_24_layers(splits, pooling, dropout):
 
 
 def derived(backprop: str) -> nn.Module:
-    genotype = every_operation_once(2, "max")
-    layers = {"encoder_layers": len(genotype.encoder), "decoder_layers": len(genotype.decoder)}
-    return build_derived(genotype, backprop=backprop, hidden_dim=120, **layers)
+    return build_derived(every_operation_once(2, "max"), backprop=backprop, hidden_dim=120)
 
 
 @pytest.mark.parametrize("backprop", ["store", "reconstruct"])
@@ -231,13 +226,9 @@ def activation_memory(layers: int, names: tuple[str, ...]) -> int:
     return measured_peak(step) - sum(leaf.numel() * leaf.element_size() for leaf in leaves)
 
 
-def test_memory_does_not_grow_with_depth():
-    shallow, deep = (activation_memory(layers, DECODER_OPERATIONS) for layers in (4, 16))
-    assert deep <= 1.05 * shallow
-
-
-def test_memory_does_not_grow_with_candidates():
+def test_memory_grows_with_neither_candidates_nor_depth():
     few = ("ffn", "cross_attention", "dynamic_conv_15", "conv_11")
     assert set(few) < set(DECODER_OPERATIONS)
     four, all_of_them = (activation_memory(4, names) for names in (few, DECODER_OPERATIONS))
     assert all_of_them <= 1.15 * four
+    assert activation_memory(12, DECODER_OPERATIONS) <= 1.05 * all_of_them

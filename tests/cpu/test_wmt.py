@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.archives import make_archives
-from helpers.steps import WMT, check_refused, done, step
+from helpers.wmt_archives import make_archives
+from helpers.wmt_scripts import WMT, check_refused, done, step
 
 from fairseq_dartsformer.search_space.genotype import Genotype
 
@@ -49,12 +49,11 @@ def test_every_step(archives, tmp_path):
     check_refused(searched, "3-search.sh", *search, "--data", "wmt18.en-de", "--", *SMALL)
     assert "--every is 10000: no checkpoint" in step("4-derive.sh", *work).stderr
     folder = tmp_path / "genotypes" / "max_s2"
-    for every, updates in [("2", ["2"]), ("1", ["1", "2"])]:
-        report = done("4-derive.sh", *work, "--every", every)
-        assert report == (folder / "report.txt").read_text()
-        genotypes = sorted(folder.glob("*.json"))
-        assert [path.stem.rpartition("_")[2] for path in genotypes] == updates
-        assert all(f"_{update}.pt: {update} updates" in report for update in updates)
+    report = done("4-derive.sh", *work, "--every", "1")
+    assert report == (folder / "report.txt").read_text()
+    genotypes = sorted(folder.glob("*.json"))
+    assert [path.stem.rpartition("_")[2] for path in genotypes] == ["1", "2"]
+    assert all(f"_{update}.pt: {update} updates" in report for update in "12")
 
     # Retrains the first genotype; the second has been retrained before, with a better BLEU.
     genotypes[0].write_text(Genotype.load("paper_fig4_approx").to_json())
@@ -103,22 +102,17 @@ def test_help_names_every_option(name):
     ("command", "message"),
     [
         ("1-download.sh --data wmt13.en-de", "data set wmt13.en-de: expected one of"),
-        ("1-download.sh -- --what", "unknown option: --"),
         ("2-prepare.sh --work {0}", "is missing: run 1-download.sh"),
         ("2-prepare.sh --work {0} --merges 0", "--merges is 0, it must be a positive integer"),
-        ("2-prepare.sh --work {0} --max-ratio x", "--max-ratio is x, it must be a number"),
-        ("2-prepare.sh --work {0} --held-out -1", "--held-out is -1, it must be an integer"),
         ("3-search.sh --work {0}", "run 2-prepare.sh"),
         ("3-search.sh --gpus 3", "--gpus is 3, it must be 1, 2, 4 or 8"),
         ("3-search.sh --search max_s3", "there is no configs/search/max_s3.yaml"),
         ("4-derive.sh --work {0}", "run 3-search.sh"),
         ("4-derive.sh --work {0} --search sampling_max_s2", "use dartsformer-evolve instead"),
         ("5-select.sh --work {0}", "run 4-derive.sh"),
-        ("5-select.sh --work {0} --penalties a", "--penalties is a, it must be numbers"),
         ("6-train.sh --config tiny", "there is no configs/train/tiny.yaml, but"),
         ("6-train.sh --work {0} --genotype none.json", "no genotype in none.json: run 5-select"),
         ("6-train.sh --config transformer --genotype g.json", "--config transformer takes none"),
-        ("7-tune.sh --work {0}", "run 6-train.sh"),
         ("8-test.sh --work {0}", "run 6-train.sh"),
     ],
 )

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.steps import WMT, check_refused, done
+from helpers.wmt_scripts import WMT, check_refused, done
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fairseq_dartsformer.search_space.genotype import Genotype
@@ -46,13 +46,8 @@ def calls(stubs: Path) -> list[list[str]]:
     ("command", "gpus", "accumulated", "folder"),
     [
         ("3-search.sh", 8, 1, "search/max_s2"),
-        ("3-search.sh --search sampling_max_s2", 2, 4, "search/sampling_max_s2"),
         ("6-train.sh --config big", 8, 2, "models/wmt18.en-de.big.max_s2"),
-        ("6-train.sh --config transformer_big", 4, 4, "models/wmt18.en-de.transformer_big"),
-        (
-            "6-train.sh --genotype paper_fig4_approx --data wmt14.en-de",
-            *(4, 2, "models/wmt14.en-de.base.paper_fig4_approx"),
-        ),
+        ("6-train.sh --config transformer_big", 2, 8, "models/wmt18.en-de.transformer_big"),
     ],
 )
 def test_any_number_of_gpus_gives_the_same_batch_size(
@@ -101,16 +96,16 @@ def test_models_of_two_genotypes_are_kept_apart(tmp_path, stubs):
     assert f"checkpoint.save_dir='{tmp_path}/models/wmt18.en-de.base.one'" in first
     assert f"checkpoint.save_dir='{tmp_path}/models/wmt18.en-de.base.two'" in second
 
-    model = str(tmp_path / "models" / "wmt18.en-de.base.one")
-
-    def refused(*arguments: str, result: str = model) -> None:
-        check_refused(result, "6-train.sh", *work, "--model", model, *arguments, stubs=stubs)
-
-    one = ["--genotype", str(tmp_path / "one.json")]
-    refused("--genotype", str(tmp_path / "two.json"))
-    refused(*one, "--data", "wmt14.en-de")
-    refused(*one, "--average", "3", result=f"{model}/average.pt")
-    refused(*one, "--", "optimization.max_update=3")
+    model = f"{tmp_path}/models/wmt18.en-de.base.one"
+    one, two = (["--genotype", str(tmp_path / f"{name}.json")] for name in ("one", "two"))
+    for result, arguments in [
+        (model, two),
+        (model, [*one, "--data", "wmt14.en-de"]),
+        (f"{model}/average.pt", [*one, "--average", "3"]),
+        (model, [*one, "--", "optimization.max_update=3"]),
+    ]:
+        given = [*work, "--model", model, *arguments]
+        check_refused(result, "6-train.sh", *given, stubs=stubs)
     assert len(calls(stubs)) == 2
 
 

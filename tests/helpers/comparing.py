@@ -1,22 +1,9 @@
 """Comparisons of two trainings and of two sets of gradients."""
 
 from pathlib import Path
-from typing import Any
 
-import torch
-
+from helpers.killing import leaves
 from helpers.running import checkpoint
-
-
-def bits(value: Any) -> Any:
-    """A checkpoint's entry in a form that compares bit for bit."""
-    if isinstance(value, torch.Tensor):
-        return value.dtype, value.shape, value.reshape(-1).view(torch.uint8).numpy().tobytes()
-    if isinstance(value, dict):
-        return {key: bits(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [bits(item) for item in value]
-    return value
 
 
 def check_same_end(folder: Path, other: Path, last: int) -> None:
@@ -26,7 +13,7 @@ def check_same_end(folder: Path, other: Path, last: int) -> None:
         assert state["optimizer_history"][-1]["num_updates"] == last
         assert len(state["last_optimizer_state"]["state"]) > 2
     for entry in ("model", "last_optimizer_state"):
-        assert bits(one[entry]) == bits(two[entry]), entry
+        assert leaves(one[entry]) == leaves(two[entry]), entry
     assert one["optimizer_history"][-1] == two["optimizer_history"][-1]
     assert one["extra_state"]["train_iterator"] == two["extra_state"]["train_iterator"]
 

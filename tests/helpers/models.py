@@ -26,14 +26,13 @@ from fairseq_dartsformer.models.config import (
     GenotypeConfig,
     SearchConfig,
 )
-from fairseq_dartsformer.operations import (
-    DECODER_OPERATIONS,
-    ENCODER_OPERATIONS,
-    OPERATIONS_BY_STACK,
-)
+from fairseq_dartsformer.operations import DECODER_OPERATIONS as DECODER
+from fairseq_dartsformer.operations import ENCODER_OPERATIONS as ENCODER
+from fairseq_dartsformer.operations import OPERATIONS_BY_STACK
 from fairseq_dartsformer.search.snapshot import Snapshot
 from fairseq_dartsformer.search_space.genotype import Genotype
 
+RATES = ("dropout", "attention_dropout", "activation_dropout", "weight_dropout")
 SIZES = {
     "embed_dim": 8,
     "hidden_dim": 24,
@@ -41,16 +40,10 @@ SIZES = {
     "encoder_layers": 2,
     "decoder_layers": 2,
     "attention_heads": 2,
-    "dropout": 0.2,
-    "attention_dropout": 0.2,
-    "activation_dropout": 0.2,
-    "weight_dropout": 0.2,
+    **dict.fromkeys(RATES, 0.2),
     "max_source_positions": 64,
     "max_target_positions": 64,
 }
-
-
-RATES = ("dropout", "attention_dropout", "activation_dropout", "weight_dropout")
 
 
 class Task:
@@ -68,28 +61,38 @@ class Task:
         return dictionary
 
 
+def _build(model: Any, config: Any, task: Task | None, options: dict[str, Any]) -> Any:
+    cfg = OmegaConf.structured(config(**SIZES | options))
+    return model.build_model(cfg, task or Task())
+
+
 def build_search(task: Task | None = None, **options: Any) -> DARTSformerSearchModel:
     """A small supernet; options replace those of SIZES."""
-    cfg = OmegaConf.structured(SearchConfig(**{**SIZES, **options}))
-    return DARTSformerSearchModel.build_model(cfg, task or Task())
+    return _build(DARTSformerSearchModel, SearchConfig, task, options)
 
 
 def build_darts(task: Task | None = None, **options: Any) -> DARTSTransformerSearchModel:
     """A small supernet of the family `darts_transformer`."""
-    cfg = OmegaConf.structured(CandidatesConfig(**{**SIZES, **options}))
-    return DARTSTransformerSearchModel.build_model(cfg, task or Task())
+    return _build(DARTSTransformerSearchModel, CandidatesConfig, task, options)
 
 
 def build_derived(
     genotype: Genotype, task: Task | None = None, **options: Any
 ) -> DARTSformerModel | DARTSTransformerModel:
-    """A small derived model of the genotype's family."""
+    """A small derived model of the genotype's family, by default of one block a stack."""
     model, config = {
         "dartsformer": (DARTSformerModel, DerivedConfig),
         "darts_transformer": (DARTSTransformerModel, GenotypeConfig),
     }[genotype.family]
-    cfg = OmegaConf.structured(config(**{**SIZES, "genotype": genotype.to_json(), **options}))
-    return model.build_model(cfg, task or Task())
+    layers = {"encoder_layers": len(genotype.encoder), "decoder_layers": len(genotype.decoder)}
+    return _build(model, config, task, {"genotype": genotype.to_json(), **layers, **options})
+
+
+def build_evolved(task: Task | None = None, **options: Any) -> EvolvedTransformerModel:
+    """A small Evolved Transformer; by default, one cell in each stack."""
+    sizes = {name: SIZES[name] for name in SIZES.keys() - {"embed_dim", "weight_dropout"}}
+    cfg = OmegaConf.structured(EvolvedConfig(**sizes | options))
+    return EvolvedTransformerModel.build_model(cfg, task or Task())
 
 
 def inheriting(
@@ -99,14 +102,9 @@ def inheriting(
     task: Task | None = None,
     **options: Any,
 ) -> DARTSformerModel | DARTSTransformerModel:
-    """The derived model of ``genotype`` with the weights of the supernet.
+    """The derived model of ``genotype``, built with ``options``, with weights of the supernet.
 
-    Args:
-        supernet: has the weights.
-        result: its snapshot.
-        genotype: chooses the operations.
-        task: of the derived model.
-        options: of the derived model.
+    ``result`` is the supernet's snapshot.
     """
     derived = build_derived(genotype, task, **options)
     state = {}
@@ -127,14 +125,6 @@ def inheriting(
     return derived.eval()
 
 
-def build_evolved(task: Task | None = None, **options: Any) -> EvolvedTransformerModel:
-    """A small Evolved Transformer; by default, one cell in each stack."""
-    sizes = SIZES.keys() - {"embed_dim", "weight_dropout"}
-    cfg = {name: SIZES[name] for name in sizes} | options
-    cfg = OmegaConf.structured(EvolvedConfig(**cfg))
-    return EvolvedTransformerModel.build_model(cfg, task or Task())
-
-
 def uniform_genotype(operation: str, splits: int, pooling: str) -> Genotype:
     """A genotype of one operation; the encoder has `ffn` where it cannot have the operation."""
     in_encoder = operation if operation in OPERATIONS_BY_STACK["encoder"] else "ffn"
@@ -151,11 +141,10 @@ def every_operation_once(splits: int, pooling: str | None) -> Genotype:
     Without a pooling, it belongs to the family `darts_transformer`.
     """
     if pooling is None:
-        decoder = [(a, "cross_attention", b) for a, b in _rows(DECODER_OPERATIONS, 2)]
-        return Genotype(_rows(ENCODER_OPERATIONS, 2), decoder, None, "darts_transformer")
-    encoder = _rows(ENCODER_OPERATIONS, splits)
-    decoder = tuple((*row, "cross_attention") for row in _rows(DECODER_OPERATIONS, splits - 1))
-    return Genotype(encoder=encoder, decoder=decoder, pooling=pooling)
+        decoder = [(a, "cross_attention", b) for a, b in _rows(DECODER, 2)]
+        return Genotype(_rows(ENCODER, 2), decoder, None, "darts_transformer")
+    decoder = tuple((*row, "cross_attention") for row in _rows(DECODER, splits - 1))
+    return Genotype(encoder=_rows(ENCODER, splits), decoder=decoder, pooling=pooling)
 
 
 def _rows(names: tuple[str, ...], width: int) -> tuple[tuple[str, ...], ...]:
@@ -175,9 +164,8 @@ def pad(sentences: list[Tensor], left: bool = False, extra: int = 0) -> Tensor:
     width = max(map(len, sentences)) + extra
     batch = torch.full((len(sentences), width), 1)
     for row, tokens in zip(batch, sentences, strict=True):
-        row[width - len(tokens) :] = tokens if left else row[width - len(tokens) :]
-        if not left:
-            row[: len(tokens)] = tokens
+        start = width - len(tokens) if left else 0
+        row[start : start + len(tokens)] = tokens
     return batch
 
 

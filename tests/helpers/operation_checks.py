@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -14,8 +17,9 @@ from fairseq_dartsformer.operations import (
 )
 from helpers.gradients import assert_same_gradients, gradients
 from helpers.models import SIZES, build_derived, build_search, uniform_genotype
+from helpers.output_checks import OUTPUT_CHECKS
 
-NETWORKS = ["supernet", "derived 2 max", "derived 3 avg"]
+NETWORKS = ["supernet", "derived"]
 
 
 def candidates(operation: str) -> dict[str, str]:
@@ -34,8 +38,7 @@ def build(network: str, operation: str) -> nn.Module:
         for stack in (built.encoder, built.decoder):
             nn.init.normal_(stack.alpha)
     else:
-        _, splits, pooling = network.split()
-        built = build_derived(uniform_genotype(operation, int(splits), pooling), hidden_dim=24)
+        built = build_derived(uniform_genotype(operation, 3, "avg"))
     return built.double().eval()
 
 
@@ -53,6 +56,12 @@ def alone(operation: str, length: int = 7, sentences: int = 3) -> tuple[nn.Modul
     )
 
 
+def check_output(operation: str, network: str, check: str) -> None:
+    """Causality, padding, incremental decoding in a network of the operation."""
+    with torch.no_grad():
+        OUTPUT_CHECKS[check](build(network, operation))
+
+
 def check_gradients(operation: str, splits: int, pooling: str) -> None:
     """Reconstruction gives the gradients of ordinary autograd."""
     torch.manual_seed(splits)
@@ -62,16 +71,16 @@ def check_gradients(operation: str, splits: int, pooling: str) -> None:
 
 
 @torch.no_grad()
-def check_repeats(operation: str, device: str) -> None:
+def check_repeats(operation: str) -> None:
     """Equal inputs give equal bits; a kernel that does not is usually a GPU's."""
     built, x, context = alone(operation, length=50, sentences=40)
-    built, x = built.to(device), x.to(device)
-    context = Context(*(t.to(device) for t in context))
-    results = []
-    for _ in range(5):
-        torch.manual_seed(1)
-        results.append(built(x, context))
-    assert all(torch.equal(results[0], result) for result in results)
+    for device in ["cpu", *["cuda"] * torch.cuda.is_available()]:
+        built, x, *tensors = (t.to(device) for t in (built, x, *context))
+        results = []
+        for _ in range(5):
+            torch.manual_seed(1)
+            results.append(built(x, Context(*tensors)))
+        assert all(torch.equal(results[0], result) for result in results)
 
 
 def check_precision(operation: str, dtype: torch.dtype) -> None:
@@ -97,3 +106,20 @@ def check_plan(operation: str) -> None:
     words = [(f"--{k.replace('_', '-')}", str(v)) for k, v in {**sizes, **options}.items()]
     cfg = training_config("dartsformer_search_tiny", [word for pair in words for word in pair])
     assert plan_memory(cfg, vocabulary=50, sentences=3, length=7).activations > 0
+
+
+CHECKS: dict[str, Callable[[str], None]] = {
+    **{
+        f"{check} {network}": partial(check_output, network=network, check=check)
+        for network in NETWORKS
+        for check in OUTPUT_CHECKS
+    },
+    "gradients 2 max": partial(check_gradients, splits=2, pooling="max"),
+    "gradients 3 avg": partial(check_gradients, splits=3, pooling="avg"),
+    "repeats": check_repeats,
+    **{
+        f"precision {dtype}": partial(check_precision, dtype=dtype)
+        for dtype in (torch.float32, torch.bfloat16, torch.float16)
+    },
+    "plan": check_plan,
+}

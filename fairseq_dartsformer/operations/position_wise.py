@@ -1,5 +1,6 @@
 """The position-wise candidates."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,3 +31,26 @@ class GatedLinearUnit(nn.Module):
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
         """`T × B × C` to the same shape."""
         return F.glu(self.linear(x), dim=-1)
+
+
+class Parameterless(nn.Module):
+    """Base of the two candidates without parameters, which have neither residual nor norm."""
+
+    def __init__(self, cfg: OperationConfig):
+        super().__init__()
+
+
+class Zero(Parameterless):
+    """`o(x) = 0`: no connection."""
+
+    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape."""
+        return torch.zeros_like(x)
+
+
+class Identity(Parameterless):
+    """`o(x) = x`."""
+
+    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape."""
+        return x

@@ -12,7 +12,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from helpers.steps import WMT
+from helpers.wmt_scripts import WMT
 
 spec = importlib.util.spec_from_file_location("corpora", WMT / "corpora.py")
 corpora = sys.modules["corpora"] = importlib.util.module_from_spec(spec)
@@ -61,13 +61,9 @@ def content(archive: corpora.Archive) -> dict[str, bytes]:
     return files
 
 
-def pack(archive: corpora.Archive, path: Path) -> None:
-    if archive.kind == "czeng-blocks":
-        with zipfile.ZipFile(path, "w") as file:
-            file.writestr(archive.members, "my %bad = map {($_,1)} qw{1 7\n 19};")
-        return
+def write_tar(path: Path, members: dict[str, bytes]) -> None:
     with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as file:
-        for name, data in content(archive).items():
+        for name, data in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
             file.addfile(info, io.BytesIO(data))
@@ -79,7 +75,12 @@ def make_archives(folder: Path) -> None:
     rows = list(csv.DictReader(lines, delimiter="\t"))
     for row in rows:
         path = folder / row["file"]
-        pack(corpora.Archive(**row), path)
+        archive = corpora.Archive(**row)
+        if archive.kind == "czeng-blocks":
+            with zipfile.ZipFile(path, "w") as file:
+                file.writestr(archive.members, "my %bad = map {($_,1)} qw{1 7\n 19};")
+        else:
+            write_tar(path, content(archive))
         row["url"] = path.as_uri()
         if row["checksum"] != "-":
             kind = row["checksum"].partition(":")[0]
