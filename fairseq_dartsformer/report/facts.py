@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 from statistics import mean, median
 
+from .checkpoint_summary import number
 from .run import Run, Search
 
 
@@ -75,10 +76,14 @@ def cost(run: Run) -> tuple[str, str]:
     """Hours of all workers, and the workers."""
     if run.last.seconds is None:
         return "unknown", ""
-    hours = run.workers * run.last.seconds / 3600
-    device = {True: "GPU", False: "CPU worker", None: "worker"}[run.on_gpu]
-    several = f"{run.workers} {device}{'s' * (run.workers > 1)}"
-    return f"{hours:.3g} {'GPU' if run.on_gpu else 'worker'}-hours", several
+    workers = int(number(run.option("distributed_training", "distributed_world_size")) or 1)
+    device = unit = "worker"
+    if run.option("common", "cpu"):
+        device = "CPU worker"
+    elif run.last.meters:  # on GPUs, fairseq logs their free memory
+        device, unit = ("GPU", "GPU") if "gb_free" in run.last.meters else ("CPU worker", "worker")
+    hours = workers * run.last.seconds / 3600
+    return f"{hours:.3g} {unit}-hours", f"{workers} {device}{'s' * (workers > 1)}"
 
 
 def _memory(search: Search) -> tuple[str, str]:

@@ -166,5 +166,5 @@ def _training(run: Run, options: Options | None) -> str:
         return "# this version of the project cannot write a command for its configuration"
     text = command_line(str(run.option("task", "data")), options)
     if "--distributed-no-spawn" in options:
-        text = f"# one process for each rank R of {run.workers}\n{text} \\\n  --distributed-rank R"
+        text = f"# one process for each rank R\n{text} \\\n  --distributed-rank R"
     return text

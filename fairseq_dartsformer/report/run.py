@@ -81,17 +81,6 @@ class Run:
         return max(self.last.updates, self.log.updates)
 
     @property
-    def workers(self) -> int:
-        return int(self.number("distributed_training", "distributed_world_size")) or 1
-
-    @property
-    def on_gpu(self) -> bool | None:
-        """``None`` if unknown; on GPUs, fairseq logs their free memory."""
-        if self.option("common", "cpu"):
-            return False
-        return "gb_free" in self.last.meters if self.last.meters else None
-
-    @property
     def seconds_an_update(self) -> float | None:
         """Mean between the first and the last checkpoint, or since the start if there is one."""
         timed = [(s.updates, s.seconds) for s in self.checkpoints if s.seconds is not None]
@@ -103,10 +92,9 @@ class Run:
     @property
     def limits(self) -> tuple[int, float]:
         """``--max-update`` and ``--stop-time-hours``; 0 for one that is not given."""
-        return (
-            int(self.number("optimization", "max_update")),
-            self.number("optimization", "stop_time_hours"),
-        )
+        names = ("max_update", "stop_time_hours")
+        updates, hours = (number(self.option("optimization", name)) or 0 for name in names)
+        return int(updates), hours
 
     @property
     def seconds_left(self) -> float | None:
@@ -136,10 +124,6 @@ class Run:
         part = self.cfg.get(group)
         part = vars(part) if isinstance(part, Namespace) else part
         return part.get(name) if isinstance(part, Mapping) else None
-
-    def number(self, group: str, name: str) -> float:
-        """A numeric option, 0 if it is missing."""
-        return number(self.option(group, name)) or 0.0
 
     def interval_means(self, name: str) -> Curve:
         """Means of a statistic from one checkpoint to the next, by the checkpoints' meters."""

@@ -206,7 +206,7 @@ def test_sizes():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("{data}/dict.aa.txt {data} -o g.json", "dict.aa.txt is damaged, or not"),
+        ("{data}/dict.aa.txt {data} -o g.json", "dict.aa.txt is damaged"),
         ("no_such.pt {data} -o g.json", "checkpoint no_such.pt cannot be read"),
         ("{search} no_such -o g.json", "no_such/dict.aa.txt: No such file"),
         ("{search} {other} -o g.json", "another dictionary than the data's: 48 words in .* 50$"),

@@ -108,10 +108,7 @@ def test_sampling(data, tmp_path):
         ("no", "no: is not a folder"),
         ("empty", "empty: holds no checkpoint: expected checkpoint*.pt files"),
         ("foreign", "foreign/checkpoint_last.pt: is a transformer model's checkpoint"),
-        (
-            "damaged",
-            "checkpoint damaged/checkpoint_last.pt is damaged, or not a fairseq checkpoint",
-        ),
+        ("damaged", "checkpoint damaged/checkpoint_last.pt is damaged"),
         ("good --log no", "--log no: cannot be read: No such file"),
         ("good --log good/empty.log", "--log good/empty.log: holds no statistics"),
         ("good --retrained empty", "empty: holds no checkpoint"),

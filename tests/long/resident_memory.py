@@ -3,7 +3,8 @@
 usage: python tests/long/resident_memory.py [--hidden-dim D] [--updates N] [--set NAME=VALUE ...]
 
 Prints both peaks, the peak of a process that only imports fairseq, and the search's processor time.
-Exits with status 1 if the search holds more than the import and 1.1 times the plan.
+Exits with status 1 if the search holds more than the import, 1.1 times the plan, and 0.3 GB for
+what libraries load and allocate in the first update.
 """
 
 import argparse
@@ -51,7 +52,7 @@ def resources(command: list[str], environment: dict[str, str]) -> tuple[int, flo
 def main() -> None:
     """Train, plan, compare."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--hidden-dim", default="240", help="d (240)")
+    parser.add_argument("--hidden-dim", default="480", help="d (480)")
     parser.add_argument("--updates", default="2", help="of the search, of both levels (2)")
     parser.add_argument("--set", nargs="*", default=[], help="environment variables")
     args = parser.parse_args()
@@ -76,7 +77,7 @@ def main() -> None:
         f"planned {plan / 1e9:.2f} GB, resident {peak / 1e9:.2f} GB, of which an idle interpreter "
         f"has {idle / 1e9:.2f} GB; {user:.0f} s of user and {system:.0f} s of system time"
     )
-    sys.exit(peak > idle + 1.1 * plan)
+    sys.exit(peak > idle + 1.1 * plan + 0.3e9)
 
 
 if __name__ == "__main__":
