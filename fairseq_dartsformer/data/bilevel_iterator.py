@@ -60,7 +60,9 @@ class BilevelBatchIterator(EpochBatchIterator):
         self.update_freq = tuple(update_freq)
         self.split = split
         self.drop_incomplete = skip_remainder_batch
-        for epoch in range(1, len(self.update_freq) + 1):
+        for epoch, entry in enumerate(self.update_freq, 1):
+            if entry < 1:
+                raise InputError(f"--update-freq is {entry}, it must be at least 1")
             if self._groups(epoch) == 0:
                 raise InputError(
                     f"the {len(self.batches[WEIGHTS])} batches of the weights' data do not fill "

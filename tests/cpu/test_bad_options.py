@@ -59,7 +59,7 @@ SEARCHES = [
     ("--update-freq 0", None),
     ("--update-freq 50 --skip-remainder-batch", "--skip-remainder-batch"),
     # task and optimizer
-    ("--task translation", "bilevel_adam needs --task translation_search"),
+    ("--task translation", "bilevel_adam needs a search task"),
     ("--memory-efficient-fp16", "--memory-efficient-fp16 .* use --fp16"),
     ("--adam-betas (0.9,1.5)", r"--adam-betas is '\(0.9,1.5\)'"),
     ("--arch-adam-betas 0.9", "--arch-adam-betas is '0.9'"),
@@ -75,9 +75,9 @@ SEARCHES = [
 ]
 SAMPLINGS = [
     ("--search-strategy darts", "--optimizer is adam, --search-strategy darts needs bilevel_adam"),
-    ("--stop-skips 3", "--stop-skips is 3, .*uniform_sampling"),
-    ("--arch-fraction 0.4", "--arch-fraction is 0.4, .*uniform_sampling"),
-    ("--arch-subset test", "--arch-subset is test, .*uniform_sampling"),
+    ("--stop-skips 3", "--stop-skips is 3: .*uniform_sampling"),
+    ("--arch-fraction 0.4", "--arch-fraction is 0.4: .*uniform_sampling"),
+    ("--arch-subset test", "--arch-subset is test: .*uniform_sampling"),
     ("--optimizer bilevel_adam", "--optimizer is bilevel_adam, .*uniform_sampling"),
     ("--max-target-positions 2", "--max-target-positions"),
 ]
