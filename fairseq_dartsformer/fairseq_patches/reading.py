@@ -80,7 +80,7 @@ def reading(path: str) -> Iterator[None]:
             reason = f"holds {unsafe[1]}: expected tensors and plain types, which cannot run code"
         else:
             # torch's own words recommend loading unsafely.
-            detail = "" if "weights_only" in text else f": {text.partition(chr(10))[0][:200]}"
+            detail = "" if "weights_only" in text else f": {text.partition(chr(10))[0][:80]}"
             reason = f"is damaged, or not a fairseq checkpoint ({type(error).__name__}{detail})"
         raise InputError(f"checkpoint {path} {reason}") from error
 

@@ -240,21 +240,10 @@ def test_a_second_training_in_the_same_folder_is_refused(data, tmp_path):
     refused(SEARCH, data, tmp_path, *options, pattern=pattern)
     for run in start_workers(command, tmp_path / "second", 2):
         check_line(run.wait(), pattern)
-    train(
-        SEARCH,
-        data,
-        tmp_path,
-        "--no-save",
-        "--restore-file",
-        str(saved),
-        "--max-epoch",
-        "1",
-        "--reset-dataloader",
-        "--reset-optimizer",
-        "--max-update",
-        "1",
-    )
+    without = "--no-save --max-epoch 1 --max-update 1 --reset-dataloader --reset-optimizer".split()
+    train(SEARCH, data, tmp_path, *without, "--restore-file", str(saved))
     for run in first:
         run.process.kill()
         run.wait()
-    train(SEARCH, data, tmp_path, "--max-update", "2", "--max-epoch", "1")
+    again = "--max-update 2 --max-epoch 1 --reset-dataloader".split()  # with one worker
+    train(SEARCH, data, tmp_path, *again)
