@@ -104,9 +104,9 @@ def test_schedule_of_torch_leaves_the_rate_of_alpha(data, tmp_path):
 
 @pytest.mark.parametrize("backprop", ["reconstruct", "store"])
 def test_arithmetic_of_one_level(backprop):
-    """An update computes, in addition to the forward pass, the gradients of inputs, those of weights
-    only in the weights' update, and the forward pass again if it reconstructs. Convolutions multiply
-    within one function, where this does not see it."""
+    """An update computes, in addition to the forward pass, the gradients of inputs, those of
+    weights only in the weights' update, and the forward pass again if it reconstructs. Convolutions
+    multiply inside one function, where they are not counted."""
     operations = "dynamic_conv_3,self_attention,glu,ffn,zero,identity"
     sizes = {"encoder_layers": 8, "decoder_layers": 8, "hidden_dim": 48}
     sizes |= {"encoder_operations": operations, "decoder_operations": operations}
