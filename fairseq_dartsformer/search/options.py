@@ -35,19 +35,19 @@ class SearchOptions(FairseqDataclass):
         "then have all training data"
     )
     warn_skip_share: Optional[float] = _option(
-        "darts: warn when identity or zero is the best operation of more than this share of the "
-        "search nodes (default: 0.5)"
+        "with alpha: warn when identity or zero is the best operation of more than this share of "
+        "the search nodes (default: 0.5)"
     )
     stop_skips: Optional[int] = _option(
-        "darts: stop when identity or zero is the best operation of this many search nodes "
+        "with alpha: stop when identity or zero is the best operation of this many search nodes "
         "(default: never)"
     )
     stop_entropy: Optional[float] = _option(
-        "darts: stop when the mean entropy of the mixing weights, in nats, has fallen to this "
+        "with alpha: stop when the mean entropy of the mixing weights, in nats, has fallen to this "
         "value (default: never)"
     )
     stop_unchanged: Optional[int] = _option(
-        "darts: stop when the genotype has not changed for this many updates (default: never)"
+        "with alpha: stop when the genotype has not changed for this many updates (default: never)"
     )
     seed: int = II("common.seed")
     log_interval: int = II("oc.select:common.log_interval,100")
