@@ -47,8 +47,12 @@ def select(text: str, out: Path, languages: list[str], workers: int) -> None:
         for split in ("train", "valid", "test"):
             raw, tokenised = folder / split, folder / f"{split}.tok"
             for language in languages:
-                paths = [corpus.beside(prefix, language) for prefix in (raw, tokenised)]
-                corpus.tokenise(*paths, language, workers)
+                source, target = (corpus.beside(prefix, language) for prefix in (raw, tokenised))
+                with (
+                    source.open(encoding="utf-8", newline="\n") as lines,
+                    target.open("w", encoding="utf-8") as output,
+                ):
+                    corpus.tokenise(lines, output, language, workers)
             pairs = short_pairs(corpus.read(raw, languages), corpus.read(tokenised, languages))
             corpus.write(out / split, languages, pairs)
 

@@ -114,14 +114,17 @@ class _NLLSum(torch.autograd.Function):
             chunk, wanted = x[start : start + rows], target[start : start + rows, None]
             real = wanted.ne(padding)
             wanted = wanted.where(real, 0)
+            # In place, and with one exponential for the loss and its gradients.
             logits = F.linear(chunk, weight, bias).to(wide)
-            log_sum = logits.logsumexp(-1, keepdim=True)
-            total += ((log_sum - logits.gather(1, wanted)) * real).sum()
+            logits -= logits.amax(-1, keepdim=True)
+            target_logits = logits.gather(1, wanted)
+            probabilities = logits.exp_()
+            sums = probabilities.sum(-1, keepdim=True)
+            total += ((sums.log() - target_logits) * real).sum()
             if all(g is None for g in ctx.grads):
                 continue
-            grad_logits = logits.sub_(log_sum).exp_()
-            grad_logits.scatter_add_(1, wanted, -torch.ones_like(log_sum))
-            grad_logits.mul_(scale * real)
+            grad_logits = probabilities.mul_(scale * real / sums)
+            grad_logits.scatter_add_(1, wanted, -scale * real.to(wide))
             if grad_bias is not None:
                 grad_bias += grad_logits.sum(0)
             grad_logits = grad_logits.to(x.dtype)
