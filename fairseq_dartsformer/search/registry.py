@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from ..errors import InputError, flag
 from .darts import Darts
-from .options import ALPHA_OPTIONS, SearchOptions
+from .options import MONITOR_OPTIONS, SearchOptions
+from .single_level import SingleLevel
 from .strategy import SearchStrategy
 from .uniform_sampling import UniformSampling
 
-STRATEGIES: dict[str, type[SearchStrategy]] = {s.name: s for s in (Darts, UniformSampling)}
+STRATEGIES: dict[str, type[SearchStrategy]] = {
+    s.name: s for s in (Darts, SingleLevel, UniformSampling)
+}
 
 
 def register_strategy(strategy: type[SearchStrategy]) -> type[SearchStrategy]:
@@ -49,4 +52,4 @@ def build_strategy(cfg: SearchOptions) -> SearchStrategy:
 
 
 def _options(strategy: type[SearchStrategy]) -> set[str]:
-    return {*strategy.options, *(ALPHA_OPTIONS if strategy.learns_alpha() else ())}
+    return {*strategy.options, *(MONITOR_OPTIONS if strategy.learns_alpha() else ())}
