@@ -56,9 +56,14 @@ class _CoderBase(nn.Module):
         self.stack = stack
         self.layer_norm = nn.LayerNorm(cfg.hidden_dim)
 
+    @property
+    def mask(self) -> Tensor | None:
+        """The mask of the candidates that remain, shaped like alpha; ``None`` if all do."""
+        return None if self.active is None else self.remaining
+
     def mixing_weights(self) -> Tensor:
         """Return the mixing weights of a supernet, `s × searched nodes × candidates`."""
-        return self.relaxation(self.alpha, None if self.active is None else self.remaining)
+        return self.relaxation(self.alpha, self.mask)
 
     def keep(self, remaining: Tensor) -> None:
         """Prune all candidates but those that the mask, shaped like alpha, names."""

@@ -104,6 +104,12 @@ class BilevelAdam(FairseqOptimizer):
                     legacy.buffer, legacy.buffer_size = None, min(size, BUFFER_SIZE)
             super().all_reduce_grads(module)
 
+    def clip_grad_norm(self, max_norm: float, aggregate_norm_fn=None) -> torch.Tensor:
+        """Clip as fairseq does, and keep the norm before it as ``optimizer.gradient_norm``."""
+        norm = super().clip_grad_norm(max_norm, aggregate_norm_fn)
+        self._optimizer.gradient_norm = norm
+        return norm
+
     def set_lr(self, lr: float) -> None:
         """Set the weights' learning rate; alpha's is fixed."""
         self.param_groups[0]["lr"] = lr
@@ -124,9 +130,11 @@ class LevelAdam(torch.optim.Adam):
 
     Attributes:
         levels: the levels that the next step updates.
+        gradient_norm: of the last update's gradients before they were clipped.
     """
 
     levels: tuple[str, ...] = ()
+    gradient_norm: torch.Tensor | float = 0.0
 
     def step(self, closure=None):
         """Step the groups of :attr:`levels`; raise an :class:`InputError` if they were not set."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -75,7 +76,7 @@ class AlphaStrategy(SearchStrategy):
         weights = coder.mixing_weights()
         if self.cfg.arch_noise and ALPHA not in levels:
             scale = self.cfg.arch_noise * self.progress(update_num)
-            weights = with_noise(weights, scale, coder.remaining)
+            weights = with_noise(weights, scale, coder.mask)
         return coder.mix(weights)
 
     def mixtures(
@@ -137,6 +138,50 @@ def master_copies(optimizer: FairseqOptimizer) -> dict[nn.Parameter, nn.Paramete
     return dict(zip(optimizer.fp16_params, optimizer.fp32_params, strict=True))
 
 
+class OneCandidate(AlphaStrategy):
+    """Mixin of strategies in which one candidate runs in each node: cost and memory are those of
+    the derived model. It validates the derived architecture."""
+
+    draws = True
+    options = tuple(name for name in ALPHA_OPTIONS if name != "arch_noise")
+
+    def valid_step(self, valid_step, sample, model, criterion) -> StepResult:
+        """Validate the architecture of the largest alphas."""
+        coders = searched_stacks(model).items()
+        best = {stack: coder.mixing_weights().argmax(-1).tolist() for stack, coder in coders}
+        with chosen(model, best):
+            return valid_step(sample, model, criterion)
+
+
+def annealed(
+    strategy: AlphaStrategy, option: str | None, default: tuple[float, float]
+) -> Callable[[int], float]:
+    """Read ``--arch-temperature FIRST[,LAST]``.
+
+    Returns:
+        The temperature of an update, which changes linearly over the search.
+
+    Raises:
+        InputError: a temperature is not positive, or the search has no end.
+    """
+    values = default
+    if option is not None:
+        try:
+            values = tuple(map(float, str(option).split(",")))
+        except ValueError:
+            values = ()
+        if not 1 <= len(values) <= 2 or not all(0 < value < math.inf for value in values):
+            raise InputError(
+                f"--arch-temperature is {option}, it must be a positive number or two, the first "
+                f"and the last, such as {default[0]:g},{default[1]:g}"
+            )
+    first, last = values[0], values[-1]
+    if first == last:
+        return lambda update_num: first
+    strategy.progress(0)  # reports a search without an end
+    return lambda update_num: first + (last - first) * strategy.progress(update_num)
+
+
 class JointStrategy(AlphaStrategy):
     """Every update moves both levels, by one batch of all training data."""
 
@@ -194,6 +239,7 @@ class SplitStrategy(AlphaStrategy):
         **arguments: Any,
     ) -> BilevelBatchIterator:
         """Return groups of batches, each of one level."""
+        self.task = task
         if dataset in task.dataset_to_epoch_iter and not disable_iterator_cache:
             return task.dataset_to_epoch_iter[dataset]
         shards = len(task.cfg.data.split(os.pathsep))

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from ..errors import InputError, flag
 from .darts import Darts
+from .darts_prime import DARTSPrime
+from .drnas import DrNAS
+from .dsnas import DSNAS
+from .gdas import GDAS
+from .idarts import IDARTS
 from .options import MONITOR_OPTIONS, SearchOptions
+from .sequence_reward import SequenceReward
 from .single_level import SingleLevel
+from .snas import SNAS
 from .strategy import SearchStrategy
+from .unas import UNAS
 from .uniform_sampling import UniformSampling
 
 STRATEGIES: dict[str, type[SearchStrategy]] = {
-    s.name: s for s in (Darts, SingleLevel, UniformSampling)
+    strategy.name: strategy
+    for strategy in (
+        *(Darts, UniformSampling, SingleLevel, SNAS, DSNAS, GDAS),
+        *(DrNAS, IDARTS, DARTSPrime, UNAS, SequenceReward),
+    )
 }
 
 
