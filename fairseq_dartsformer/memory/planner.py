@@ -84,6 +84,7 @@ class Training:
         if isinstance(self.task, TranslationSearchTask):
             strategy = self.task.strategy
             strategy.prepare(self.model)
+            strategy.move_always()
             self.levels = strategy.levels * (DRAWS if strategy.draws else 1)
 
     def build_optimizer(self) -> None:
@@ -120,6 +121,9 @@ class Training:
     def compute_gradients(self, batch: dict[str, Any], update: int) -> None:
         """Forward and backward pass of an update."""
         self.task.train_step(batch, self.model, self.criterion, self.optimizer, update)
+        strategy = getattr(self.task, "strategy", None)
+        if strategy is not None and not strategy.generates:
+            strategy.before_optimizer_step(self.model, self.optimizer, update)
 
     def step(self) -> None:
         """Step the optimizer and free the gradients."""
@@ -163,6 +167,9 @@ def _convert(model: nn.Module, dtype: torch.dtype) -> None:
                 if parameter not in converted:
                     converted[parameter] = nn.Parameter(parameter.detach().to(dtype))
                 module._parameters[name] = converted[parameter]
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_floating_point():
+                module._buffers[name] = buffer.to(dtype)
 
 
 @dataclass(frozen=True)
