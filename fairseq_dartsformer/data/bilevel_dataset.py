@@ -87,13 +87,6 @@ class BilevelDataset(ConcatDataset):
         (level,) = {sample["level"] for sample in samples}
         return self.levels[level].collater(samples)
 
-    def prefetch(self, indices: Sequence[int]) -> None:
-        """Prefetch a dataset that both levels share once: a second time replaces the first."""
-        weights, alpha = (level.dataset for level in self.datasets)
-        if weights is alpha:
-            indices = sorted({i % len(weights) for i in indices})
-        super().prefetch(indices)
-
 
 def check_sentences(indices: np.ndarray, purpose: str, max_positions: Any) -> None:
     """Raise an :class:`InputError` if there is no sentence."""

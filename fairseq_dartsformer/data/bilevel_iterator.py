@@ -102,10 +102,7 @@ class BilevelBatchIterator(EpochBatchIterator):
         order: list[Batch] = []
         for i in range(0, groups * size, size):
             order += weights[i : i + size] + alpha[i : i + size]
-        mine = order[self.shard_id :: self.num_shards]
-        if self._supports_prefetch:
-            self.dataset.prefetch([index for batch in mine for index in batch])
-        return mine
+        return order[self.shard_id :: self.num_shards]
 
     def _shuffled(self, level: str, shuffle: bool, pass_number: int) -> list[Batch]:
         """The level's batches in the order of one pass."""
