@@ -158,6 +158,9 @@ def _convert(model: nn.Module, dtype: torch.dtype) -> None:
     """``model.to(dtype)`` without alpha; torch's own does not work on fake parameters."""
     converted: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_floating_point():
+                module._buffers[name] = buffer.to(dtype)
         for name, parameter in module._parameters.items():
             if parameter is not None and not is_alpha(parameter):
                 if parameter not in converted:
