@@ -1,9 +1,7 @@
 """What the commands share: options, one-line errors, and complete output files or none."""
 
-import logging
 import os
 import sys
-import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,14 +63,6 @@ def run_command(parser: ArgumentParser, main: Callable[..., None], others: bool 
     except OSError as error:  # for example, a path is too long
         reason = f"{error.filename}: {error.strerror}" if error.filename else error
         parser.exit(1, f"{parser.prog}: error: {InputError(reason)}\n")
-
-
-def quiet() -> None:
-    """Hide other libraries' notes, which importing fairseq turns on."""
-    for name in ("", "fairseq", "hydra"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # fairseq calls hydra in ways that hydra has renamed since; users cannot change that.
-    warnings.filterwarnings("ignore", r"(?is).*(hydra|version_base)", UserWarning)
 
 
 def number(

@@ -28,7 +28,6 @@ from .command import (
     check_output,
     number,
     positive_integer,
-    quiet,
     replacing,
     run_command,
 )
@@ -127,7 +126,6 @@ def main(args: Namespace) -> None:
     Raises:
         InputError: an argument, the checkpoint or the data are wrong.
     """
-    quiet()
     output = Path(args.output)
     path = Path(args.history or output.with_suffix(".jsonl"))
     check_output(output, [args.checkpoint])

@@ -18,7 +18,6 @@ from .command import (
     check_output,
     number,
     positive_integer,
-    quiet,
     replacing,
     run_command,
 )
@@ -192,7 +191,6 @@ def main(args: Namespace, rest: list[str]) -> None:
     Raises:
         InputError: an option is wrong.
     """
-    quiet()
     if (args.arch is None) == (args.figure is None):
         raise InputError("--arch or --figure: give one of them")
     if args.figure is not None:

@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..search.snapshot import Snapshot, derive, find_checkpoints, history_of, load_snapshot
 from ..search_space.alpha_history import AlphaHistory
 from ..search_space.genotype import BUILTIN, Genotype
-from .command import FIGURE_FORMATS, CommandParser, check_output, quiet, replacing, run_command
+from .command import FIGURE_FORMATS, CommandParser, check_output, replacing, run_command
 
 HISTORIES = {"alpha": plots.alpha_figure, "choices": plots.choices_figure}
 FORMATS = (*FIGURE_FORMATS, "tsv")
@@ -91,7 +91,6 @@ def main(args: Namespace) -> None:
     Raises:
         InputError: an argument or an input is wrong; nothing was written.
     """
-    quiet()
     inputs, path, kind = args.inputs, Path(args.output), args.kind
     if path.suffix[1:] not in FORMATS:
         raise InputError(f"-o {path}: expected a suffix of {', '.join(FORMATS)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..report.page import render
 from ..report.run import read_retraining, read_search
-from .command import CommandParser, check_output, quiet, replacing, run_command
+from .command import CommandParser, check_output, replacing, run_command
 
 
 def get_parser() -> CommandParser:
@@ -44,7 +44,6 @@ def main(args: Namespace) -> None:
     Raises:
         InputError: an argument or an input is wrong; nothing was written.
     """
-    quiet()
     output = Path(args.output)
     check_output(output, [args.log] if args.log else [])
     search = read_search(Path(args.folder), Path(args.log) if args.log else None)

@@ -41,7 +41,7 @@ def allow_safe_globals() -> None:
 
 def load_checkpoint(path: str) -> dict[str, Any]:
     """Load a checkpoint's state to the CPU, without running code from it; raise an
-    :class:`InputError` if the file is missing, damaged, or holds other than plain types."""
+    :class:`InputError` if the file is missing, damaged, or holds more than plain types."""
     with reading(path):
         return checkpoint_utils.load_checkpoint_to_cpu(path)
 
