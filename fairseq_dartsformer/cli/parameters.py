@@ -49,11 +49,8 @@ def get_parser() -> CommandParser:
 
 
 def main(args: Namespace) -> None:
-    """Print a row for each architecture.
-
-    Raises:
-        InputError: the genotype cannot be read, or does not fit an architecture of its family.
-    """
+    """Print a row for each architecture; raise an :class:`InputError` if the genotype cannot be
+    read, or does not fit an architecture of its family."""
     genotypes = {"darts_transformer": TRANSFORMER}
     for genotype in map(Genotype.load, ("paper_fig4_approx", args.genotype)):
         genotypes[genotype.family] = genotype

@@ -44,11 +44,8 @@ def get_parser() -> CommandParser:
 
 
 def read_snapshots(inputs: Sequence[str]) -> Iterator[Snapshot]:
-    """Read checkpoints, and those in folders.
-
-    Raises:
-        InputError: one cannot be read or is none, or a folder holds none.
-    """
+    """Read checkpoints, and those in folders; raise an :class:`InputError` if one cannot be read or
+    a folder has none."""
     for given in inputs:
         if Path(given).is_dir():
             yield from (load_snapshot(str(path)) for path in find_checkpoints(Path(given)))
@@ -62,22 +59,16 @@ def read_snapshots(inputs: Sequence[str]) -> Iterator[Snapshot]:
 
 
 def read_history(inputs: Sequence[str]) -> AlphaHistory:
-    """Read alpha over time from a table or from checkpoints.
-
-    Raises:
-        InputError: it cannot be read, or the search does not learn alpha.
-    """
+    """Read alpha over time from a table or from checkpoints; raise an :class:`InputError` if they
+    cannot be read, or if the search does not learn alpha."""
     if len(inputs) == 1 and inputs[0].endswith(".tsv"):
         return AlphaHistory.load(inputs[0])
     return history_of(read_snapshots(inputs))
 
 
 def read_genotype(inputs: Sequence[str]) -> Genotype:
-    """Read a genotype, or derive it from the last of several checkpoints.
-
-    Raises:
-        InputError: it cannot be read or derived.
-    """
+    """Read a genotype, or derive it from the last of several checkpoints; raise an
+    :class:`InputError` if that is impossible."""
     if any(given.endswith(".tsv") for given in inputs):
         raise InputError("--kind genotype needs a genotype or checkpoints, not a table")
     if len(inputs) == 1 and not inputs[0].endswith(".pt") and not Path(inputs[0]).is_dir():
@@ -86,11 +77,8 @@ def read_genotype(inputs: Sequence[str]) -> Genotype:
 
 
 def main(args: Namespace) -> None:
-    """Read, draw and write.
-
-    Raises:
-        InputError: an argument or an input is wrong; nothing was written.
-    """
+    """Read, draw and write; a wrong argument or input raises an :class:`InputError` before anything
+    is written."""
     inputs, path, kind = args.inputs, Path(args.output), args.kind
     if path.suffix[1:] not in FORMATS:
         raise InputError(f"-o {path}: expected a suffix of {', '.join(FORMATS)}")

@@ -39,11 +39,8 @@ def get_parser() -> CommandParser:
 
 
 def main(args: Namespace) -> None:
-    """Read everything, then write the page.
-
-    Raises:
-        InputError: an argument or an input is wrong; nothing was written.
-    """
+    """Read everything, then write the page; a wrong argument or input raises an :class:`InputError`
+    before that."""
     output = Path(args.output)
     check_output(output, [args.log] if args.log else [])
     search = read_search(Path(args.folder), Path(args.log) if args.log else None)
