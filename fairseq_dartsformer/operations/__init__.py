@@ -94,11 +94,8 @@ def describe_operations(stack: str) -> str:
 
 
 def build_operation(name: str, cfg: OperationConfig) -> nn.Module:
-    """Build `LayerNorm(x + dropout(o(x)))` for the operation ``name``, or a bare zero or identity.
-
-    Raises:
-        KeyError: there is no such operation.
-    """
+    """Build `LayerNorm(x + dropout(o(x)))` for the operation ``name``, or a bare zero or identity;
+    raise a :class:`KeyError` if there is no such operation."""
     operation = OPERATIONS[name](cfg)
     if isinstance(operation, Parameterless):
         return operation

@@ -53,11 +53,8 @@ class Log:
 
 
 def read_log(path: Path) -> Log:
-    """Read what ``fairseq-train`` or ``fairseq-hydra-train`` printed or logged to a file.
-
-    Raises:
-        InputError: the file cannot be read or holds no statistics.
-    """
+    """Read what ``fairseq-train`` or ``fairseq-hydra-train`` printed or logged to a file; raise an
+    :class:`InputError` if it cannot be read or holds no statistics."""
     log = Log()
     try:
         with open(path, encoding="utf-8", errors="replace") as file:

@@ -42,11 +42,8 @@ class Run:
     unreadable: list[str] = field(default_factory=list)
 
     def read(self, paths: list[Path]) -> None:
-        """Read checkpoints; a damaged one, or one that is being written, is left out.
-
-        Raises:
-            InputError: no checkpoint can be read.
-        """
+        """Read checkpoints except damaged ones and one that is being written; raise an
+        :class:`InputError` if none can be read."""
         summaries: dict[int, CheckpointSummary] = {}
         error = None
         for path in paths:
@@ -200,11 +197,8 @@ def read_search(folder: Path, log: Path | None = None) -> Search:
 
 
 def read_retraining(folder: Path) -> Run:
-    """Read the save folder of a training by its `checkpoint_last.pt`, or else by all checkpoints.
-
-    Raises:
-        InputError: no checkpoint can be read.
-    """
+    """Read the save folder of a training by its `checkpoint_last.pt`, or else by all checkpoints;
+    raise an :class:`InputError` if none can be read."""
     last, run = folder / "checkpoint_last.pt", Run(folder, Log())
     run.read([last] if last.is_file() else find_checkpoints(folder))
     return run
