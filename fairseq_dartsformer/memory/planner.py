@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -63,17 +63,13 @@ def _search_defaults(given: Sequence[str]) -> list[str]:
     return ["--task", "translation_search", "--optimizer", strategy.optimizer]
 
 
-@dataclass
 class Training:
     """Model, criterion and optimizer of a training, as in fairseq's trainer."""
 
-    cfg: DictConfig
-    vocabulary: int
-    model: nn.Module = field(init=False)
-
-    def __post_init__(self):
-        cfg = self.cfg
-        dictionary = _Symbols(self.vocabulary)
+    def __init__(self, cfg: DictConfig, vocabulary: int):
+        self.cfg, self.vocabulary = cfg, vocabulary
+        dictionary = Dictionary()
+        dictionary.pad_to_multiple_(vocabulary)
         self.task = TASK_REGISTRY[cfg.task._name](cfg.task, dictionary, dictionary)
         self.model = models.build_model(cfg.model, self.task)
         self.criterion = criterions.build_criterion(cfg.criterion, self.task)
@@ -141,17 +137,6 @@ def count_parameters(cfg: DictConfig, vocabulary: int) -> int:
     with torch.device("meta"):
         model = Training(cfg, vocabulary).model
     return sum(p.numel() for p in model.parameters())
-
-
-class _Symbols(Dictionary):
-    """A dictionary of a given size without symbols."""
-
-    def __init__(self, size: int):
-        super().__init__()
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
 
 
 def _convert(model: nn.Module, dtype: torch.dtype) -> None:
