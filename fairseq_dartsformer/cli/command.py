@@ -1,4 +1,4 @@
-"""What the commands share: options, one-line errors, and complete output files or none."""
+"""Shared by the commands: options, one-line errors, and complete output files or none."""
 
 import math
 import os

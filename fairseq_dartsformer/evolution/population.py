@@ -126,7 +126,7 @@ class Evolution:
             if not children:
                 return
             costs.update(zip(children, cost(children), strict=True))
-            # Of equal costs the first scored comes first.
+            # At equal costs, the architecture scored first comes first.
             ranking = sorted(costs, key=costs.__getitem__)
             yield ranking
 

@@ -1,4 +1,4 @@
-"""What a model of this plugin refuses: alignments, and checkpoints of other networks."""
+"""A model of this plugin refuses alignments, and checkpoints of other networks."""
 
 from __future__ import annotations
 

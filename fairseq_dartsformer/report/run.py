@@ -55,7 +55,7 @@ class Run:
                 error = error or found
                 self.unreadable.append(str(found))
                 continue
-            # Of equal ones the last by name, which is the one that a resumed training starts from.
+            # After equal updates the last by name counts: a resumed training starts from it.
             summaries[summary.updates] = summary
             if summary.updates == max(summaries):
                 cfg = state["cfg"]
