@@ -1,7 +1,5 @@
 """``dartsformer-plot``: draw a genotype, or alpha over the checkpoints of a search."""
 
-from __future__ import annotations
-
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path

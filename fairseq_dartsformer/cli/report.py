@@ -1,7 +1,5 @@
 """``dartsformer-report``: show a search, running or finished, as one self-contained HTML page."""
 
-from __future__ import annotations
-
 import shlex
 from argparse import Namespace
 from pathlib import Path

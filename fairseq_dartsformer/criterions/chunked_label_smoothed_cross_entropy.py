@@ -1,7 +1,5 @@
 """`chunked_label_smoothed_cross_entropy`: fairseq's loss, from features instead of logits."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from fairseq.criterions import register_criterion

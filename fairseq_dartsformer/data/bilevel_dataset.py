@@ -1,7 +1,5 @@
 """One dataset for the data of both levels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The order of the batches of both levels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import chain, count, cycle, islice
 from typing import Any

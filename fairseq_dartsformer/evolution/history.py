@@ -1,7 +1,5 @@
 """The history of an evolutionary search: a file of JSON lines, from which it can resume."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -6,8 +6,6 @@ parents are part of the next generation. Here all scored architectures are ranke
 random architectures take the parents' 25 places.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

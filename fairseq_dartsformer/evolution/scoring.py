@@ -3,8 +3,6 @@
 The score is that of a derived model with the supernet's weights.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Peak memory, measured on real tensors or counted on fake ones."""
 
-from __future__ import annotations
-
 import gc
 import weakref
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """A model of this plugin refuses alignments, and checkpoints of other networks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

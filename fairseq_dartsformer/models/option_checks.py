@@ -1,7 +1,5 @@
 """Checks of options before anything is built; each error names the option at fault."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from fairseq.tasks import TASK_REGISTRY, FairseqTask

@@ -4,8 +4,6 @@ An operation maps `T × B × C` to the same shape. Supernets and derived models 
 name with :func:`build_operation`; :func:`register_operation` adds one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

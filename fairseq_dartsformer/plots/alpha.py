@@ -1,7 +1,5 @@
 """Alpha over time: the mixing weights of every search node."""
 
-from __future__ import annotations
-
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 

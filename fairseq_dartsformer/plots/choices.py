@@ -1,7 +1,5 @@
 """The operations that would be derived in the course of a search."""
 
-from __future__ import annotations
-
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator

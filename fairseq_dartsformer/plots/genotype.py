@@ -1,7 +1,5 @@
 """Pictures of a genotype: the searched blocks of both stacks (the paper's Figures 2 and 4)."""
 
-from __future__ import annotations
-
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

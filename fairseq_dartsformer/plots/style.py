@@ -1,7 +1,5 @@
 """Colours, names and files of all figures."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any, NamedTuple

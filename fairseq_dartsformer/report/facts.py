@@ -1,7 +1,5 @@
 """Progress, time, cost, speed and memory of a search in words."""
 
-from __future__ import annotations
-
 import math
 from datetime import UTC, datetime
 from statistics import mean, median

@@ -1,7 +1,5 @@
 """Statistics that fairseq logged in the course of a training."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """A training's save folder: its checkpoints, genotypes and curves."""
 
-from __future__ import annotations
-
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field
