@@ -2,6 +2,6 @@
 
 from .bilevel_dataset import BilevelDataset, check_sentences
 from .bilevel_iterator import BilevelBatchIterator
-from .data_split import DataSplit
+from .data_split import DataSplit, is_empty
 
-__all__ = ["BilevelBatchIterator", "BilevelDataset", "DataSplit", "check_sentences"]
+__all__ = ["BilevelBatchIterator", "BilevelDataset", "DataSplit", "check_sentences", "is_empty"]

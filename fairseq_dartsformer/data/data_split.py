@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,11 @@ class DataSplit:
         return {"--arch-subset": self.subset, "--arch-fraction": fraction, "--seed": seed}
 
 
+def is_empty(folder: str, split: str) -> bool:
+    """Whether a binarised split has no sentence; fairseq cannot open such a split."""
+    return any(path.stat().st_size == 0 for path in Path(folder).glob(f"{split}.*.bin"))
+
+
 def check_same_split(now: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Raise an :class:`InputError` if the options or fingerprints of this run differ from those in
     the iterator's saved state."""
@@ -134,8 +140,6 @@ def pair_keys(dataset: LanguagePairDataset) -> np.ndarray:
 
     Among n different pairs, the probability that any two have the same key is below `n² / 2^65`.
     """
-    if dataset.supports_prefetch:  # of --dataset-impl cached, which reads nothing else
-        dataset.prefetch(range(len(dataset)))
 
     def key(i: int) -> int:
         source, target = dataset.src[i].numpy().tobytes(), dataset.tgt[i].numpy().tobytes()

@@ -3,12 +3,9 @@
 The score is that of a derived model with the supernet's weights.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from fairseq import checkpoint_utils, tasks, utils
@@ -16,6 +13,7 @@ from fairseq.logging import metrics
 from fairseq.tasks.translation import TranslationConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from ..data import is_empty
 from ..errors import InputError
 from ..fairseq_patches.reading import load_checkpoint, reading
 from ..search.snapshot import Snapshot, snapshot_of
@@ -97,10 +95,8 @@ class Scorer:
         """The validation set on the device, without sentences too long for the model or a batch."""
         cfg, task = self.cfg, self.task
         folder = utils.split_paths(cfg.data)[0]
-        # fairseq cannot open an empty split.
-        empty = any(p.stat().st_size == 0 for p in Path(folder).glob(f"{cfg.valid_subset}.*.bin"))
         try:
-            if empty:
+            if is_empty(folder, cfg.valid_subset):
                 raise FileNotFoundError
             task.load_dataset(cfg.valid_subset, combine=False, epoch=1)
         except FileNotFoundError:
@@ -121,9 +117,7 @@ class Scorer:
                 f"--max-tokens is {cfg.max_tokens}, which every sentence of --valid-subset "
                 f"{cfg.valid_subset} exceeds"
             )
-        if self.device.type == "cpu":
-            return list(batches)
-        return [utils.move_to_cuda(batch, self.device) for batch in batches]
+        return [utils.apply_to_sample(lambda t: t.to(self.device), batch) for batch in batches]
 
     def choice(self, architecture: Architecture) -> Choice:
         """Convert an architecture to the form that the supernet takes."""

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from fairseq import utils
 from fairseq.data import FairseqDataset
 from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
+from ..data import is_empty
 from ..errors import InputError
 from ..search import SearchStrategy, build_strategy
 from ..search.monitor import Monitor
@@ -79,12 +81,15 @@ class TranslationSearchTask(TranslationTask):
         if split == self.cfg.train_subset and not in_order:
 
             def load_split(name: str) -> FairseqDataset:
+                folder = utils.split_paths(self.cfg.data)[0]  # fairseq shards only training splits
                 try:
+                    if is_empty(folder, name):
+                        raise FileNotFoundError
                     self.load_dataset(name, epoch=epoch)
                 except FileNotFoundError as error:
                     raise InputError(
-                        f"--arch-subset is {name!r}, but there is no such binarised split in "
-                        f"{self.cfg.data}"
+                        f"--arch-subset is {name!r}, but there is no such binarised split with "
+                        f"sentences in {folder}"
                     ) from error
                 return self.datasets[name]
 

@@ -18,6 +18,7 @@ from helpers.running import (
     EVOLVED,
     SAMPLING,
     SEARCH,
+    check_line,
     run_workers,
     train,
     train_workers,
@@ -125,6 +126,12 @@ def test_workers_send_only_gradients_of_the_trained_level(data, tmp_path, backen
             assert sizes[WEIGHTS] > 100 * sizes[ALPHA] > 1000
             # and a few numbers for fairseq's statistics
             assert 0 <= numbers - sizes[level] < min(30, sizes[ALPHA]), (level, numbers, sizes)
+
+
+def test_gradients_are_not_sent_in_half_precision(data, tmp_path):
+    options = "--ddp-backend pytorch_ddp --ddp-comm-hook fp16".split()
+    for run in run_workers(SEARCH, data, tmp_path, *options):
+        check_line(run, "--ddp-comm-hook is fp16, it must be none for a supernet")
 
 
 def flip_alpha_of_last_worker() -> None:
