@@ -1,7 +1,7 @@
 """Alpha over time agrees with the checkpoints, and a table of it keeps everything."""
 
 import pytest
-from helpers.searches import RECORDED, results, search_state
+from helpers.snapshots import RECORDED, results, search_state
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS

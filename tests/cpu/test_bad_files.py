@@ -20,8 +20,8 @@ from helpers.bad_checkpoints import (
     odd_words,
     saved,
 )
-from helpers.running import SEARCH, training
-from helpers.searches import results
+from helpers.fairseq_commands import SEARCH, training
+from helpers.snapshots import results
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 

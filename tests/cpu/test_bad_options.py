@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.attempts import Outcome, attempt, contents
-from helpers.running import (
+from helpers.fairseq_commands import (
     DARTS,
     DERIVED,
     EVOLVED,

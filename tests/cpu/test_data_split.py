@@ -10,7 +10,7 @@ import torch
 from fairseq import tasks
 from fairseq.data import Dictionary, LanguagePairDataset, ListDataset, data_utils, indexed_dataset
 from helpers.attempts import attempt, contents
-from helpers.running import SEARCH, checkpoint, raw_checkpoint, train, training
+from helpers.fairseq_commands import SEARCH, checkpoint, raw_checkpoint, train, training
 from omegaconf import OmegaConf
 
 from fairseq_dartsformer.data.data_split import DEFAULT_ARCH_FRACTION, DataSplit, pair_keys

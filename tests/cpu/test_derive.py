@@ -9,7 +9,7 @@ import pytest
 import torch
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 from helpers.attempts import attempt, contents
-from helpers.searches import saved, search_state
+from helpers.snapshots import saved, search_state
 
 from fairseq_dartsformer.cli import derive as command
 from fairseq_dartsformer.errors import InputError

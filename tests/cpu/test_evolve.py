@@ -13,8 +13,8 @@ from random import Random
 
 import pytest
 import torch
+from helpers.fairseq_commands import DARTS, PLUGIN, SAMPLING, SAMPLING_DARTS, SEARCH, start, train
 from helpers.models import SIZES, inheriting
-from helpers.running import DARTS, PLUGIN, SAMPLING, SAMPLING_DARTS, SEARCH, start, train
 from omegaconf import OmegaConf, open_dict
 
 from fairseq_dartsformer.cli import evolve as command

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.attempts import attempt
+from helpers.fairseq_commands import DERIVED, SAMPLING, SEARCH, SUPERNET, start, train, training
 from helpers.logs import lines
 from helpers.plugins import EXTENDING, TRIAL, derived, registered
-from helpers.running import DERIVED, SAMPLING, SEARCH, SUPERNET, start, train, training
 
 from fairseq_dartsformer import operations
 from fairseq_dartsformer.cli import plot

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from helpers.models import every_operation_once
-from helpers.searches import RECORDED, results, search_state
+from helpers.snapshots import RECORDED, results, search_state
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text

@@ -14,8 +14,15 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
-from helpers.killing import compare, kill_and_resume, leaves
-from helpers.running import SEARCH, check_line, start_workers, train, train_workers, training
+from helpers.fairseq_commands import (
+    SEARCH,
+    check_line,
+    start_workers,
+    train,
+    train_workers,
+    training,
+)
+from helpers.kill_and_resume import compare, kill_and_resume, leaves
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.fairseq_patches import load_checkpoint

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 import torch
+from helpers.fairseq_commands import SEARCH, train, train_workers
 from helpers.models import batch, build_search, multiplications
-from helpers.recording import Step
-from helpers.running import SEARCH, train, train_workers
+from helpers.training_steps import Step
 
 from fairseq_dartsformer.search_space.levels import ALPHA, WEIGHTS, gradients_for
 

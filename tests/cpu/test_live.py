@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fairseq.logging import progress_bar
+from helpers.fairseq_commands import DARTS, SAMPLING, SEARCH, train, train_workers
 from helpers.logs import lines, scalars, summaries
-from helpers.running import DARTS, SAMPLING, SEARCH, train, train_workers
-from helpers.searches import search_state
+from helpers.snapshots import search_state
 
 from fairseq_dartsformer.search.snapshot import SKIPS, Snapshot, derive, load_snapshot, snapshot_of
 from fairseq_dartsformer.search.tensorboard import AlphaWriter

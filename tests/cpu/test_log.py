@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.fairseq_commands import DERIVED, SEARCH, train
 from helpers.models import batch, build_search
-from helpers.running import DERIVED, SEARCH, train
 from tensorboardX.proto.event_pb2 import Event
 
 LOGGING = "--max-update 12 --log-interval 4 --log-format json --no-save".split()

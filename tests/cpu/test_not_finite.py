@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.trainer import Trainer
-from helpers.killing import launch
-from helpers.running import SAMPLING, SEARCH, train, training
+from helpers.fairseq_commands import SAMPLING, SEARCH, train, training
+from helpers.kill_and_resume import launch
 from torch import nn
 
 from fairseq_dartsformer.fairseq_patches import load_checkpoint

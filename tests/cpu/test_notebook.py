@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from helpers.running import DARTS, SEARCH, train
+from helpers.fairseq_commands import DARTS, SEARCH, train
 from nbclient import NotebookClient
 
 from fairseq_dartsformer.search.snapshot import derive, load_snapshot

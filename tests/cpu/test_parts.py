@@ -6,7 +6,7 @@ import pytest
 from fairseq import options as fairseq_options
 from fairseq import tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from helpers.running import DERIVED, SEARCH, checkpoint, train, training
+from helpers.fairseq_commands import DERIVED, SEARCH, checkpoint, train, training
 
 
 @pytest.fixture(scope="module")

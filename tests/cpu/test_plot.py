@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.searches import saved, search_state
+from helpers.snapshots import saved, search_state
 
 from fairseq_dartsformer.cli import plot as command
 from fairseq_dartsformer.search.snapshot import derive, snapshot_of

@@ -5,8 +5,8 @@ import math
 
 import pytest
 import torch
-from helpers.recording import Step
-from helpers.running import DARTS, DERIVED, DERIVED_DARTS, EVOLVED, SAMPLING, SEARCH, train
+from helpers.fairseq_commands import DARTS, DERIVED, DERIVED_DARTS, EVOLVED, SAMPLING, SEARCH, train
+from helpers.training_steps import Step
 
 from fairseq_dartsformer.search_space.levels import ALPHA, WEIGHTS
 

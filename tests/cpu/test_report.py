@@ -6,9 +6,9 @@ import sys
 
 import pytest
 import torch
-from helpers.pages import page_of
-from helpers.running import DERIVED, LOGGED, SAMPLING, raw_checkpoint, train
-from helpers.searches import search_state
+from helpers.fairseq_commands import DERIVED, LOGGED, SAMPLING, raw_checkpoint, train
+from helpers.report_pages import page_of
+from helpers.snapshots import search_state
 
 from fairseq_dartsformer.cli import report as command
 from fairseq_dartsformer.plots.style import in_words

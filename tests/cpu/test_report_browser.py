@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from helpers.pages import page_of
+from helpers.report_pages import page_of
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

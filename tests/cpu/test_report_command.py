@@ -3,7 +3,7 @@
 import pytest
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from helpers.running import DARTS, DERIVED, SAMPLING, SEARCH, raw_checkpoint, train
+from helpers.fairseq_commands import DARTS, DERIVED, SAMPLING, SEARCH, raw_checkpoint, train
 
 from fairseq_dartsformer.report.command import OF_PROCESS, command_line, training_options
 

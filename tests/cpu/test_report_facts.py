@@ -3,9 +3,9 @@
 import pytest
 import torch
 from fairseq.logging import metrics
-from helpers.pages import page_of
-from helpers.running import raw_checkpoint
-from helpers.searches import search_state
+from helpers.fairseq_commands import raw_checkpoint
+from helpers.report_pages import page_of
+from helpers.snapshots import search_state
 
 from fairseq_dartsformer.report.facts import duration
 

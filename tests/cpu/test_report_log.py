@@ -1,7 +1,7 @@
 """Reports read what fairseq logs, in each of its formats, and nothing else."""
 
 import pytest
-from helpers.running import LOGGED, SEARCH, train
+from helpers.fairseq_commands import LOGGED, SEARCH, train
 
 from fairseq_dartsformer.report.log import read_log
 from fairseq_dartsformer.report.run import read_search

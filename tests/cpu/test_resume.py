@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.killing import leaves, wait_for
-from helpers.running import (
+from helpers.fairseq_commands import (
     DARTS,
     DERIVED,
     DERIVED_DARTS,
@@ -30,6 +29,7 @@ from helpers.running import (
     train_workers,
     training,
 )
+from helpers.kill_and_resume import leaves, wait_for
 
 from fairseq_dartsformer.search_space.genotype import BUILTIN
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 import pytest
 import torch
 from helpers.bad_checkpoints import Touch
-from helpers.searches import search_state
+from helpers.snapshots import search_state
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.fairseq_patches import load_checkpoint

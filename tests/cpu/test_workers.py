@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from fairseq.trainer import Trainer
-from helpers.recording import Step
-from helpers.running import (
+from helpers.fairseq_commands import (
     DARTS,
     DERIVED,
     EVOLVED,
@@ -22,6 +21,7 @@ from helpers.running import (
     train,
     train_workers,
 )
+from helpers.training_steps import Step
 
 from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS, level_of
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from helpers.killing import leaves
-from helpers.running import checkpoint
+from helpers.fairseq_commands import checkpoint
+from helpers.kill_and_resume import leaves
 
 
 def check_same_end(folder: Path, other: Path, last: int) -> None:

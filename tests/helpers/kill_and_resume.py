@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from fairseq_dartsformer.fairseq_patches import load_checkpoint
-from helpers.recording import write_slowly
-from helpers.running import SEARCH, TIMEOUT, Run, start, start_workers, training
+from helpers.fairseq_commands import SEARCH, TIMEOUT, Run, start, start_workers, training
+from helpers.training_steps import write_slowly
 
 OPTIONS = "--attention-dropout 0.1 --save-interval-updates 3 --update-freq 2".split()
 WRITE_SECONDS = 0.1  # what each file takes at least that a search writes before it is killed
