@@ -29,25 +29,13 @@ from helpers.fairseq_commands import (
     train_workers,
     training,
 )
-from helpers.kill_and_resume import leaves, wait_for
+from helpers.kill_and_resume import check_same_end, wait_for
 
 from fairseq_dartsformer.search_space.genotype import BUILTIN
 
 LAST = 30  # updates
 # A schedule that knows the rate from the optimizer alone, and lowers it after every epoch.
 HALVING = "--lr-scheduler reduce_lr_on_plateau --lr-patience 0 --lr-threshold 9 --lr-shrink 0.5"
-
-
-def check_same_end(folder: Path, other: Path, last: int = LAST) -> None:
-    """Weights, alpha, both Adams' states, learning rates, number of updates, place in the data."""
-    one, two = checkpoint(folder), checkpoint(other)
-    for state in (one, two):
-        assert state["optimizer_history"][-1]["num_updates"] == last
-        assert len(state["last_optimizer_state"]["state"]) > 2
-    for entry in ("model", "last_optimizer_state"):
-        assert leaves(one[entry]) == leaves(two[entry]), entry
-    assert one["optimizer_history"][-1] == two["optimizer_history"][-1]
-    assert one["extra_state"]["train_iterator"] == two["extra_state"]["train_iterator"]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +46,7 @@ def test_validating_the_training_split_changes_nothing(data, tmp_path, kind):
     for subset in ("valid", "valid,train"):  # the schedule is given the first one's loss
         options = f"--valid-subset {subset} --validate-interval-updates 7 --max-update {LAST}"
         train(kind, data, tmp_path / subset, *options.split(), "--ignore-unused-valid-subsets")
-    check_same_end(tmp_path / "valid", tmp_path / "valid,train")
+    check_same_end(tmp_path / "valid", tmp_path / "valid,train", LAST)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +79,7 @@ def test_killed_training_ends_with_the_same_bits(data, tmp_path, kind, options, 
         assert state["optimizer_history"][-1]["num_updates"] == kill // 5 * 5
         assert state["extra_state"]["train_iterator"]["iterations_in_epoch"] > 0
     train(kind, data, folder, *arguments)
-    check_same_end(tmp_path / "complete", folder)
+    check_same_end(tmp_path / "complete", folder, LAST)
 
 
 @pytest.mark.parametrize("schedule", ["", HALVING], ids=["by updates", "by loss"])
@@ -101,7 +89,7 @@ def test_search_stopped_between_epochs(data, tmp_path, schedule):
     train(SEARCH, data, tmp_path / "complete", *arguments)
     train(SEARCH, data, tmp_path / "stopped", *arguments, "--max-epoch", "2")
     train(SEARCH, data, tmp_path / "stopped", *arguments)
-    check_same_end(tmp_path / "complete", tmp_path / "stopped")
+    check_same_end(tmp_path / "complete", tmp_path / "stopped", LAST)
 
 
 def test_search_of_two_workers(data, tmp_path):
@@ -110,7 +98,7 @@ def test_search_of_two_workers(data, tmp_path):
     folder = tmp_path / "stopped"
     train_workers(SEARCH, data, folder, *arguments, "--max-update", "17")
     train_workers(SEARCH, data, folder, *arguments)
-    check_same_end(tmp_path / "complete", folder)
+    check_same_end(tmp_path / "complete", folder, LAST)
 
 
 @pytest.mark.parametrize("kind", [SEARCH, DERIVED, EVOLVED], ids=["search", "derived", "evolved"])

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.comparing import assert_same_gradients
 from helpers.fairseq_commands import SAMPLING, SAMPLING_DARTS, checkpoint, train, train_workers
+from helpers.gradients import assert_same_gradients
 from helpers.logs import LOGGING, lines
 from helpers.models import batch, build_darts, build_search, multiplications
 from helpers.training_steps import Step
