@@ -1,4 +1,4 @@
-"""Options that our models, tasks and commands refuse: one line names the option at fault.
+"""Options that our models and tasks refuse: one line names the option at fault.
 
 The patterns are of the line; without one, it must give the option and its value.
 """
@@ -22,8 +22,6 @@ from helpers.fairseq_commands import (
     train,
     training,
 )
-
-from fairseq_dartsformer.operations import ENCODER_OPERATIONS
 
 ENCODER_CANDIDATES = "conv_3, conv_5, conv_7, conv_11, dynamic_conv_3, "
 
@@ -172,48 +170,6 @@ def test_no_alignment(data, checkpoints, kind, command, options, value):
         "",
         f"{options.split()[0]} is {value}, it must be left out",
     )
-
-
-# By command, after its required arguments.
-COMMANDS = {
-    "derive": ["--exclude conv_4", f"--exclude {','.join(ENCODER_OPERATIONS)}", "--top 0"],
-    "average": ["--last 0", "--last x", "-o /no_such/x"],
-    "plot": ["--kind pie", "-o x.gif", "-o /no_such/x.svg"],
-    "report": ["--log no_such", "--retrained no_such", "-o /no_such/x"],
-    "parameters": ["--vocabulary 0", "--genotype no_such"],
-    "memory": [
-        *("--max-tokens 0", "--max-tokens 1000000000000", "--length 1.5", "--vocabulary x"),
-        *("--gpu GTX", "--gpu nan", "--hidden-dims 0", "--hidden-dim 25", "--attention-heads 7"),
-        *("--encoder-operations ffn,conv_4", "--encoder-layers 10000000"),
-    ],
-    "evolve": [
-        *("--population 0", "--parents x", "--mutations=-1", "--mutation-probability nan"),
-        *("--max-parameters 0", "--max-parameters infM", "--max-parameters 1", "--lenpen x"),
-        *("--valid-subset no_such", "--max-tokens 1", "--score ter", "--detok no", "--fp16"),
-    ],
-}
-ATTEMPTS = [(command, options) for command, cases in COMMANDS.items() for options in cases]
-
-
-@pytest.mark.parametrize(("command", "options"), ATTEMPTS, ids=map(" ".join, ATTEMPTS))
-def test_command(data, logged_search, tmp_path, monkeypatch, command, options):
-    monkeypatch.chdir(tmp_path)
-    folder = logged_search / "checkpoints"
-    checkpoint = str(folder / "checkpoint_last.pt")
-    required = {
-        "derive": [checkpoint, "-o", "x"],
-        "average": [str(folder) if "--last" in options else checkpoint, "-o", "x"],
-        "plot": [checkpoint, "-o", "x.svg"],
-        "report": [str(folder), "-o", "x"],
-        "parameters": [],
-        "memory": "--arch dartsformer_search_tiny".split(),
-        "evolve": [checkpoint, str(data), "-o", "x", "--cpu", "--workers", "1"],
-    }[command]
-    before = contents(logged_search)
-    line = attempt(command, *required, *options.split()).line
-    option, *value = options.replace("=", " ").split()
-    assert option in line or value[0] in line, line
-    assert contents(tmp_path) == {} and contents(logged_search) == before
 
 
 def test_installed_command(data, tmp_path):

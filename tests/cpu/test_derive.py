@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
-from helpers.attempts import attempt, contents
 from helpers.snapshots import saved, search_state
 
 from fairseq_dartsformer.cli import derive as command
@@ -125,30 +124,6 @@ def test_several_checkpoints(tmp_path, capsys):
     assert rows["encoder layer 2 split 1"][2] == "zero *"
     names = [[row[n].endswith("*") for row in rows.values()] for n in range(3)]
     assert [str(sum(marks)) for marks in names] == rows["changed"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("{0}/a/1.pt {0}/b/1.pt -o {0}", "{0}/a/1.pt and {0}/b/1.pt would both be "),
-        ("{0}/a/1.pt {0}/b/2.pt -o {0}/file", "is a file: several checkpoints need a folder"),
-        ("{0}/a/1.pt {0}/b/2.pt -o {0}/new", "has another search space than"),
-        ("{0}/a/1.pt {0}/file -o {0}/new", "checkpoint {0}/file is damaged"),
-        ("{0}/a/1.pt {0}/no.pt -o {0}/new", "{0}/no.pt"),
-        ("{0}/a/1.pt -o {0}/no/g.json", "no folder"),
-        ("{0}/a/1.pt -o {0}/a/1.pt", "would overwrite"),
-        ("{0}/a/1.pt -o /dev/null", "is not a file"),
-    ],
-)
-def test_nothing_is_written_on_an_error(tmp_path, arguments, message):
-    for name, layers in (("a/1.pt", 2), ("b/1.pt", 2), ("b/2.pt", 1)):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        saved(tmp_path / name, layers=layers)
-    (tmp_path / "file").touch()
-    before = contents(tmp_path)
-    line = attempt("derive", *arguments.format(tmp_path).split()).line
-    assert message.format(tmp_path) in line
-    assert contents(tmp_path) == before and not (tmp_path / "new").exists()
 
 
 def poison(alpha):

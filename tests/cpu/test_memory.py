@@ -2,7 +2,6 @@
 
 import re
 import sys
-from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -171,40 +170,6 @@ def test_largest_batch():
         found = command.largest_batch(total, limit, 20)
         assert most - most // 50 <= found <= most
         assert len(tries) < 15
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("--arch dartsformer_search --gpu big", "--gpu is 'big': expected its memory in GiB"),
-        ("--arch dartsformer_search --gpu nan", "--gpu is 'nan': expected its memory in GiB"),
-        ("--arch dartsformer_search --hidden-dim 25", "--hidden-dim is 25"),
-        ("--arch dartsformer", "--genotype is missing"),
-        ("--max-tokens 50", "--arch or --figure: "),
-        ("--arch dartsformer_search --figure a.svg", "--arch or --figure: "),
-        ("--figure a.svg --gpu T4", "--gpu is T4: it goes with --arch"),
-        ("--arch dartsformer_search --hidden-dims 24", "--hidden-dims goes with --figure"),
-        ("--figure a.txt", "--figure a.txt: expected a suffix of pdf, png, svg"),
-        ("--figure no/a.svg", "--figure no/a.svg: there is no folder no"),
-        ("--figure a.svg --hidden-dims 24 25 --encoder-layers 2", "--attention-heads is 4, "),
-    ],
-)
-def test_bad_options(options, message, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["dartsformer-memory", *options.split()])
-    with pytest.raises(SystemExit) as stop:
-        command.cli_main()
-    assert stop.value.code == 1
-    said = capsys.readouterr()
-    assert said.err.startswith(f"dartsformer-memory: error: {message}") and said.out == ""
-
-
-@pytest.mark.parametrize("option", ["--max-tokens", "--length"])
-def test_no_plan_goes_on_for_hours(option, capsys):
-    """Longer batches take longer; those that no GPU holds are refused."""
-    for tokens, refused in ((0, True), (command.MOST_TOKENS, False), (10**12, True)):
-        with pytest.raises(SystemExit) if refused else nullcontext():
-            command.get_parser().parse_args([option, str(tokens)])
-    assert f"argument {option}: is '1000000000000', it must be" in capsys.readouterr().err
 
 
 def test_counter():
