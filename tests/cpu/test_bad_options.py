@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,10 @@ from helpers.fairseq_commands import (
     training,
 )
 
+from fairseq_dartsformer.search_space.genotype import BUILTIN
+
 ENCODER_CANDIDATES = "conv_3, conv_5, conv_7, conv_11, dynamic_conv_3, "
+REORDERED = "conv_3,dynamic_conv_3,self_attention,identity,ffn"
 
 # By training: options, and a pattern if need be. {search}, {derived}, {evolved}: checkpoints.
 SEARCHES = [
@@ -70,6 +74,14 @@ SEARCHES = [
     ("--restore-file no_such.pt", None),
     ("--restore-file {derived}", "holds no supernet"),
     ("--finetune-from-model {derived}", "holds no supernet"),
+    ("--finetune-from-model no_such.pt", "--finetune-from-model is .*: there is no such"),
+    ("--continue-once no_such.pt", "--continue-once is .*: there is no such"),
+    # another network, whose parameters have the same shapes
+    ("--pooling avg --save-dir {search.parent}", "--pooling is avg, but max in the training that"),
+    ("--pooling avg --restore-file {search} --reset-optimizer", "--pooling is avg, but max in"),
+    ("--pooling avg --finetune-from-model {search}", "--pooling is avg, but max in"),
+    ("--pooling avg --continue-once {search}", "--pooling is avg, but max in"),
+    (f"--encoder-operations {REORDERED} --save-dir {{search.parent}}", f"{REORDERED}, but conv_3"),
 ]
 SAMPLINGS = [
     ("--search-strategy darts", "--optimizer is adam, --search-strategy darts needs bilevel_adam"),
@@ -97,6 +109,10 @@ DERIVED_MODELS = [
     ("--pooling avg", "--pooling is avg, the genotype says max"),
     ("--encoder-layers 3", "--encoder-layers is 3, .* 2 layers"),
     ("--genotype no_such", "genotype no_such: neither a file nor a built-in genotype"),
+    (
+        "--genotype {other} --save-dir {derived.parent}",
+        "--genotype is .*, but .* in the training that",
+    ),
     ("--arch darts_transformer", "--genotype .* dartsformer.*darts_transformer"),
 ]
 DARTS_SEARCHES = [
@@ -110,6 +126,7 @@ EVOLVED_MODELS = [
     ("--attention-heads 24 --hidden-dim 36", "--hidden-dim is 36, .* multiple of 24"),
     ("--activation-dropout 2", "--activation-dropout is 2.0"),
     ("--restore-file {search}", "holds a supernet: .*dartsformer-derive"),
+    ("--no-scale-embedding --save-dir {evolved.parent}", "scale-embedding is True, but False in"),
     ("--hidden-dim 48 --finetune-from-model {evolved}", "--hidden-dim is 48, but 24 "),
 ]
 KINDS = {"search": SEARCH, "sampling": SAMPLING, "derived": DERIVED, "darts": DARTS}
@@ -120,12 +137,15 @@ REFUSED |= {"darts": DARTS_SEARCHES, "evolved": EVOLVED_MODELS}
 
 @pytest.fixture(scope="module")
 def checkpoints(data, logged_search, tmp_path_factory) -> dict[str, Path]:
-    """A checkpoint of a search, and of two kinds of models."""
+    """A checkpoint of a search, and of two kinds of models; another genotype than theirs."""
     folders = {"search": logged_search}
     for kind in ("derived", "evolved"):
         folders[kind] = tmp_path_factory.mktemp(kind)
         train(KINDS[kind], data, folders[kind], "--max-update", "1", "--disable-validation")
-    return {k: folder / "checkpoints" / "checkpoint_last.pt" for k, folder in folders.items()}
+    paths = {k: folder / "checkpoints" / "checkpoint_last.pt" for k, folder in folders.items()}
+    paths["other"] = tmp_path_factory.mktemp("other") / "genotype.json"
+    paths["other"].write_text(replace(BUILTIN["paper_fig4_approx"], pooling="avg").to_json())
+    return paths
 
 
 TRAININGS = [(kind, *case) for kind, cases in REFUSED.items() for case in cases]

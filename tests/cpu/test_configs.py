@@ -79,8 +79,8 @@ def test_fairseq_takes_every_option(config):
 @pytest.mark.parametrize(
     "name",
     [
-        *("search/max_s2", "search/sampling_avg_s2", "search/darts_transformer", "train/base"),
-        *("train/darts_transformer", "train/evolved_transformer", "train/transformer"),
+        *("search/sampling_avg_s2", "search/darts_transformer"),
+        *("train/base", "train/evolved_transformer"),
     ],
 )
 def test_run(data, tmp_path, name):
