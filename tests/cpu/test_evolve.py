@@ -110,6 +110,7 @@ def run(*arguments) -> None:
     command.main(command.get_parser().parse_args(list(map(str, arguments))))
 
 
+@pytest.mark.parametrize("search", ["sampling", "darts darts_transformer"], indirect=True)
 def test_killed_and_run_again(search, tmp_path, capsys):
     """To the same end, byte for byte, with whatever number of workers."""
     whole, killed = tmp_path / "whole.json", tmp_path / "killed.json"
@@ -155,6 +156,7 @@ def kill_when(history: Path, lines: int, *arguments: str) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("search", ["sampling darts_transformer"], indirect=True)
 def test_limit_and_bleu(search, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "SCORES_A_LINE", 3)
     output = tmp_path / "genotype.json"
