@@ -1,9 +1,6 @@
 """`dartsformer-derive`: argmax, its report, several checkpoints, and what it refuses."""
 
-import json
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -140,14 +137,10 @@ SAMPLED = {"_name": "translation_search", "search_strategy": "uniform_sampling"}
     ("place", "change", "message"),
     [
         (ENCODER, poison, "alpha of encoder layer 2 split 1 is not finite"),
-        (DECODER, lambda a: a / 0, "alpha of decoder layer 1 split 1 is not finite"),
         (ENCODER, lambda a: a[..., :12], r"encoder.alpha has shape \(2, 2, 12\): expected"),
         (DECODER, lambda a: a[:, :1], r"\(2, 1, 14\): expected \(2, 2, 14\)"),
-        (ENCODER, lambda a: a[0], "encoder.alpha has shape"),
-        (ENCODER, lambda a: a.long(), "encoder.alpha is missing: expected a tensor"),
         (DECODER, lambda a: None, "decoder.alpha is missing: expected a tensor"),
         (("cfg", "model", "_name"), lambda _: "dartsformer_big", "is a derived model's checkpoint"),
-        (("cfg", "model", "_name"), lambda _: "fconv", "is a fconv model's checkpoint"),
         (("cfg", "task"), lambda _: SAMPLED, "by uniform_sampling, .* with dartsformer-evolve"),
         *((place, lambda _: None, FOREIGN) for place in (["cfg"], ["model"])),
         (["optimizer_history"], lambda _: [], FOREIGN),
@@ -169,12 +162,3 @@ def test_architecture_of_a_plugin(monkeypatch):
     monkeypatch.setitem(ARCH_MODEL_NAME_REGISTRY, "mine", "dartsformer")
     with pytest.raises(InputError, match="is a derived model's checkpoint"):
         derived(search_state(_name="mine"))
-
-
-def test_as_a_module(tmp_path):
-    path = saved(tmp_path / "checkpoint1.pt")
-    arguments = [sys.executable, "-m", "fairseq_dartsformer.cli.derive", path, "--top", "1"]
-    done = subprocess.run([*arguments, "-o", tmp_path / "g.json"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "g.json").read_text())
-    assert list(record) == ["version", "family", "pooling", "encoder", "decoder"]
