@@ -126,19 +126,6 @@ def test_last_checkpoints_by_number(tmp_path, names, expected):
         command.last_checkpoints(str(tmp_path), 9)
 
 
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        (state(1, extra=torch.ones(1)), "checkpoint1.pt: has no parameter extra, which .*2.pt has"),
-        (state(1, **{"decoder.bias": torch.ones(5)}), r"decoder.bias has shape \(5,\): expected"),
-        (state(1) | {"model": None}, "checkpoint2.pt: not a fairseq checkpoint"),
-    ],
-)
-def test_checkpoints_that_do_not_go_together(tmp_path, other, message):
-    with pytest.raises(InputError, match=message):
-        command.average(saved(tmp_path, state(0), other))
-
-
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     paths = saved(tmp_path, state(0), state(1))
     output = tmp_path / "average.pt"

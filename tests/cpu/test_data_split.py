@@ -201,12 +201,6 @@ def test_search_on_other_data_is_refused(corpora, search, now, options, message)
     assert contents(search) == before
 
 
-def test_new_search_from_old_weights_may_have_other_data(corpora, search, tmp_path):
-    weights = ["--finetune-from-model", str(search / "checkpoints/checkpoint_last.pt")]
-    train(SEARCH, corpora["other"], tmp_path, "--max-update", "2", "--seed", "7", *weights)
-    assert checkpoint(tmp_path)["optimizer_history"][-1]["num_updates"] == 2
-
-
 def test_checkpoint_of_version_01_resumes_with_a_warning(data, search, tmp_path):
     state = raw_checkpoint(search)
     place = state["extra_state"]["train_iterator"]

@@ -11,7 +11,6 @@ from helpers.models import every_operation_once
 from helpers.snapshots import RECORDED, results, search_state
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
-from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -82,20 +81,6 @@ def test_genotype(name):
             assert shown.count(f"${letter}_{{{k + 1}}}$") == stacks
     pooled = sum(len(layer) for layer in blocks if len(layer) > 2) if family.pooled else 0
     assert shown.count(f"{genotype.pooling} pool") == pooled
-
-
-@pytest.mark.parametrize("name", GENOTYPES)
-def test_a_genotype_s_words_fit_their_boxes(name):
-    figure = plots.genotype_figure(GENOTYPES[name])
-    found = texts(figure)
-    boxes = [patch.get_window_extent() for patch in figure.findobj(FancyBboxPatch)]
-    for text, inner in found:
-        middle = (inner.x0 + inner.x1) / 2, (inner.y0 + inner.y1) / 2
-        around = [b for b in boxes if b.contains(*middle)]
-        if around and not text.startswith("layer"):
-            smallest = min(around, key=lambda b: b.width * b.height)
-            assert smallest.x0 < inner.x0 and inner.x1 < smallest.x1, text
-            assert smallest.y0 < inner.y0 and inner.y1 < smallest.y1, text
 
 
 def luminance(color: str) -> float:

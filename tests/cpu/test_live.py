@@ -156,10 +156,3 @@ def test_weights_and_biases_gets_the_same_values(monkeypatch, tmp_path):
     assert {name: values[1] for name, values in scalars(tmp_path, "alpha").items()} == {
         name: pytest.approx(value, abs=1e-6) for name, value in of_snapshot(snapshot, 1).items()
     }
-
-
-def test_nothing_is_written_unless_asked_for(monkeypatch, tmp_path):
-    monkeypatch.setattr(progress_bar, "wandb", wandb := Wandb())
-    monkeypatch.chdir(tmp_path)
-    write(snapshot_of(search_state(), ""), new=True, tensorboard=None, wandb=False)
-    assert wandb.steps == {} and not list(tmp_path.iterdir())

@@ -89,11 +89,7 @@ def test_a_bare_checkpoint_is_enough(tmp_path):
     page, _ = page_of(tmp_path, tmp_path)
     assert page.facts["time"].startswith("unknown") and page.facts["cost"] == "unknown"
     assert page.facts["validation"] == "unknown" and page.tags.count("svg") == 3
-
-
-def test_no_validation_where_none_was_wanted(tmp_path):
     state = search_state()
     state["cfg"]["dataset"] = {"disable_validation": True}
     torch.save(state, tmp_path / "checkpoint_last.pt")
-    page, _ = page_of(tmp_path, tmp_path)
-    assert page.facts["validation"] == "none"
+    assert page_of(tmp_path, tmp_path)[0].facts["validation"] == "none"
