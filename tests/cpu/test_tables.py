@@ -53,17 +53,19 @@ def built(command: tuple[str, list[str]]):
 
 
 @pytest.mark.parametrize("scale", ["tiny", "paper"])
-def test_every_command(scale, data, tmp_path):
+def test_every_kind_of_command(scale, data, tmp_path):
     """fairseq parses it; all trainings of a size have one schedule, all searches another."""
     corpus = Data(data, data.parent / "test.bb")
     runner = Runner(SCALES[scale], tmp_path, corpus, [corpus] * 3)
     (tmp_path / "darts").write_text(TRANSFORMER.to_json())
     schedules: dict[str, set[tuple]] = {}
-    for search in {row.search.name: row.search for row in ROWS if row.search}.values():
+    searches = (row.search for row in ROWS if row.search)  # differ also in pooling and splits
+    for search in {tuple(s.name.split(".")[:3]): s for s in searches}.values():
         cfg = built(runner.search_command(search, 3, tmp_path))
         schedules.setdefault("search", set()).add(schedule(cfg, SCALES[scale].matched))
         assert cfg.common.seed == 3 and cfg.task.search_strategy == search.strategy
-    for row in {row.name: row for row in ROWS if row.arch and row.pair == 0}.values():
+    rows = (row for row in ROWS if row.arch and row.pair == 0)
+    for row in {(row.arch, row.size): row for row in rows}.values():
         genotype = None
         if row.arch in ("dartsformer", "darts_transformer"):
             genotype = tmp_path / "darts" if row.arch != "dartsformer" else "paper_fig4_approx"
