@@ -1,3 +1,3 @@
 """A plugin on top of DARTSformer's: an operation, a strategy and a task (``--user-dir``)."""
 
-from . import average, every_kth, repair, single_level  # noqa: F401  (registers all)
+from . import average, every_kth, repair  # noqa: F401  (registers all)

@@ -53,5 +53,5 @@ class EveryKth(SearchStrategy):
     def train_step(self, train_step, sample, model, criterion, optimizer, update_num, ignore_grad):
         """Train one level, which depends only on the number of the update."""
         level = WEIGHTS if (update_num + 1) % self.every else ALPHA
-        with self.updating(level, model, optimizer):
+        with self.updating([level], model, optimizer):
             return train_step(sample, model, criterion, optimizer, update_num, ignore_grad)

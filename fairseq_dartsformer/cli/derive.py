@@ -7,21 +7,25 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import InputError
-from ..search.snapshot import Snapshot, check_one_space, derive, load_snapshot
+from ..search.snapshot import Snapshot, check_one_space, derive, load_snapshot, read_names
 from ..search_space.alpha import entropy
 from ..search_space.families import FIXED_OPERATION
 from ..search_space.genotype import Genotype
 from .command import CommandParser, check_output, positive_integer, replacing, run_command
 
 
-def report(snapshot: Snapshot, exclude: Collection[str] = (), top: int | None = None) -> str:
+def report(
+    snapshot: Snapshot, exclude: Collection[str] | None = None, top: int | None = None
+) -> str:
     """List each node with its choice, margin, entropy in nats, and operations by mixing weight.
 
     Args:
         snapshot: alpha and the search space.
-        exclude: operations that are not chosen; the margin is between the best two of the others.
+        exclude: operations that are not chosen, by default the search's own; the margin is between
+            the best two of the others.
         top: number of operations to show beside the chosen one; all by default.
     """
+    exclude = snapshot.exclude if exclude is None else exclude
     pooling = f", {snapshot.pooling} pooling" if snapshot.family.pooled else ""
     lines = [f"{snapshot.path}: {snapshot.updates} updates{pooling}"]
     for node in snapshot.nodes():
@@ -29,7 +33,7 @@ def report(snapshot: Snapshot, exclude: Collection[str] = (), top: int | None = 
         allowed = [(name, weight) for name, weight in ranked if name not in exclude]
         chosen = allowed[0][0]
         margin = f"{allowed[0][1] - allowed[1][1]:.6f}" if len(allowed) > 1 else "none"
-        nats = entropy(snapshot.alpha_of(node)).item()
+        nats = entropy(snapshot.weights_of(node)).item()
         lines.append(
             f"{snapshot.name(node)}: {chosen}, margin {margin}, "
             f"entropy {nats:.3f} of at most {math.log(len(ranked)):.3f}"
@@ -96,9 +100,9 @@ def get_parser() -> CommandParser:
     )
     parser.add_argument(
         "--exclude",
-        default="",
         metavar="NAMES",
-        help="operations never chosen, comma-separated, e.g. zero,identity",
+        help="operations never chosen, comma-separated, e.g. zero,identity (default: the search's "
+        "--derive-exclude)",
     )
     parser.add_argument(
         "--top",
@@ -115,7 +119,7 @@ def main(args: Namespace) -> None:
     Raises:
         InputError: an argument or a checkpoint is wrong; nothing was written.
     """
-    exclude = [name.strip() for name in args.exclude.split(",") if name.strip()]
+    exclude = None if args.exclude is None else read_names(args.exclude, "--exclude")
     paths = output_paths(args.checkpoints, args.output) if args.output else []
     snapshots = [load_snapshot(path) for path in args.checkpoints]
     genotypes = [derive(snapshot, exclude) for snapshot in snapshots]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import chain, count, cycle, islice
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count, cycle, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,13 @@ Batch = Sequence[int]
 
 
 class BilevelBatchIterator(EpochBatchIterator):
-    """Alternates between updates of the weights and of alpha, with fairseq's sharding and resume.
+    """Interleaves updates of the weights and of alpha, with fairseq's sharding and resume.
 
     fairseq gives batch i to worker ``i % workers``, and each worker takes ``update_freq`` batches
     for one update. The batches therefore come in groups of ``workers × update_freq``, one level a
-    group: L_train, L_val, L_train and so on. An epoch is one pass over L_train; L_val is cycled
-    across epochs and reshuffled on each pass. The last group of L_train is filled with the epoch's
+    group: ``start`` groups of L_train, then one of L_val after every ``interval`` of L_train. An
+    epoch is one pass over L_train; L_val is cycled across epochs and reshuffled on each pass. The
+    last group of L_train is filled with the epoch's
     first batches, or dropped under ``--skip-remainder-batch``, so that no worker lacks a batch.
 
     The order depends only on the seed, the epoch and the batches: a resumed search sees the batches
@@ -36,6 +37,8 @@ class BilevelBatchIterator(EpochBatchIterator):
         update_freq: entries of ``--update-freq``, one per epoch; the last holds for the rest.
         split: the options and fingerprints that identify the data of each level. Fingerprints that
             a checkpoint has and the split lacks are added at resume.
+        start: updates of the weights before alpha's first.
+        interval: updates of the weights to one of alpha; 0 leaves L_val to :meth:`alpha_sample`.
         skip_remainder_batch: drop the last, incomplete group.
         arguments: as in fairseq's iterator.
     """
@@ -46,6 +49,8 @@ class BilevelBatchIterator(EpochBatchIterator):
         batches: Mapping[str, Sequence[Batch]],
         update_freq: Sequence[int],
         split: dict[str, Any],
+        start: int = 0,
+        interval: int = 1,
         skip_remainder_batch: bool = False,
         **arguments: Any,
     ):
@@ -59,6 +64,7 @@ class BilevelBatchIterator(EpochBatchIterator):
         self.batches = {level: tuple(batches[level]) for level in LEVELS}
         self.update_freq = tuple(update_freq)
         self.split = split
+        self.start, self.interval = start, interval
         self.drop_incomplete = skip_remainder_batch
         for epoch, entry in enumerate(self.update_freq, 1):
             if entry < 1:
@@ -79,8 +85,19 @@ class BilevelBatchIterator(EpochBatchIterator):
         complete, rest = divmod(len(self.batches[WEIGHTS]), self._group_size(epoch))
         return complete + (rest > 0 and not self.drop_incomplete)
 
+    def _alpha_groups(self, weights_groups: int) -> int:
+        """Number of groups of L_val among the search's first groups of L_train."""
+        return max(0, weights_groups - self.start) // self.interval if self.interval else 0
+
+    def _alpha_places(self, epoch: int) -> list[bool]:
+        """For each of the epoch's groups of L_train, whether one of L_val follows."""
+        before = sum(map(self._groups, range(1, epoch)))
+        counts = [self._alpha_groups(before + j) for j in range(self._groups(epoch) + 1)]
+        return [after > now for now, after in pairwise(counts)]
+
     def __len__(self) -> int:
-        return 2 * self._groups(self.epoch) * self._group_size(self.epoch) // self.num_shards
+        groups = self._groups(self.epoch) + sum(self._alpha_places(self.epoch))
+        return groups * self._group_size(self.epoch) // self.num_shards
 
     def _get_iterator_for_epoch(self, epoch: int, shuffle: bool, **arguments: Any):
         """As in fairseq, but a reused loader takes each epoch's ``shuffle``, not the first's."""
@@ -93,19 +110,30 @@ class BilevelBatchIterator(EpochBatchIterator):
         size, groups = self._group_size(epoch), self._groups(epoch)
         weights = self._shuffled(WEIGHTS, shuffle, epoch)
         weights = list(islice(cycle(weights), groups * size))
-        # Passes over L_val go on across epochs. A pass needs one order, so that --curriculum, which
-        # turns shuffling off for the first epochs, applies to the weights only.
-        start = sum(self._groups(e) * self._group_size(e) for e in range(1, epoch))
-        begun, begin = divmod(start, len(self.batches[ALPHA]))
-        passes = (self._shuffled(ALPHA, not self.disable_shuffling, n) for n in count(begun))
-        alpha = list(islice(chain.from_iterable(passes), begin, begin + groups * size))
+        # Passes over L_val go on across epochs.
+        used = (sum(self._alpha_places(e)) * self._group_size(e) for e in range(1, epoch))
+        alpha = self._alpha_batches(sum(used))
         order: list[Batch] = []
-        for i in range(0, groups * size, size):
-            order += weights[i : i + size] + alpha[i : i + size]
+        for i, followed in enumerate(self._alpha_places(epoch)):
+            order += weights[i * size : (i + 1) * size]
+            order += islice(alpha, size if followed else 0)
         mine = order[self.shard_id :: self.num_shards]
         if self._supports_prefetch:
             self.dataset.prefetch([index for batch in mine for index in batch])
         return mine
+
+    def _alpha_batches(self, start: int) -> Iterator[Batch]:
+        """The batches of L_val, for ever, from the one at position ``start``."""
+        begun, begin = divmod(start, len(self.batches[ALPHA]))
+        # A pass needs one order, so that --curriculum, which turns shuffling off for the first
+        # epochs, applies to the weights only.
+        passes = (self._shuffled(ALPHA, not self.disable_shuffling, n) for n in count(begun))
+        return islice(chain.from_iterable(passes), begin, None)
+
+    def alpha_sample(self, position: int) -> Mapping[str, Any]:
+        """Return this worker's batch of L_val when each worker has had ``position`` of them."""
+        batch = next(self._alpha_batches(position * self.num_shards + self.shard_id))
+        return self.collate_fn([self.dataset[i] for i in batch])
 
     def _shuffled(self, level: str, shuffle: bool, pass_number: int) -> list[Batch]:
         """The level's batches in the order of one pass."""
@@ -128,7 +156,8 @@ class BilevelBatchIterator(EpochBatchIterator):
     def _counting(self) -> dict[str, int]:
         """The sizes on which a position within an epoch depends."""
         counts = {f"batches of {level}": len(self.batches[level]) for level in LEVELS}
-        return {"workers × --update-freq": self._group_size(self.epoch), **counts}
+        schedule = {"--arch-start": self.start, "--arch-interval": self.interval}
+        return {"workers × --update-freq": self._group_size(self.epoch), **counts, **schedule}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue from a saved position; raise an :class:`InputError` if the data, their split, or
@@ -136,6 +165,8 @@ class BilevelBatchIterator(EpochBatchIterator):
         self.check_data(state_dict)
         self.epoch = state_dict["epoch"]
         saved, now = state_dict.get("counting"), self._counting()
+        if saved is not None:  # versions before 0.2 alternated
+            saved = {"--arch-start": 0, "--arch-interval": 1, **saved}
         if state_dict.get("iterations_in_epoch", 0) > 0 and saved not in (None, now):
             name = next(name for name in now if now[name] != saved.get(name))
             raise InputError(

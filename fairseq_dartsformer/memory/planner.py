@@ -97,7 +97,7 @@ class Training:
             self.optimizer = optim.build_optimizer(cfg.optimizer, params)
         for level in dict.fromkeys(self.levels):
             if level is not None:  # of `bilevel_adam`
-                self.optimizer.optimizer.level = level
+                self.optimizer.optimizer.levels = (level,)
             loss = sum((0.0 * p).sum().float() for p in params)
             self.optimizer.zero_grad()
             self.optimizer.backward(loss)

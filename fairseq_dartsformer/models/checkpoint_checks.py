@@ -81,8 +81,9 @@ class CheckedModel:
         return super().load_state_dict(state_dict, strict, **kwargs)
 
     def _check_state(self, state_dict: dict[str, Tensor]) -> None:
-        own = {name: tensor.shape for name, tensor in self.state_dict().items()}
-        found = {name: tensor.shape for name, tensor in state_dict.items()}
+        # Masks of pruned candidates are only in checkpoints in which something was pruned.
+        own = {n: t.shape for n, t in self.state_dict().items() if not n.endswith(".remaining")}
+        found = {n: t.shape for n, t in state_dict.items() if not n.endswith(".remaining")}
         differing = sorted({name for name, _ in own.items() ^ found.items()})
         if not differing:
             return

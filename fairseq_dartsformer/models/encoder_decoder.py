@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 
 from ..operations import Context
 from ..operations.base import linear
-from ..search_space.alpha import mixing_weights
+from ..reversible.coupling import Mixtures, Partial
+from ..search_space.relaxation import Relaxation, softmax
 from .config import SizeConfig
 from .embedding import StackInput
 
@@ -21,8 +21,9 @@ class _CoderBase(nn.Module):
     """Base of encoder and decoder; a mixin in front of fairseq's class.
 
     Attributes:
-        choice: `s × searched nodes` indices of the candidates that run alone; while it is ``None``,
-            nodes mix all candidates by alpha.
+        relaxation: how alpha becomes mixing weights; a search strategy may set another.
+        mixtures: what runs instead of the candidates that alpha mixes, unless ``None``.
+        active: of each searched node the candidates that have not been pruned; ``None`` for all.
 
     Args:
         cfg: the model's options.
@@ -32,7 +33,9 @@ class _CoderBase(nn.Module):
         alpha: `s × searched nodes × candidates` of a supernet, ``None`` in a derived model.
     """
 
-    choice: Sequence[Sequence[int]] | None = None
+    relaxation: Relaxation = staticmethod(softmax)
+    mixtures: Mixtures = None
+    active: list[list[list[int]]] | None = None
 
     def __init__(
         self,
@@ -46,15 +49,58 @@ class _CoderBase(nn.Module):
         # The first parameter: `legacy_ddp` sums gradients in a buffer of the first parameter's
         # dtype, and alpha's float32 keeps them from being rounded.
         self.register_parameter("alpha", alpha)
+        if alpha is not None:
+            everything = torch.ones_like(alpha, dtype=torch.bool)
+            self.register_buffer("remaining", everything, persistent=False)
         self.input = stack_input
         self.stack = stack
         self.layer_norm = nn.LayerNorm(cfg.hidden_dim)
 
+    @property
+    def mask(self) -> Tensor | None:
+        """The mask of the candidates that remain, shaped like alpha; ``None`` if all do."""
+        return None if self.active is None else self.remaining
+
+    def mixing_weights(self) -> Tensor:
+        """Return the mixing weights of a supernet, `s × searched nodes × candidates`."""
+        return self.relaxation(self.alpha, self.mask)
+
+    def keep(self, remaining: Tensor) -> None:
+        """Prune all candidates but those that the mask, shaped like alpha, names."""
+        self.remaining.copy_(remaining)
+        self._find_active()
+
+    def _find_active(self) -> None:
+        self.active = None
+        if not self.remaining.all():
+            self.active = [
+                [row.nonzero().flatten().tolist() for row in layer] for layer in self.remaining
+            ]
+
+    def _save_to_state_dict(self, destination: dict, prefix: str, keep_vars: bool) -> None:
+        """Save the mask of the remaining candidates, too, if some have been pruned."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.active is not None:
+            destination[prefix + "remaining"] = self.remaining
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        if self.alpha is not None:
+            mask = prefix + "remaining"
+            self.keep(state_dict.get(mask, torch.ones_like(self.remaining)))
+            *_, unexpected, _ = args
+            if mask in unexpected:
+                unexpected.remove(mask)
+
+    def mix(self, weights: Tensor) -> Mixtures:
+        """Mix the candidates that have not been pruned by ``weights``."""
+        return weights if self.active is None else Partial(weights, self.active)
+
     def run_stack(self, x: Tensor, context: Context, **state: Any) -> Tensor:
         """Run the stack and the final LayerNorm on `T × B × d`, in the dtype of the weights."""
-        mixtures = self.choice
+        mixtures = self.mixtures
         if mixtures is None and self.alpha is not None:
-            mixtures = mixing_weights(self.alpha)
+            mixtures = self.mix(self.mixing_weights())
         x = self.stack(x, mixtures, context, **state)
         return self.layer_norm(x.to(self.layer_norm.weight.dtype))
 

@@ -36,9 +36,9 @@ class BilevelAdamConfig(FairseqDataclass):
 
 @register_optimizer("bilevel_adam", dataclass=BilevelAdamConfig)
 class BilevelAdam(FairseqOptimizer):
-    """Two Adam optimizers; each update steps one of them.
+    """Two Adam optimizers; each update steps one of them, or both.
 
-    The strategy sets the level (``SearchStrategy.updating``). The other level's parameters and
+    The strategy sets the levels (``SearchStrategy.updating``). The other level's parameters and
     moments do not change, whatever its gradients. The schedule sets only the weights' rate.
 
     Args:
@@ -95,14 +95,20 @@ class BilevelAdam(FairseqOptimizer):
         return self._options()[WEIGHTS]
 
     def all_reduce_grads(self, module: torch.nn.Module) -> None:
-        """Average over workers only the gradients of the level that this update steps."""
-        with gradients_for(module, self._optimizer.level):
+        """Average over workers only the gradients of the levels that this update steps."""
+        with gradients_for(module, self._optimizer.levels):
             for legacy in module.modules():
                 if isinstance(legacy, LegacyDistributedDataParallel):
                     # It sends its complete buffer, which has room for all parameters.
                     size = sum(p.numel() for p in legacy.parameters() if p.requires_grad)
                     legacy.buffer, legacy.buffer_size = None, min(size, BUFFER_SIZE)
             super().all_reduce_grads(module)
+
+    def clip_grad_norm(self, max_norm: float, aggregate_norm_fn=None) -> torch.Tensor:
+        """Clip as fairseq does, and keep the norm before it as ``optimizer.gradient_norm``."""
+        norm = super().clip_grad_norm(max_norm, aggregate_norm_fn)
+        self._optimizer.gradient_norm = norm
+        return norm
 
     def set_lr(self, lr: float) -> None:
         """Set the weights' learning rate; alpha's is fixed."""
@@ -120,27 +126,29 @@ class BilevelAdam(FairseqOptimizer):
 
 
 class LevelAdam(torch.optim.Adam):
-    """Adam that steps only the parameter groups of the current level.
+    """Adam that steps only the parameter groups of the current levels.
 
     Attributes:
-        level: the level that the next step updates.
+        levels: the levels that the next step updates.
+        gradient_norm: of the last update's gradients before they were clipped.
     """
 
-    level: str | None = None
+    levels: tuple[str, ...] = ()
+    gradient_norm: torch.Tensor | float = 0.0
 
     def step(self, closure=None):
-        """Step the groups of :attr:`level`; raise an :class:`InputError` if it was not set."""
-        if self.level not in LEVELS:
+        """Step the groups of :attr:`levels`; raise an :class:`InputError` if they were not set."""
+        if not self.levels:
             raise InputError(
                 "--optimizer bilevel_adam needs a search task, such as translation_search, and a "
-                "--search-strategy that sets the level of each update (SearchStrategy.updating): "
+                "--search-strategy that sets the levels of each update (SearchStrategy.updating): "
                 "no level was set for this update"
             )
         groups = self.param_groups
         for group in groups:
             # torch's schedulers change every group.
             group["lr"] = group.get("fixed_lr", group["lr"])
-        self.param_groups = [group for group in groups if group["level"] == self.level]
+        self.param_groups = [group for group in groups if group["level"] in self.levels]
         try:
             return super().step(closure)
         finally:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .coupling import Mixture, ReversibleLayer, by_node
+from .coupling import Mixture, ReversibleLayer, by_node, put_together, take_apart
 from .seeding import preserved_generators, seed_generators
 
 
@@ -60,11 +60,14 @@ def reconstructing_forward(
         parameters = [
             parameter
             for node in _active(layer, mixture)
-            for operation, _ in node
+            for operation in node.values()
             for parameter in operation.parameters()
         ]
+        weights, indices = take_apart(mixture)
         carrier, stream = _Layer.apply(
-            layer, seed, type(context), carrier, stream, mixture, *context, *parameters
+            *(layer, seed, indices, type(context), carrier, stream, weights),
+            *context,
+            *parameters,
         )
     return _Top.apply(carrier, stream)
 
@@ -88,8 +91,8 @@ class _Top(torch.autograd.Function):
 class _Layer(torch.autograd.Function):
     """One reversible layer: Eq. 3 forward, Algorithm 1 backward.
 
-    The inputs after the stream are the mixture, the tensors of the context, and the parameters of
-    the active operations.
+    The inputs after the stream are the mixing weights, the tensors of the context, and the
+    parameters of the active operations.
     """
 
     @staticmethod
@@ -97,23 +100,24 @@ class _Layer(torch.autograd.Function):
         ctx: Any,
         layer: ReversibleLayer,
         seed: int,
+        indices: Any,
         context_type: type,
         carrier: Tensor,
         stream: Tensor,
-        mixture: Mixture,
+        weights: Tensor | None,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         context = context_type._make(tensors[: len(context_type._fields)])
         ctx.layer, ctx.seed, ctx.context_type = layer, seed, context_type
         ctx.autocast = _autocast_state(stream.device)
-        weights, ctx.choice = (mixture, None) if isinstance(mixture, Tensor) else (None, mixture)
+        ctx.indices = indices
         # With the parameters, so that autograd reports those that changed before the backward pass.
         ctx.save_for_backward(weights, *tensors)
         ctx.set_materialize_grads(False)
 
         ctx.mark_dirty(stream)
         with ctx.autocast():
-            for k, row in enumerate(by_node(mixture, layer.splits)):
+            for k, row in enumerate(by_node(put_together(weights, indices), layer.splits)):
                 others = _others(stream, k, carrier.dtype)
                 stream[k].add_(layer.residual(k, others, row, context, seed))
         # A zero-stride placeholder: the stream's shape, one element of storage.
@@ -128,11 +132,11 @@ class _Layer(torch.autograd.Function):
         with preserved_generators(y.device):
             pass_.run(y, grad_y)
         # In place, run has turned both into those of x.
-        grad_x = grad_y if ctx.needs_input_grad[3] else None
-        return (None, None, None, grad_x, y, pass_.grad_weights, *pass_.grads)
+        grad_x = grad_y if ctx.needs_input_grad[4] else None
+        return (None, None, None, None, grad_x, y, pass_.grad_weights, *pass_.grads)
 
 
-def _active(layer: ReversibleLayer, mixture: Mixture) -> list[Sequence[tuple[Any, Tensor | None]]]:
+def _active(layer: ReversibleLayer, mixture: Mixture) -> list[Mapping[int, Any]]:
     """Return what :meth:`.coupling.Node.active` returns, for each node of a layer."""
     rows = by_node(mixture, layer.splits)
     return [node.active(row) for node, row in zip(layer.nodes, rows, strict=True)]
@@ -148,19 +152,20 @@ class _BackwardPass:
 
     def __init__(self, ctx: Any, weights: Tensor | None, context: NamedTuple):
         self.layer, self.seed, self.autocast = ctx.layer, ctx.seed, ctx.autocast
-        self.active = _active(self.layer, ctx.choice if weights is None else weights)
+        self.active = _active(self.layer, put_together(weights, ctx.indices))
         # In the order of the inputs of _Layer.forward.
-        _, _, _, self.needs_x, _, self.needs_weights, *needs = ctx.needs_input_grad
+        _, _, _, _, self.needs_x, _, self.needs_weights, *needs = ctx.needs_input_grad
         self.context = context._make(
             None if t is None else t.detach().requires_grad_(need)
             for t, need in zip(context, needs, strict=False)
         )
         self.grads: list[Tensor | None] = [None] * len(needs)
+        self.weights = by_node(weights, self.layer.splits)
         self.grad_weights = torch.zeros_like(weights) if self.needs_weights else None
         # For each operation the parameters that take a gradient, by index in grads.
         self.parameters: dict[Any, dict[int, Tensor]] = {}
         start = len(context)
-        for operation, _ in (active for node in self.active for active in node):
+        for operation in (active for node in self.active for active in node.values()):
             parameters = list(enumerate(operation.parameters(), start))
             self.parameters[operation] = {i: p for i, p in parameters if needs[i]}
             start += len(parameters)
@@ -188,12 +193,13 @@ class _BackwardPass:
     def _node(self, k: int, h: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         """Recompute ``G_k(h)`` and backpropagate ``grad`` through it, operation by operation."""
         total = grad_h = None
-        for o, (operation, weight) in enumerate(self.active[k]):
+        for o, operation in self.active[k].items():
             with torch.enable_grad(), self.autocast():
                 out = operation(h, self.context).to(h.dtype)
             value = out.detach()
-            if weight is None:
+            if self.weights[k] is None:
                 return value, self._operation_grads(operation, out, h, grad)
+            weight = self.weights[k][o]
             if self.needs_weights:
                 self.grad_weights[k, o] = torch.dot(grad.flatten(), value.flatten())
             total = torch.zeros_like(h) if total is None else total

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NamedTuple, Protocol
 
@@ -17,21 +18,59 @@ POOLINGS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
 }
 
 
-# What runs in one node: mixing weights of all its candidates, or the index of one of them; ``None``
-# for a node that has a single operation.
-Row = Tensor | int | None
+@dataclass(frozen=True)
+class Partial:
+    """Mixing weights of nodes in which only some candidates run; the others cost nothing.
+
+    With one active candidate of weight 1, a node computes that candidate alone, and the weight's
+    gradient is the scalar product of the node's gradient and the candidate's output.
+
+    Attributes:
+        weights: `… × candidates`: of a block, a layer or a node. Those of candidates that do not
+            run get the gradient zero.
+        active: for every node the indices of the candidates that run, at least one.
+    """
+
+    weights: Tensor
+    active: Sequence[Any]
+
+    def __len__(self) -> int:
+        return len(self.active)
+
+    def __getitem__(self, i: int) -> Partial:
+        """The layer i of a block, or the node i of a layer."""
+        return Partial(self.weights[i], self.active[i])
+
+
+# What runs in one node: mixing weights of all its candidates or of some, or the index of one that
+# runs without a weight; ``None`` for a node that has a single operation.
+Row = Tensor | Partial | int | None
 # What runs in the first m nodes of a layer: mixing weights `m × candidates`, or m indices of
 # candidates. ``None`` means m = 0.
-Mixture = Tensor | Sequence[int] | None
+Mixture = Tensor | Partial | Sequence[int] | None
 # The same for the s layers of a block: `s × m × candidates` weights, or `s × m` indices.
-Mixtures = Tensor | Sequence[Sequence[int]] | None
+Mixtures = Tensor | Partial | Sequence[Sequence[int]] | None
+
+
+def take_apart(mixture: Mixture) -> tuple[Tensor | None, Any]:
+    """Return the mixing weights, and the indices of what runs; either may be ``None``."""
+    if isinstance(mixture, Partial):
+        return mixture.weights, mixture.active
+    return (mixture, None) if isinstance(mixture, Tensor) else (None, mixture)
+
+
+def put_together(weights: Tensor | None, indices: Any) -> Mixture:
+    """Undo :func:`take_apart`."""
+    if weights is None or indices is None:
+        return indices if weights is None else weights
+    return Partial(weights, indices)
 
 
 class Node(Protocol):
     """A module that computes one operation, or a weighted sum of operations."""
 
-    def active(self, row: Row) -> Sequence[tuple[nn.Module, Tensor | None]]:
-        """Return the operations that run, each with its weight; a single one has no weight.
+    def active(self, row: Row) -> Mapping[int, nn.Module]:
+        """Return the operations that run, by their index among the row's weights.
 
         The backward pass recomputes and differentiates them one at a time.
         """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..errors import InputError, flag
 from ..search_space.alpha import mean_entropy
 from .options import SearchOptions
-from .snapshot import SKIPS, Snapshot
+from .snapshot import SKIPS, Snapshot, read_names
 
 # Our choice. Among eight nodes drawn uniformly, as at the start of the paper's search, more than
 # half are skips in 3 of 1,000 cases.
@@ -24,6 +24,7 @@ def check_options(cfg: SearchOptions) -> None:
         raise InputError(f"--warn-skip-share is {share}, it must lie in [0, 1]; 1 never warns")
     if cfg.stop_entropy is not None and not cfg.stop_entropy > 0:
         raise InputError(f"--stop-entropy is {cfg.stop_entropy}, it must be above 0")
+    read_names(cfg.derive_exclude, "--derive-exclude")
     for option in ("stop_skips", "stop_unchanged"):
         if cfg[option] is not None and cfg[option] < 1:
             raise InputError(f"{flag(option)} is {cfg[option]}, it must be at least 1")
@@ -39,7 +40,7 @@ def warning_of_skips(cfg: SearchOptions, snapshot: Snapshot) -> str | None:
         f"{' or '.join(SKIPS)} is the best of {len(skips)} of {nodes} nodes, "
         f"{len(skips) / nodes:.0%}, more than --warn-skip-share {bound:g}, after "
         f"{snapshot.updates} updates (alpha's entropy is "
-        f"{mean_entropy(snapshot.alpha.values()):.4f}): {', '.join(map(' '.join, skips.items()))}"
+        f"{mean_entropy(snapshot.weights.values()):.4f}): {', '.join(map(' '.join, skips.items()))}"
     )
 
 
@@ -49,7 +50,7 @@ def reason_to_stop(cfg: SearchOptions, snapshot: Snapshot, unchanged: int) -> st
     if cfg.stop_skips is not None and len(snapshot.skips) >= cfg.stop_skips:
         skips = " or ".join(SKIPS)
         return f"{skips} is the best of {len(snapshot.skips)} nodes (--stop-skips {cfg.stop_skips})"
-    entropy = mean_entropy(snapshot.alpha.values())
+    entropy = mean_entropy(snapshot.weights.values())
     if cfg.stop_entropy is not None and entropy <= cfg.stop_entropy:
         return f"alpha's entropy is {entropy:.4f} (--stop-entropy {cfg.stop_entropy})"
     if cfg.stop_unchanged is not None and unchanged >= cfg.stop_unchanged:

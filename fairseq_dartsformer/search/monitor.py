@@ -64,9 +64,9 @@ class Monitor:
         self.check_parameters(model)
         if not self.learns_alpha:
             return
-        alpha = {"encoder": model.encoder.alpha, "decoder": model.decoder.alpha}
-        strategy = self.cfg.search_strategy
-        snapshot = take_snapshot(self.model_cfg, alpha, updates, strategy, "the running search")
+        snapshot = take_snapshot(
+            self.model_cfg, self.cfg, model.state_dict(), updates, "the running search"
+        )
         best, before = snapshot.best, self.state.get("best", {})
         changed = sum(node in before and before[node] != best[node] for node in best)
         new = changed > 0 or not before

@@ -8,8 +8,15 @@ from omegaconf import II
 
 from ..models.config import option
 
-# Of all strategies that learn alpha.
-ALPHA_OPTIONS = ("warn_skip_share", "stop_skips", "stop_entropy", "stop_unchanged")
+# Of the monitor, for every strategy that learns alpha.
+MONITOR_OPTIONS = (
+    *("warn_skip_share", "stop_skips", "stop_entropy", "stop_unchanged"),
+    "derive_exclude",
+)
+# Of this package's strategies that learn alpha.
+ALPHA_OPTIONS = ("arch_start", "arch_penalty", "arch_noise")
+# Of those that update alpha on data of its own.
+SPLIT_OPTIONS = ("arch_fraction", "arch_subset", "arch_interval")
 
 
 def _option(text: str) -> Any:
@@ -27,12 +34,67 @@ class SearchOptions(FairseqDataclass):
         "trains the weights of one operation per search node, drawn for each update",
     )
     arch_fraction: Optional[float] = _option(
-        "darts: fraction of the training sentences that alpha is updated on, drawn by --seed; the "
-        "weights have the rest (default: 2.0/4.5)"
+        "bilevel: fraction of the training sentences that alpha is updated on, drawn by --seed; "
+        "the weights have the rest (default: 2.0/4.5)"
     )
     arch_subset: Optional[str] = _option(
-        "darts: binarised split that alpha is updated on instead of --arch-fraction; the weights "
-        "then have all training data"
+        "bilevel: binarised split that alpha is updated on instead of --arch-fraction; the "
+        "weights then have all training data"
+    )
+    arch_interval: Optional[int] = _option(
+        "bilevel: updates of the weights to one of alpha (default: 1)"
+    )
+    arch_start: Optional[int] = _option(
+        "with alpha: updates before alpha first moves, in which only the weights are trained "
+        "(default: 0)"
+    )
+    arch_penalty: Optional[str] = _option(
+        "with alpha: penalties that are added to alpha's loss, as NAME:WEIGHT[,NAME:WEIGHT]: "
+        "see the documentation of strategies (default: none)"
+    )
+    arch_temperature: Optional[str] = _option(
+        "snas, gdas, unas: temperature of the Gumbel-softmax, as FIRST,LAST or one number "
+        "(default: 1,0.03 for snas, 10,0.1 for gdas, 0.4 for unas)"
+    )
+    prune_at: Optional[int] = _option(
+        "drnas: update after which candidates are pruned (default: never)"
+    )
+    prune_keep: Optional[float] = _option(
+        "share of each node's candidates that pruning keeps (default: 0.5)"
+    )
+    neumann_terms: Optional[int] = _option(
+        "idarts: products with the Hessian in the Neumann series (default: 2)"
+    )
+    neumann_rate: Optional[float] = _option(
+        "idarts: rate of the gradient descent that the Neumann series unrolls (default: 0.01)"
+    )
+    neumann_radius: Optional[float] = _option(
+        "idarts: length of the step of finite differences (default: 0.1)"
+    )
+    prime_activation: Optional[str] = _option(
+        "darts_prime: softmax or clamp, the bounded activation (default: softmax)"
+    )
+    prime_schedule: Optional[str] = _option(
+        "darts_prime: dynamic, or fixed by --arch-interval (default: dynamic)"
+    )
+    prime_regularizer: Optional[str] = _option(
+        "darts_prime: proximity, admm or none (default: proximity)"
+    )
+    unas_reward: Optional[str] = _option(
+        "unas: what the reinforcement term is of: loss, or bleu or chrf of sampled translations "
+        "(default: loss)"
+    )
+    reward: Optional[str] = _option("sequence_reward: bleu or chrf of a sentence (default: bleu)")
+    reward_weight: Optional[float] = _option(
+        "sequence_reward: share of the reward's loss beside the cross entropy (default: 0.5)"
+    )
+    arch_noise: Optional[float] = _option(
+        "with alpha: bound of the uniform noise on the mixing weights in updates of the weights "
+        "alone, reached linearly at --max-update (SDARTS-RS; default: none)"
+    )
+    derive_exclude: Optional[str] = _option(
+        "with alpha: operations, comma-separated, that the monitor and the report never choose, "
+        "nor dartsformer-derive without its own --exclude (default: none)"
     )
     warn_skip_share: Optional[float] = _option(
         "with alpha: warn when identity or zero is the best operation of more than this share of "
@@ -50,9 +112,13 @@ class SearchOptions(FairseqDataclass):
         "with alpha: stop when the genotype has not changed for this many updates (default: never)"
     )
     seed: int = II("common.seed")
+    max_update: int = II("oc.select:optimization.max_update,0")
     log_interval: int = II("oc.select:common.log_interval,100")
     tensorboard_logdir: Optional[str] = II("oc.select:common.tensorboard_logdir,null")
     wandb_project: Optional[str] = II("oc.select:common.wandb_project,null")
+    fp16: bool = II("oc.select:common.fp16,false")
+    bf16: bool = II("oc.select:common.bf16,false")
+    amp: bool = II("oc.select:common.amp,false")
     memory_efficient_fp16: bool = II("oc.select:common.memory_efficient_fp16,false")
     memory_efficient_bf16: bool = II("oc.select:common.memory_efficient_bf16,false")
     update_freq: List[int] = II("optimization.update_freq")

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from ..errors import InputError, flag
 from .darts import Darts
-from .options import ALPHA_OPTIONS, SearchOptions
+from .darts_prime import DARTSPrime
+from .drnas import DrNAS
+from .dsnas import DSNAS
+from .gdas import GDAS
+from .idarts import IDARTS
+from .options import MONITOR_OPTIONS, SearchOptions
+from .sequence_reward import SequenceReward
+from .single_level import SingleLevel
+from .snas import SNAS
 from .strategy import SearchStrategy
+from .unas import UNAS
 from .uniform_sampling import UniformSampling
 
-STRATEGIES: dict[str, type[SearchStrategy]] = {s.name: s for s in (Darts, UniformSampling)}
+STRATEGIES: dict[str, type[SearchStrategy]] = {
+    strategy.name: strategy
+    for strategy in (
+        *(Darts, UniformSampling, SingleLevel, SNAS, DSNAS, GDAS),
+        *(DrNAS, IDARTS, DARTSPrime, UNAS, SequenceReward),
+    )
+}
 
 
 def register_strategy(strategy: type[SearchStrategy]) -> type[SearchStrategy]:
@@ -49,4 +64,4 @@ def build_strategy(cfg: SearchOptions) -> SearchStrategy:
 
 
 def _options(strategy: type[SearchStrategy]) -> set[str]:
-    return {*strategy.options, *(ALPHA_OPTIONS if strategy.learns_alpha() else ())}
+    return {*strategy.options, *(MONITOR_OPTIONS if strategy.learns_alpha() else ())}

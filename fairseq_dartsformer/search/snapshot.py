@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +14,13 @@ from ..errors import InputError
 from ..fairseq_patches import load_checkpoint
 from ..models.option_checks import parse_operations
 from ..operations import OPERATIONS_BY_STACK, describe_operations
-from ..search_space.alpha import mixing_weights
 from ..search_space.alpha_history import AlphaHistory, NodeHistory
 from ..search_space.families import DARTSFORMER, FAMILIES, FIXED_OPERATION, Family
 from ..search_space.genotype import Genotype
+from ..search_space.relaxation import Relaxation, softmax
 from ..search_space.sampling import Choice
 from .registry import STRATEGIES
+from .strategy import SearchStrategy
 
 SKIPS = ("identity", "zero")  # the candidates that compute nothing
 
@@ -48,6 +49,10 @@ class Snapshot:
         alpha: by stack, `s × searched nodes × candidates`.
         family: the supernet's family.
         strategy: name of the search strategy.
+        remaining: by stack a mask, shaped like alpha, of the candidates that have not been pruned;
+            empty before any were.
+        relaxation: how the strategy turns alpha into mixing weights.
+        exclude: operations that are not chosen (``--derive-exclude``).
     """
 
     path: str
@@ -57,6 +62,9 @@ class Snapshot:
     alpha: dict[str, Tensor]
     family: Family = DARTSFORMER
     strategy: str = "darts"
+    remaining: Mapping[str, Tensor] = field(default_factory=dict)
+    relaxation: Relaxation = softmax
+    exclude: tuple[str, ...] = ()
 
     @property
     def learns_alpha(self) -> bool:
@@ -65,13 +73,23 @@ class Snapshot:
 
     @property
     def best(self) -> dict[str, str]:
-        """The operation with the largest alpha, by the name of the search node."""
-        return {self.name(node): self.ranked(node)[0][0] for node in self.nodes()}
+        """The operation that is derived from alpha, by the name of the search node."""
+        found = {}
+        for node in self.nodes():
+            ranking = [name for name, _ in self.ranked(node)]
+            allowed = (name for name in ranking if name not in self.exclude)
+            found[self.name(node)] = next(allowed, ranking[0])
+        return found
 
     @property
     def skips(self) -> dict[str, str]:
         """The subset of :attr:`best` whose operations compute nothing."""
         return {node: name for node, name in self.best.items() if name in SKIPS}
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The mixing weights, by stack, shaped like alpha."""
+        return {s: self.relaxation(a, self.remaining.get(s)) for s, a in self.alpha.items()}
 
     def nodes(self) -> Iterator[SearchNode]:
         """Every search node, in the order of the network."""
@@ -90,6 +108,15 @@ class Snapshot:
         """The node's alpha, one number per candidate."""
         return self.alpha[node.stack][node.layer, node.row]
 
+    def weights_of(self, node: SearchNode) -> Tensor:
+        """The node's mixing weights, one per candidate."""
+        return self.weights[node.stack][node.layer, node.row]
+
+    def scores(self, stack: str) -> Tensor:
+        """alpha of a stack, minus infinity where pruned."""
+        alpha, remaining = self.alpha[stack], self.remaining.get(stack)
+        return alpha if remaining is None else alpha.masked_fill(~remaining, -torch.inf)
+
     def genotype(self, choice: Choice) -> Genotype:
         """Build the genotype in which every search node is the chosen candidate; raise an
         :class:`InputError` if the checkpoint's options do not make a valid one."""
@@ -103,11 +130,11 @@ class Snapshot:
             raise InputError(f"{self.path}: {error}") from None
 
     def ranked(self, node: SearchNode) -> list[tuple[str, float]]:
-        """A node's candidates with their mixing weights, by decreasing alpha; ties keep the
-        candidates' order."""
-        alpha = self.alpha_of(node)
-        weights = mixing_weights(alpha).tolist()
-        order = sorted(range(len(weights)), key=lambda o: -alpha[o].item())
+        """A node's candidates with their mixing weights, by decreasing alpha, pruned ones last;
+        ties keep the candidates' order."""
+        scores = self.scores(node.stack)[node.layer, node.row].tolist()
+        weights = self.weights_of(node).tolist()
+        order = sorted(range(len(weights)), key=lambda o: -scores[o])
         return [(self.candidates[node.stack][o], weights[o]) for o in order]
 
 
@@ -125,12 +152,14 @@ def snapshot_of(state: Mapping[str, Any], path: str) -> Snapshot:
     try:
         cfg = state["cfg"]["model"]
         cfg = dict(vars(cfg) if isinstance(cfg, Namespace) else cfg)
-        alpha = {stack: state["model"].get(f"{stack}.alpha") for stack in OPERATIONS_BY_STACK}
+        model = state["model"]
         updates = int(state["optimizer_history"][-1]["num_updates"])
-        strategy = str((state["cfg"].get("task") or {}).get("search_strategy", "darts"))
+        task = state["cfg"].get("task") or {}
+        task = dict(vars(task) if isinstance(task, Namespace) else task)
+        model.get("encoder.alpha")
     except (AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
         raise InputError(f"{path}: is not a checkpoint as fairseq writes it ({error!r})") from error
-    snapshot = take_snapshot(cfg, alpha, updates, strategy, path)
+    snapshot = take_snapshot(cfg, task, model, updates, path)
     for node in snapshot.nodes():
         if not snapshot.alpha_of(node).isfinite().all():
             raise InputError(f"{path}: alpha of {snapshot.name(node)} is not finite")
@@ -138,9 +167,13 @@ def snapshot_of(state: Mapping[str, Any], path: str) -> Snapshot:
 
 
 def take_snapshot(
-    cfg: Mapping[str, Any], alpha: Mapping[str, Any], updates: int, strategy: str, path: str
+    cfg: Mapping[str, Any],
+    task: Mapping[str, Any],
+    model: Mapping[str, Any],
+    updates: int,
+    path: str,
 ) -> Snapshot:
-    """Create a snapshot of a supernet, given its options ``cfg`` and the attributes.
+    """Create a snapshot of a supernet, given its options, the task's, and tensors by name.
 
     Raises:
         InputError: the model is not a supernet, or its alpha does not match its options.
@@ -164,9 +197,17 @@ def take_snapshot(
             if stack == "decoder" and cfg.get("decoder_splits"):
                 searched = cfg["decoder_splits"] - 1
         expected = (cfg.get("search_layers"), searched, len(candidates[stack]))
-        checked[stack] = _check_alpha(alpha[stack], expected, f"{path}: {stack}.alpha", family.node)
+        where = f"{path}: {stack}.alpha"
+        checked[stack] = _check_alpha(model.get(f"{stack}.alpha"), expected, where, family.node)
     pooling = str(cfg.get("pooling")) if family.pooled else None
-    return Snapshot(path, updates, pooling, candidates, checked, family, strategy)
+    strategy = str(task.get("search_strategy", "darts"))
+    masks = {stack: model.get(f"{stack}.remaining") for stack in checked}  # none in version 0.1
+    return Snapshot(
+        *(path, updates, pooling, candidates, checked, family, strategy),
+        remaining={s: m.cpu() for s, m in masks.items() if m is not None and not m.all()},
+        relaxation=STRATEGIES.get(strategy, SearchStrategy).relaxation(task),
+        exclude=read_names(task.get("derive_exclude"), "--derive-exclude"),
+    )
 
 
 def _check_alpha(alpha: Any, expected: tuple[int | None, ...], where: str, node: str) -> Tensor:
@@ -215,32 +256,42 @@ def check_one_space(snapshots: Sequence[Snapshot]) -> None:
             )
 
 
-def derive(snapshot: Snapshot, exclude: Collection[str] = ()) -> Genotype:
-    """Choose the operation with the largest alpha in every node, except excluded ones (Eq. 2).
+def read_names(text: str | None, name: str) -> tuple[str, ...]:
+    """Read a comma-separated list of operations, given by the option ``name``; raise an
+    :class:`InputError` if one is unknown."""
+    found = tuple(filter(None, map(str.strip, (text or "").split(","))))
+    for operation in found:
+        if operation not in OPERATIONS_BY_STACK["decoder"]:
+            expected = f"expected {describe_operations('decoder')}"
+            raise InputError(f"{name}: {operation!r} is not an operation: {expected}")
+    return found
+
+
+def derive(snapshot: Snapshot, exclude: Collection[str] | None = None) -> Genotype:
+    """Choose the operation with the largest alpha in every node (Eq. 2).
+
+    Pruned operations are not chosen, nor those in ``exclude``, by default the search's own.
 
     Raises:
-        InputError: ``exclude`` has an unknown name or all candidates of a stack, or the strategy
+        InputError: ``exclude`` has all candidates of a stack that remain in a node, or the strategy
             did not learn alpha.
     """
+    exclude = snapshot.exclude if exclude is None else exclude
     if not snapshot.learns_alpha:
         raise InputError(
             f"{snapshot.path}: is from a search by {snapshot.strategy}, which does not learn "
             "alpha: search its architectures with dartsformer-evolve"
         )
-    for name in exclude:
-        if name not in OPERATIONS_BY_STACK["decoder"]:
-            expected = f"expected {describe_operations('decoder')}"
-            raise InputError(f"--exclude: {name!r} is not an operation: {expected}")
-    for stack, names in snapshot.candidates.items():
-        if set(names) <= set(exclude):
-            raise InputError(
-                f"--exclude: leaves no candidate in the {stack} of {snapshot.path}: it has "
-                f"{', '.join(names)}"
-            )
     choice = {}
-    for stack, alpha in snapshot.alpha.items():
-        excluded = torch.tensor([name in exclude for name in snapshot.candidates[stack]])
-        choice[stack] = alpha.masked_fill(excluded, -torch.inf).argmax(-1).tolist()
+    for stack, names in snapshot.candidates.items():
+        excluded = torch.tensor([name in exclude for name in names])
+        scores = snapshot.scores(stack).masked_fill(excluded, -torch.inf)
+        if scores.isinf().all(-1).any():
+            raise InputError(
+                f"--exclude: leaves no candidate in a node of the {stack} of {snapshot.path}, "
+                f"which has {', '.join(names)}, some perhaps pruned"
+            )
+        choice[stack] = scores.argmax(-1).tolist()
     return snapshot.genotype(choice)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -17,6 +17,8 @@ from torch import nn
 from ..data import check_sentences
 from ..errors import InputError
 from ..search_space.levels import ALPHA, WEIGHTS, gradients_for, level_of
+from ..search_space.relaxation import Relaxation, softmax
+from ..search_space.sampling import searched_stacks
 from .options import SearchOptions
 
 # What fairseq's `train_step` and `valid_step` return: loss, sample size, logging output.
@@ -32,13 +34,13 @@ class SearchStrategy:
         levels: the levels that updates move. Other parameters take no gradients. If alpha is among
             them, a genotype can be derived from it.
         optimizer: a suitable ``--optimizer``. With ``bilevel_adam``, which then is the only one
-            allowed, :meth:`train_step` sets the level of every update by :meth:`updating`;
+            allowed, :meth:`train_step` sets the levels of every update by :meth:`updating`;
             otherwise ``bilevel_adam`` is refused.
         draws: whether updates differ in what they compute, so that the memory planner must try
             several.
         options: the strategy's own options: fields of the task's dataclass whose default is
             ``None``. A strategy that does not list an option refuses it. All that learn alpha have
-            those that follow it, :data:`~.options.ALPHA_OPTIONS`.
+            the monitor's, :data:`~.options.MONITOR_OPTIONS`.
         cfg: the task's options.
 
     Args:
@@ -61,9 +63,17 @@ class SearchStrategy:
     def check(self) -> None:
         """Raise an :class:`InputError` if the strategy cannot work with its options."""
 
+    @classmethod
+    def relaxation(cls, cfg: Mapping[str, Any]) -> Relaxation:
+        """Return how alpha becomes the mixing weights that are validated, shown and derived from,
+        given the task's options."""
+        return softmax
+
     def prepare(self, model: nn.Module) -> None:
-        """Let only parameters that updates move take gradients; raise an :class:`InputError` if the
-        optimizer cannot do these updates."""
+        """Set the model's relaxation, and let only parameters that updates move take gradients;
+        raise an :class:`InputError` if the optimizer cannot do these updates."""
+        for coder in searched_stacks(model).values():
+            coder.relaxation = self.relaxation(self.cfg)
         given, bilevel = self.cfg.optimizer_name, self.optimizer == BILEVEL
         if given is not None and bilevel != (given == BILEVEL):
             needs = BILEVEL if bilevel else f"another, such as {self.optimizer}"
@@ -137,20 +147,23 @@ class SearchStrategy:
         return train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
 
     @contextmanager
-    def updating(self, level: str, model: nn.Module, optimizer: FairseqOptimizer) -> Iterator[None]:
-        """Let ``bilevel_adam`` move only one level; wraps an update's forward and backward pass.
+    def updating(
+        self, levels: Collection[str], model: nn.Module, optimizer: FairseqOptimizer
+    ) -> Iterator[None]:
+        """Let ``bilevel_adam`` move only these levels; wraps an update's forward and backward pass.
 
-        All batches and workers of an update must name the same level, even for a dummy batch.
+        All batches and workers of an update must name the same levels, even for a dummy batch.
 
         Raises:
-            ValueError: the level is not one of :attr:`levels`.
+            ValueError: a level is not one of :attr:`levels`.
         """
-        if level not in self.levels:
-            raise ValueError(
-                f"{type(self).__name__} updates {level!r}, but its `levels` are {self.levels}"
-            )
-        optimizer.optimizer.level = level  # torch's optimizer, inside fairseq's wrappers
-        with gradients_for(model, level):
+        for level in levels:
+            if level not in self.levels:
+                raise ValueError(
+                    f"{type(self).__name__} updates {level!r}, but its `levels` are {self.levels}"
+                )
+        optimizer.optimizer.levels = tuple(levels)  # torch's optimizer, in fairseq's wrappers
+        with gradients_for(model, levels):
             yield
 
     def before_optimizer_step(

@@ -58,7 +58,7 @@ def scalars(snapshot: Snapshot, changed: int) -> dict[str, float]:
         group = snapshot.name(node).replace(" ", "_")
         for operation, weight in snapshot.ranked(node):
             found[f"{group}/{operation}"] = weight
-        found[f"entropy/{group}"] = float(entropy(snapshot.alpha_of(node)))
+        found[f"entropy/{group}"] = float(entropy(snapshot.weights_of(node)))
     found["genotype/changed_nodes"] = changed
     found["genotype/skips"] = len(snapshot.skips)
     return found

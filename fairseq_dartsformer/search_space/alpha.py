@@ -1,4 +1,4 @@
-"""alpha, the architecture parameters, and its relaxation to mixing weights (Eq. 1)."""
+"""alpha, the architecture parameters."""
 
 from __future__ import annotations
 
@@ -22,16 +22,13 @@ def is_alpha(parameter: nn.Parameter) -> bool:
     return getattr(parameter, "param_group", None) == ALPHA_GROUP
 
 
-def mixing_weights(alpha: Tensor) -> Tensor:
-    """`softmax(alpha)` over the candidates (Eq. 1), in float32 or wider."""
-    return alpha.to(torch.promote_types(alpha.dtype, torch.float32)).softmax(dim=-1)
+def entropy(weights: Tensor) -> Tensor:
+    """Entropy in nats of the mixing weights of each node, `… × candidates`; weights that do not sum
+    to 1 are scaled."""
+    weights = weights / weights.sum(dim=-1, keepdim=True)
+    return torch.special.entr(weights).sum(dim=-1)
 
 
-def entropy(alpha: Tensor) -> Tensor:
-    """Entropy in nats of every node's mixing weights; has alpha's shape without the last axis."""
-    return torch.special.entr(mixing_weights(alpha)).sum(dim=-1)
-
-
-def mean_entropy(alphas: Iterable[Tensor]) -> Tensor:
-    """Mean entropy in nats of the mixing weights over the nodes of all stacks."""
-    return torch.cat([entropy(alpha).flatten() for alpha in alphas]).mean()
+def mean_entropy(weights: Iterable[Tensor]) -> Tensor:
+    """Mean entropy in nats over the nodes of all stacks."""
+    return torch.cat([entropy(w).flatten() for w in weights]).mean()

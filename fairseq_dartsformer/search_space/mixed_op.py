@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..reversible.coupling import Row
+from ..reversible.coupling import Row, take_apart
 
 
 class MixedOp(nn.ModuleList):
@@ -17,17 +17,24 @@ class MixedOp(nn.ModuleList):
     shaped like ``h``.
     """
 
-    def active(self, row: Row) -> list[tuple[nn.Module, Tensor | None]]:
-        """Return the operations that run, each with its weight; a single one has no weight."""
+    def active(self, row: Row) -> dict[int, nn.Module]:
+        """Return the operations that run, by their index among the candidates.
+
+        Raises:
+            ValueError: the row has weights for more or fewer candidates.
+        """
         if row is None:
             (operation,) = self
-            return [(operation, None)]
-        if isinstance(row, Tensor):
-            return list(zip(self, row, strict=True))
-        return [(self[row], None)]
+            return {0: operation}
+        weights, indices = take_apart(row)
+        if weights is not None and len(weights) != len(self):
+            raise ValueError(f"{len(weights)} mixing weights for {len(self)} candidates")
+        if indices is None:
+            return dict(enumerate(self))
+        return {o: self[o] for o in ([indices] if isinstance(indices, int) else indices)}
 
     def forward(self, h: Tensor, row: Row, context: NamedTuple, **state: Any) -> Tensor:
-        """`sum_o w_o · o(h)` (Eq. 1), in the dtype of ``h``.
+        """`sum_o w_o · o(h)` (Eq. 1) over the active operations, in the dtype of ``h``.
 
         Args:
             h: `T × B × C`.
@@ -37,10 +44,12 @@ class MixedOp(nn.ModuleList):
         Returns:
             Tensor `T × B × C`.
         """
+        weights, _ = take_apart(row)
         total = None
-        for operation, weight in self.active(row):
+        for o, operation in self.active(row).items():
             out = operation(h, context, **state).to(h.dtype)
-            if weight is None:
+            if weights is None:
                 return out
-            total = torch.addcmul(torch.zeros_like(h) if total is None else total, weight, out)
+            start = torch.zeros_like(h) if total is None else total
+            total = torch.addcmul(start, weights[o], out)
         return total

@@ -8,15 +8,23 @@ from random import Random
 
 from torch import nn
 
+from ..reversible.coupling import Mixtures, take_apart
+
 # The index of a candidate, by stack, layer of the block and search node.
 Choice = Mapping[str, Sequence[Sequence[int]]]
+
+
+def searched_stacks(model: nn.Module) -> dict[str, nn.Module]:
+    """Return encoder and decoder, by name, if they are searched."""
+    coders = {name: getattr(model, name, None) for name in ("encoder", "decoder")}
+    return {n: coder for n, coder in coders.items() if getattr(coder, "alpha", None) is not None}
 
 
 def draw(supernet: nn.Module, generator: Random) -> Choice:
     """Draw a candidate for every search node, all with the same probability."""
     choice = {}
-    for name in ("encoder", "decoder"):
-        layers, nodes, candidates = getattr(supernet, name).alpha.shape
+    for name, coder in searched_stacks(supernet).items():
+        layers, nodes, candidates = coder.alpha.shape
         choice[name] = [
             [generator.randrange(candidates) for _ in range(nodes)] for _ in range(layers)
         ]
@@ -24,25 +32,34 @@ def draw(supernet: nn.Module, generator: Random) -> Choice:
 
 
 @contextmanager
-def chosen(supernet: nn.Module, choice: Choice) -> Iterator[None]:
-    """Run only the chosen candidate of every search node of ``supernet``, without alpha.
+def chosen(supernet: nn.Module, mixtures: Mapping[str, Mixtures]) -> Iterator[None]:
+    """Run ``mixtures``, by stack, in the search nodes of ``supernet`` instead of alpha's.
 
-    The supernet then computes the same as the derived model with these weights.
+    With a choice, the supernet computes the same as the derived model with these weights.
     """
-    supernet.encoder.choice, supernet.decoder.choice = choice["encoder"], choice["decoder"]
+    stacks = {stack: getattr(supernet, stack) for stack in mixtures}
+    for stack, coder in stacks.items():
+        coder.mixtures = mixtures[stack]
     try:
         yield
     finally:
-        supernet.encoder.choice = supernet.decoder.choice = None
+        for coder in stacks.values():
+            coder.mixtures = None
 
 
-def parameters_not_chosen(supernet: nn.Module, choice: Choice) -> Iterator[nn.Parameter]:
-    """The parameters of all candidates that were not chosen."""
-    for stack, rows in choice.items():
+def parameters_not_chosen(
+    supernet: nn.Module, mixtures: Mapping[str, Mixtures]
+) -> Iterator[nn.Parameter]:
+    """The parameters of all candidates that did not run."""
+    for stack, found in mixtures.items():
+        _, rows = take_apart(found)
+        if rows is None:
+            continue
         for i, layer in enumerate(getattr(supernet, stack).stack.layers):
             # A node with one operation, such as a fixed one, has none that was not chosen.
             nodes = [node for node in layer.nodes if len(node) > 1]
-            for node, index in zip(nodes, rows[i % len(rows)], strict=False):
+            for node, indices in zip(nodes, rows[i % len(rows)], strict=False):
+                active = [indices] if isinstance(indices, int) else indices
                 for o, operation in enumerate(node):
-                    if o != index:
+                    if o not in active:
                         yield from operation.parameters()

@@ -15,7 +15,8 @@ from ..search.monitor import Monitor
 from ..search.options import SearchOptions
 from ..search.worker_agreement import compare_alpha
 from ..search_space.alpha import mean_entropy
-from ..search_space.levels import ALPHA
+from ..search_space.levels import ALPHA, LEVELS
+from ..search_space.sampling import searched_stacks
 
 
 @dataclass
@@ -120,8 +121,8 @@ class TranslationSearchTask(TranslationTask):
         self.strategy.before_optimizer_step(model, optimizer, update_num)
         super().optimizer_step(optimizer, model, update_num)
         self.strategy.after_update(model, optimizer, update_num + 1)
-        moved = getattr(optimizer.optimizer, "level", ALPHA)  # without levels, perhaps both
-        if self.strategy.learns_alpha() and moved == ALPHA:
+        moved = getattr(optimizer.optimizer, "levels", LEVELS)  # a plugin's may not have levels
+        if self.strategy.learns_alpha() and ALPHA in moved:
             compare_alpha(self._supernet, f"after update {update_num + 1}")
         self.monitor.after_update(self._supernet, update_num + 1)
 
@@ -140,8 +141,9 @@ class TranslationSearchTask(TranslationTask):
         if criterion.training:
             self.monitor.check_loss(float(sum(log.get("loss", 0) for log in logging_outputs)))
             if self.strategy.learns_alpha():
-                net = self._supernet
-                nats = mean_entropy((net.encoder.alpha.detach(), net.decoder.alpha.detach()))
+                coders = searched_stacks(self._supernet).values()
+                with torch.no_grad():
+                    nats = mean_entropy(coder.mixing_weights() for coder in coders)
                 metrics.log_scalar("alpha_entropy", nats, priority=16, round=4, weight=0)
 
     def get_checkpoint_dict(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def test_history_agrees_with_derivation():
             ranked = snapshot.ranked(searched)
             assert {name: times[i] for name, times in node.weights.items()} == dict(ranked)
             assert node.margins[i] == ranked[0][1] - ranked[1][1]
-            nats = entropy(snapshot.alpha_of(searched)).item()
+            nats = entropy(snapshot.weights_of(searched)).item()
             assert node.entropies[i] == pytest.approx(nats, abs=1e-5)
 
 

@@ -54,7 +54,7 @@ def test_skips_are_counted_and_named():
 
 def test_bounds_of_entropy_and_of_time():
     seen = snapshot(["ffn"] * 8)
-    entropy = float(mean_entropy(seen.alpha.values()))
+    entropy = float(mean_entropy(seen.weights.values()))
     assert reason_to_stop(options(stop_entropy=entropy + 1e-4), seen, 0)
     assert not reason_to_stop(options(stop_entropy=entropy - 1e-4), seen, 0)
     for bound, unchanged in itertools.product((1, 5, 9), repeat=2):

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.attempts import attempt
-from helpers.fairseq_commands import DERIVED, SAMPLING, SEARCH, SUPERNET, start, train
-from helpers.logs import lines
+from helpers.fairseq_commands import DERIVED, SAMPLING, SEARCH, start, train
 from helpers.plugins import EXTENDING, TRIAL, derived, registered
 
 from fairseq_dartsformer import operations
@@ -16,7 +15,6 @@ from fairseq_dartsformer.cli import plot
 from fairseq_dartsformer.plots.style import LOOKS
 from fairseq_dartsformer.search import registry as strategies
 from fairseq_dartsformer.search_space.genotype import Genotype
-from fairseq_dartsformer.search_space.levels import LEVELS
 
 CANDIDATES = {stack: "average,conv_3,zero" for stack in ("encoder", "decoder")}
 
@@ -97,18 +95,6 @@ def test_decoders_operation_is_none_of_the_encoders(monkeypatch):
     monkeypatch.setattr(operations, "OPERATIONS", dict(operations.OPERATIONS))
     operations.register_operation("mine", decoder_only=True)(torch.nn.Module)
     assert "mine" in names["decoder"] and "mine" not in names["encoder"]
-
-
-def test_strategy_moves_both_levels_in_every_update(data, tmp_path):
-    kind = [*SUPERNET, *"--search-strategy single_level --optimizer adam".split()]
-    options = [*TRIAL, *"--log-interval 2 --log-format json --stop-entropy 0.01".split()]
-    run = train(kind, data, tmp_path, *options, record=True)
-    for before, after in zip(run.steps, run.steps[1:], strict=False):
-        for level in LEVELS:
-            assert not torch.equal(before.state[level]["value"], after.state[level]["value"])
-    assert all("alpha_entropy" in line for line in lines(run.stdout)) and lines(run.stdout)
-    assert "genotype after 6 updates" in run.stdout
-    assert Genotype.load(derived(tmp_path)).encoder_block == 2
 
 
 def test_task_from_search_to_translation(data, tmp_path):

@@ -84,7 +84,7 @@ def test_tensorboard_shows_alpha_by_node(searched):
             for operation, weight in snapshot.ranked(node):
                 assert shown[f"{group}/{operation}"][i] == pytest.approx(weight, abs=1e-6)
             found = shown[f"entropy/{group}"][i]
-            assert found == pytest.approx(float(entropy(snapshot.alpha_of(node))), abs=1e-5)
+            assert found == pytest.approx(float(entropy(snapshot.weights_of(node))), abs=1e-5)
         skips.append(sum(snapshot.ranked(node)[0][0] in SKIPS for node in snapshot.nodes()))
     assert shown["genotype/skips"] == skips
     assert shown["genotype/changed_nodes"] == list(map(searched.differing, searched.genotypes))

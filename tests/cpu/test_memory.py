@@ -11,7 +11,6 @@ from fairseq_dartsformer.cli import memory as command
 from fairseq_dartsformer.criterions import linear_cross_entropy
 from fairseq_dartsformer.memory.measurement import as_on_gpu, fake_tensors, measured_peak
 from fairseq_dartsformer.memory.planner import MemoryPlan, Training, plan_memory, training_config
-from fairseq_dartsformer.search.registry import STRATEGIES
 from fairseq_dartsformer.search_space.levels import LEVELS, gradients_for
 
 SMALL = (
@@ -91,13 +90,21 @@ def test_activations_are_those_of_real_tensors(backprop):
     assert planned == pytest.approx(max(held), rel=0.05)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_what_grows_with_depth(strategy):
-    options = ["dartsformer_search", *SMALL, "--search-layers", "1", "--search-strategy", strategy]
-    depths = [f"--encoder-layers {n} --decoder-layers {n}".split() for n in (1, 4)]
-    flat = [plan(*options, *depth).activations for depth in depths]
-    stored = [plan(*options, *depth, "--backprop", "store").activations for depth in depths]
-    assert flat[1] / flat[0] < 1.1 and stored[1] / stored[0] > 3
+DEPTHS = [f"--encoder-layers {n} --decoder-layers {n}".split() for n in (1, 4)]
+
+
+@pytest.mark.parametrize("strategy", ["darts", "uniform_sampling"])
+def test_activations_do_not_grow_with_depth(strategy):
+    few = "--search-layers 1 --encoder-operations conv_3,ffn --decoder-operations conv_3,ffn"
+    options = [*SMALL, *few.split(), "--search-strategy", strategy]
+    flat, deep = (plan("dartsformer_search", *options, *depth).activations for depth in DEPTHS)
+    assert deep < 1.1 * flat
+
+
+def test_stored_activations_grow_with_depth():
+    options = [*SMALL, *"--search-layers 1 --backprop store".split()]
+    flat, deep = (plan("dartsformer_search", *options, *depth).activations for depth in DEPTHS)
+    assert deep > 3 * flat
 
 
 def test_sampling(search):

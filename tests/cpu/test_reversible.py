@@ -21,8 +21,9 @@ from fairseq_dartsformer.reversible import (
     coupling,
     reconstructing_forward,
 )
-from fairseq_dartsformer.search_space.alpha import mixing_weights, new_alpha
+from fairseq_dartsformer.search_space.alpha import new_alpha
 from fairseq_dartsformer.search_space.mixed_op import MixedOp
+from fairseq_dartsformer.search_space.relaxation import softmax
 
 GRID = [(n, pooling) for n in (2, 3, 4) for pooling in ("max", "avg")]
 
@@ -160,7 +161,7 @@ def test_shared_and_repeated_use_in_one_graph():
     found = {}
     for stack.backprop in ("store", "reconstruct"):
         torch.manual_seed(0)
-        weights = mixing_weights(alpha)
+        weights = softmax(alpha)
         y = stack(stack(x, weights, Context(encoder_out)), weights, Context(encoder_out))
         found[stack.backprop] = dict(enumerate(torch.autograd.grad(y.pow(2).sum(), inputs)))
     assert_same_gradients(found["store"], found["reconstruct"])
@@ -171,7 +172,7 @@ def test_reconstruction_through_24_layers(splits, pooling):
     """In float32, at initialisation, each number within 1e-6 of the input's root mean square."""
     torch.manual_seed(splits)
     stack = build_stack(24, splits, pooling, width=120, dropout=0.1)
-    weights = mixing_weights(new_alpha(1, splits, len(DECODER_OPERATIONS)))[0]
+    weights = softmax(new_alpha(1, splits, len(DECODER_OPERATIONS)))[0]
     x, encoder_out = torch.randn(2, 10, 4, 120)
     reconstruction = torch.zeros_like(x).requires_grad_()
     y = reconstructing_forward(
@@ -217,7 +218,7 @@ def activation_memory(layers: int, names: tuple[str, ...]) -> int:
     leaves = [x, encoder_out, alpha, *stack.parameters()]
 
     def step():
-        stack(x, mixing_weights(alpha), Context(encoder_out)).sum().backward()
+        stack(x, softmax(alpha), Context(encoder_out)).sum().backward()
 
     step()
     for leaf in leaves:

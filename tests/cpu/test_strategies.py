@@ -98,7 +98,7 @@ def test_strategy_updates_only_its_levels():
 
     with (
         pytest.raises(ValueError, match=r"Mine updates 'alpha', but its `levels` are \('weights',"),
-        Mine().updating(ALPHA, build_search(), None),
+        Mine().updating([ALPHA], build_search(), None),
     ):
         pass
 

@@ -94,7 +94,7 @@ def count_numbers_sent(folder: Path) -> None:
         sizes = dict.fromkeys(LEVELS, 0)
         for parameter in self.get_model().parameters():
             sizes[level_of(parameter)] += parameter.numel()
-        level = getattr(self.optimizer.optimizer, "level", WEIGHTS)
+        (level,) = getattr(self.optimizer.optimizer, "levels", (WEIGHTS,))
         with open(folder / f"sent{self.data_parallel_rank}", "a") as file:
             print(json.dumps([level, sum(sent), sizes]), file=file)
         return log

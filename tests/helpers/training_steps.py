@@ -24,7 +24,7 @@ class Step:
     """The state after a call of the trainer's ``train_step``; the first one is the start.
 
     Attributes:
-        level: the update's level, ``None`` for a derived model.
+        level: the update's levels, joined by a plus, ``None`` for a derived model.
         updates: number of updates so far; an overflow is none.
         loss: mean loss of the update's words in bits, ``None`` after an overflow.
         lr: learning rates of the optimizer's groups.
@@ -60,7 +60,7 @@ class Step:
             for name, value in values.items():
                 of_level.setdefault(name, []).append(torch.as_tensor(value).detach().flatten())
         return cls(
-            level=getattr(optimizer.optimizer, "level", None),
+            level="+".join(getattr(optimizer.optimizer, "levels", ())) or None,
             updates=trainer.get_num_updates(),
             loss=None if log is None else float(log["loss"]),
             lr=[group["lr"] for group in optimizer.param_groups],

@@ -1,0 +1,114 @@
+"""`darts_prime`: DARTS-PRIME's three parts (Noakes et al. 2021, arXiv:2106.11655)."""
+
+import torch
+from torch.nn import init
+
+from ..errors import InputError, flag
+from ..search_space.relaxation import clamp, softmax
+from ..search_space.sampling import searched_stacks
+from .own_gradients import OnDemandStrategy
+from .penalties import discretised, proximity
+
+CHOICES = {
+    "prime_activation": ("softmax", "clamp"),
+    "prime_schedule": ("dynamic", "fixed"),
+    "prime_regularizer": ("proximity", "admm", "none"),
+}
+RHO = 0.1
+ADMM_INTERVAL = 10  # steps of alpha between two of the dual variable
+# Of the dynamic schedule: the share of the newest value in the running mean, the growth of the
+# threshold, and how many times as much it shrinks when alpha moves.
+MEMORY, GROWTH, SHRINKING = 0.2, 1.05, 10
+
+
+class DARTSPrime(OnDemandStrategy):
+    """alpha moves when the weights' gradients are small, and is drawn to a discrete choice.
+
+    - ``--prime-schedule dynamic``: alpha moves when a running mean of the squared norm of the
+      weights' gradient, an estimate of the Fisher information, is below a threshold that shrinks
+      with each of alpha's steps and grows otherwise.
+    - ``--prime-regularizer proximity`` adds `t/T · ρ/2 ‖W - disc(W)‖`; ``admm`` adds
+      `ρ/2 ‖W - Z + U‖` with dual variable U.
+    - ``--prime-activation clamp`` mixes by alpha clamped to [0, 1]; a candidate at 0 is pruned.
+    """
+
+    name = "darts_prime"
+    options = (*OnDemandStrategy.options, *CHOICES)
+
+    def check(self) -> None:
+        """Read the three parts."""
+        super().check()
+        for name, choices in CHOICES.items():
+            value = choices[0] if self.cfg[name] is None else str(self.cfg[name])
+            if value not in choices:
+                raise InputError(f"{flag(name)} is {value}, it must be one of {', '.join(choices)}")
+            setattr(self, name.removeprefix("prime_"), value)
+        self.information, self.threshold, self.due = 0.0, 1.0, False
+        self.steps, self.dual, self.target = 0, {}, {}
+        if self.regularizer == "proximity":
+            self.penalties.append((RHO, proximity))
+            self.progress(0)  # reports a search without an end
+        if self.regularizer == "admm":
+            self.penalties.append((RHO, self.admm))
+
+    @classmethod
+    def relaxation(cls, cfg):
+        """softmax, or the bounded activation."""
+        return clamp if cfg.get("prime_activation") == "clamp" else softmax
+
+    def prepare(self, model) -> None:
+        """Begin the bounded activation near the middle."""
+        super().prepare(model)
+        if self.activation == "clamp":
+            for coder in searched_stacks(model).values():
+                init.normal_(coder.alpha, 1 / coder.alpha.size(-1), 1e-4)
+
+    def moves_alpha(self, update_num: int) -> bool:
+        """As the schedule says."""
+        if self.schedule == "fixed":
+            return super().moves_alpha(update_num)
+        return self.due and update_num >= self.arch_start
+
+    def admm(self, coders, progress):
+        """`½ ‖W - Z + U‖`, a norm for each node."""
+        distances = []
+        for stack, coder in coders.items():
+            weights = coder.mixing_weights()
+            dual = self.dual.get(stack, torch.zeros_like(weights))
+            target = self.target.get(stack, discretised(weights).detach())
+            distances.append((weights - target + dual).norm(dim=-1).sum())
+        return sum(distances) / 2
+
+    @torch.no_grad()
+    def after_update(self, model, optimizer, update_num) -> None:
+        """Advance the schedule and the dual variable, and prune."""
+        moved = self.moves_alpha(update_num - 1)
+        super().after_update(model, optimizer, update_num)
+        norm = float(optimizer.optimizer.gradient_norm)
+        self.information = MEMORY * norm**2 + (1 - MEMORY) * self.information
+        if update_num >= self.arch_start:
+            self.due = 0 < self.information < self.threshold
+            self.threshold *= GROWTH ** (-SHRINKING if self.due else 1)
+        self.steps += moved
+        if not moved:
+            return
+        for stack, coder in searched_stacks(model).items():
+            if self.activation == "clamp":
+                scores = coder.alpha.masked_fill(~coder.remaining, -torch.inf)
+                coder.keep((scores > 0) | discretised(scores).bool())
+            if self.regularizer == "admm" and self.steps % ADMM_INTERVAL == 0:
+                dual = self.dual.get(stack, torch.zeros_like(coder.alpha))
+                weights = coder.mixing_weights()
+                self.target[stack] = discretised(coder.relaxation(coder.alpha + dual, coder.mask))
+                self.dual[stack] = dual + weights - self.target[stack]
+
+    def state_dict(self):
+        """Everything that the next update depends on."""
+        names = ("information", "threshold", "due", "steps", "dual", "target")
+        return super().state_dict() | {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state) -> None:
+        """Continue."""
+        super().load_state_dict(state)
+        for name in state.keys() - {"position"}:
+            setattr(self, name, state[name])

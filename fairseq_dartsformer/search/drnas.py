@@ -1,0 +1,48 @@
+"""`drnas`: mixing weights from a Dirichlet distribution (Chen et al. 2021, arXiv:2006.10355)."""
+
+from ..errors import InputError
+from ..search_space.relaxation import dirichlet, dirichlet_mean
+from ..search_space.sampling import searched_stacks
+from .alpha_strategy import SplitStrategy
+from .penalties import flat_dirichlet
+from .pruning import check_share, keep_best
+
+PENALTY = 1e-3  # of the divergence from the flat distribution, as in the authors' code
+
+
+class DrNAS(SplitStrategy):
+    """All candidates run, mixed by a sample of Dirichlet(`elu(alpha) + 1`).
+
+    A penalty keeps the distribution near the flat one. ``--prune-at`` prunes candidates while the
+    search runs: the authors' progressive search, without the partial channels, which memory here
+    does not need.
+    """
+
+    name = "drnas"
+    options = (*SplitStrategy.options, "prune_at", "prune_keep")
+
+    def check(self) -> None:
+        """Read when to prune."""
+        super().check()
+        if not any(penalty is flat_dirichlet for _, penalty in self.penalties):
+            self.penalties.append((PENALTY, flat_dirichlet))
+        at = self.cfg.prune_at
+        self.prune_at = None if at is None else int(at)
+        if at is not None and self.prune_at < 1:
+            raise InputError(f"--prune-at is {at}, it must be at least 1")
+        self.prune_keep = check_share(self.cfg.prune_keep, 0.5)
+
+    @classmethod
+    def relaxation(cls, cfg):
+        """The distribution's expectation."""
+        return dirichlet_mean
+
+    def sample(self, coder, levels, update_num):
+        """Mix by a sample."""
+        return coder.mix(dirichlet(coder.alpha, coder.mask))
+
+    def after_update(self, model, optimizer, update_num):
+        """Prune, once."""
+        if update_num == self.prune_at:
+            for coder in searched_stacks(model).values():
+                keep_best(coder, self.prune_keep)

@@ -1,0 +1,28 @@
+"""`gdas`: bilevel search by single candidates (Dong and Yang 2019, arXiv:1910.04465)."""
+
+from ..search_space.relaxation import gumbel_softmax, straight_through
+from .alpha_strategy import OneCandidate, SplitStrategy, annealed
+
+TEMPERATURES = (10.0, 0.1)  # first and last, as in the authors' code
+
+
+class GDAS(OneCandidate, SplitStrategy):
+    """One candidate runs in each node, the largest of a Gumbel-softmax sample.
+
+    Its weight is 1, with the derivatives of the sample. The levels alternate as in `darts`. The
+    temperature falls linearly over the search.
+    """
+
+    name = "gdas"
+    options = (*SplitStrategy.options, "arch_temperature")
+
+    def check(self) -> None:
+        """Read the temperatures."""
+        super().check()
+        self.temperature = annealed(self, self.cfg.arch_temperature, TEMPERATURES)
+
+    def sample(self, coder, levels, update_num):
+        """Draw a candidate for every node."""
+        return straight_through(
+            gumbel_softmax(coder.alpha, coder.mask, self.temperature(update_num))
+        )

@@ -1,0 +1,84 @@
+"""`unas`: alpha by reinforcement and by gradients (Vahdat et al. 2020, arXiv:1912.07651)."""
+
+import torch
+
+from ..errors import InputError
+from ..search_space.levels import ALPHA
+from ..search_space.relaxation import drawing, gumbel_softmax, logits, straight_through
+from ..search_space.sampling import searched_stacks
+from .alpha_strategy import annealed
+from .own_gradients import OnDemandStrategy
+from .rewards import REWARDS, reward_of
+
+TEMPERATURES = (0.4, 0.4)
+GAP = 0.5  # weight of the generalization gap
+
+
+class UNAS(OnDemandStrategy):
+    """alpha's loss is `E[log q(d) · stop(L(d) - L(ζ))] + L(ζ)`.
+
+    ζ is a Gumbel-softmax sample and d its largest candidates; `L = L_train + ½ |L_val - L_train|`.
+    The weights move by ζ. With ``--unas-reward bleu`` or ``chrf``, the difference in the first term
+    is that of sampled translations' scores, negative. Differences from the authors' code: one
+    architecture for a batch instead of one for each example, and no correction of the bias that ζ
+    brings to the first term. FLOPs and parameters are penalties (``--arch-penalty``).
+    """
+
+    name = "unas"
+    options = (*OnDemandStrategy.options, "arch_temperature", "unas_reward")
+
+    def check(self) -> None:
+        """Read temperature and reward."""
+        super().check()
+        self.temperature = annealed(self, self.cfg.arch_temperature, TEMPERATURES)
+        self.reward = self.cfg.unas_reward or "loss"
+        if self.reward not in ("loss", *REWARDS):
+            expected = ", ".join(("loss", *REWARDS))
+            raise InputError(f"--unas-reward is {self.reward}, it must be one of {expected}")
+
+    def sample(self, coder, levels, update_num):
+        """Mix by a sample."""
+        soft = gumbel_softmax(coder.alpha, coder.mask, self.temperature(update_num))
+        return coder.mix(soft)
+
+    def alpha_gradients(self, module, train, valid, update_num):
+        """Return the gradients of alpha's loss."""
+        train_loss, of_train = self.mean_loss(module, train, (ALPHA,), update_num)
+        valid_loss, of_valid = self.mean_loss(module, valid, (ALPHA,), update_num)
+        share = GAP * torch.sign(valid_loss - train_loss)
+        soft = [(1 - share) * t + share * v for t, v in zip(of_train, of_valid, strict=True)]
+
+        coders = searched_stacks(module)
+        with torch.no_grad():
+            hard = {}
+            # The same noise as that of `sample`.
+            with drawing(f"{self.cfg.seed} update {update_num}"):
+                for stack, coder in coders.items():
+                    hard[stack] = straight_through(
+                        gumbel_softmax(coder.alpha, coder.mask, self.temperature(update_num))
+                    )
+        if self.reward == "loss":
+            of_hard = [self.mean_loss(module, b, (), update_num, hard)[0] for b in (train, valid)]
+            difference = _loss(*of_hard) - _loss(train_loss, valid_loss)
+        else:
+            score = reward_of(self.task, REWARDS[self.reward])
+            soft_mixtures = self.mixtures(module, (), update_num)
+            better, worse = (
+                self.mean_loss(module, valid, (), update_num, mixtures, score)[0]
+                for mixtures in (soft_mixtures, hard)
+            )
+            difference = better - worse
+        with torch.enable_grad():
+            probability = sum(
+                (
+                    logits(coder.alpha, coder.mask).masked_fill(~coder.remaining, 0)
+                    * hard[stack].weights
+                ).sum()
+                for stack, coder in coders.items()
+            )
+            score = torch.autograd.grad(probability, [coder.alpha for coder in coders.values()])
+        return [s + difference * g for s, g in zip(soft, score, strict=True)]
+
+
+def _loss(train, valid):
+    return train + GAP * (valid - train).abs()
