@@ -50,6 +50,7 @@ def training_config(arch: str, given: Sequence[str]) -> DictConfig:
     for half in ("fp16", "bf16"):
         if cfg.common[f"memory_efficient_{half}"]:
             raise InputError(f"--memory-efficient-{half} cannot be planned, only --{half}")
+    cfg.optimization.max_update = cfg.optimization.max_update or 1  # no schedule changes memory
     if "check_reconstruction" in cfg.model:
         cfg.model.check_reconstruction = 0  # there is nothing to compare
     return cfg
