@@ -159,7 +159,8 @@ def test_options_are_refused(options, message):
 
 
 def test_a_schedule_needs_the_search_to_end(data, tmp_path):
-    refused(kind("snas"), data, tmp_path, "--max-update is 0, it must be the search's length", "--max-update", "0")
+    pattern = "--max-update is 0, it must be the search's length"
+    refused(kind("snas"), data, tmp_path, "--max-update", "0", pattern=pattern)
 
 
 def test_hessian_products_and_their_series():
