@@ -1,7 +1,9 @@
 """``--operation-norm``: three places of the norm in an operation, from search to translation."""
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -38,6 +40,11 @@ from fairseq_dartsformer.search.snapshot import check_one_space, derive, snapsho
 from fairseq_dartsformer.search_space.families import DARTS_TRANSFORMER, DARTSFORMER
 from fairseq_dartsformer.search_space.genotype import BUILTIN, Genotype
 from fairseq_dartsformer.search_space.sampling import chosen, draw
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "nas_benchmark"))
+from placing import TABLE, query
+from sampling import Named, from_cells, read_list, to_cells, write_list
+from table import Table, columns
 
 FIG4 = BUILTIN["paper_fig4_approx"]
 OTHERS = ["pre", "pre-bare"]
@@ -129,8 +136,8 @@ def test_gradients_of_one_operation(name, norm, splits, pooling):
     genotype = replace(uniform_genotype(name, splits, pooling), norm=norm)
     options = {"encoder_layers": 3, "decoder_layers": 3, "hidden_dim": 120}
     model = build_derived(genotype, backprop="reconstruct", **options).double()
-    # With biases of zero, a dropped output can be the same zero as another split. A maximum of equal
-    # numbers has no one gradient, and reconstruction is exact only up to rounding.
+    # With biases of zero, a dropped output can be the same zero as another split. The gradient of
+    # a maximum of equal numbers is ambiguous, and reconstruction is exact only up to rounding.
     for parameter in model.parameters():
         if parameter.dim() == 1:
             nn.init.normal_(parameter, std=0.3)
@@ -172,16 +179,16 @@ def state_of(model: nn.Module, family: str, **options: Any) -> dict[str, Any]:
 
 
 @torch.no_grad()
-@each_norm
 @pytest.mark.parametrize(
-    ("family", "splits", "pooling"),
-    [*((DARTSFORMER, *setting) for setting in GRID), (DARTS_TRANSFORMER, 2, None)],
+    ("family", "norm", "splits", "pooling"),
+    [
+        *((DARTSFORMER, norm, *setting) for norm in NORMS for setting in GRID),
+        *((DARTS_TRANSFORMER, norm, 2, None) for norm in DARTS_TRANSFORMER.norms),
+    ],
     ids=str,
 )
-def test_derived_model_is_the_supernet(norm, family, splits, pooling):
+def test_derived_model_is_the_supernet(family, norm, splits, pooling):
     """From the checkpoint of a search, at a choice to the last bit."""
-    if norm not in family.norms:
-        pytest.skip(f"{family.name} refuses it")
     torch.manual_seed(splits)
     options = {"operation_norm": norm, "hidden_dim": 120}
     if family is DARTSFORMER:
@@ -322,3 +329,31 @@ def test_training(data, tmp_path, kind):
 def test_transformer_is_refused_on_the_command_line(data, tmp_path):
     pattern = "--operation-norm is 'pre-bare': expected 'post' or 'pre', as darts_transformer has"
     refused(DARTS, data, tmp_path, "--operation-norm", "pre-bare", pattern=pattern)
+
+
+def test_benchmark(tmp_path):
+    """Cells and lists carry the norm; without it, as in the published table, it is `post`."""
+    named = [Named(f"figure-4-{norm}", replace(FIG4, norm=norm)) for norm in NORMS]
+    write_list(tmp_path / "list.csv", named)
+    assert read_list(tmp_path / "list.csv") == named
+    for genotype in (named.genotype for named in named):
+        assert from_cells(to_cells(genotype)) == genotype
+    cells = to_cells(FIG4)
+    without = {name: cell for name, cell in cells.items() if name != "norm"}
+    assert from_cells(without) == from_cells(cells | {"norm": ""}) == FIG4
+    published = Table(TABLE).rows()[0]
+    genotype = from_cells(published)
+    assert genotype.norm == "post" and published in query(genotype)
+    assert query(replace(genotype, norm="pre")) == []
+
+
+def test_benchmark_table_without_norms_can_be_extended(tmp_path):
+    """Its rows keep their meaning."""
+    table = Table(tmp_path / "table.csv")
+    table.path.write_bytes(TABLE.read_bytes())
+    before = table.rows()
+    row = dict.fromkeys(columns(4000), "1") | to_cells(replace(FIG4, norm="pre"))
+    table.add(row | {"name": "to the end"})
+    *kept, added = table.rows()
+    assert kept == before and from_cells(added).norm == "pre"
+    assert list(added) == columns(4000)
