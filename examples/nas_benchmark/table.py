@@ -35,7 +35,7 @@ class Table:
         if not self.path.exists():
             return []
         with self.path.open(encoding="utf-8", newline="") as file:
-            return [{"norm": "", **row} for row in csv.DictReader(file)]
+            return [{**row, "norm": row.get("norm", "")} for row in csv.DictReader(file)]
 
     def has(self, name: str, seed: int) -> bool:
         """Whether it has this training."""
