@@ -211,7 +211,7 @@ def genotype_figure(genotype: Genotype) -> Figure:
 
     marks = "Green line: the encoder's output. Double frame: fixed, not searched.\n"
     if genotype.norm != "post":
-        marks = f"Each operation o computes {NORMS[genotype.norm].formula}. {marks}"
+        marks = f"An operation o with parameters computes {NORMS[genotype.norm].formula}.\n{marks}"
     if FAMILIES[genotype.family].pooled:
         marks += "Dot: a split that the operation reads. "
     canvas.text(width / 2, -1.05, f"{marks}× N: repeated, with other weights.", 7, color=GREY)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.fairseq_commands import DARTS, DERIVED, SEARCH, checkpoint, refused, train
 from helpers.gradients import assert_same_gradients, gradients
 from helpers.models import (
     build_darts,
@@ -20,8 +21,7 @@ from helpers.models import (
     uniform_genotype,
 )
 from helpers.output_checks import OUTPUT_CHECKS
-from helpers.running import DARTS, DERIVED, SEARCH, checkpoint, refused, train
-from helpers.searches import search_state
+from helpers.snapshots import search_state
 from torch import Tensor, nn
 from torch.nn import functional as F
 
