@@ -2,9 +2,9 @@
 
 Every search costs as much as 1,000 updates of `darts` on 1,000 tokens, counted in candidate passes:
 one candidate's forward or backward pass over one batch. With reconstruction an update costs three
-passes a candidate (forward, recomputation, backward); c candidates a node make 3c passes. No search
-has more than 4,000 updates. The weights are trained as the benchmark trains a genotype; alpha's rate
-is 1e-2 where alpha are logits; alpha first moves after a fifth of the updates.
+passes a candidate (forward, recomputation, backward); c candidates a node make 3c passes. No
+search has more than 4,000 updates. The weights are trained as the benchmark trains a genotype;
+alpha's rate is 1e-2 where alpha are logits; alpha first moves after a fifth of the updates.
 """
 
 from __future__ import annotations
