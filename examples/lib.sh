@@ -38,6 +38,18 @@ positive() {
   done
 }
 
+# alone FOLDER: makes the folder and locks it until the script and its commands end; waits while
+# another script has it.
+alone() {
+  local lock
+  mkdir -p "$1"
+  exec {lock}>"$1/.script.lock"
+  flock -n "$lock" && return
+  (($? == 1)) || return 0 # some network file systems have no locks
+  echo "waiting for another script that writes to $1"
+  flock "$lock"
+}
+
 # hypotheses FILE: prints the best translations in fairseq-generate's output, in test set order.
 hypotheses() { sed -n 's/^H-//p' "$1" | sort -n | cut -f 3; }
 

@@ -35,6 +35,7 @@ data=$work/prepared/data-bin
 genotype=$work/genotype.json
 positive merges search-updates train-updates minutes
 trap 'die "interrupted; run the same command to continue"' INT TERM
+alone "$work"
 
 headline() { echo "== [$1/7, $(clock)] $2"; }
 

@@ -224,6 +224,17 @@ def test_scripts_refuse_options(tmp_path, command, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_scripts_that_write_to_one_folder_take_turns(tmp_path):
+    script = f"source {EXAMPLES}/lib.sh; alone {tmp_path}; echo begins; read -r || true"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(["bash", "-euc", script], **pipes) as first:
+        assert first.stdout.readline() == "begins\n"
+        with subprocess.Popen(["bash", "-euc", script], **pipes) as second:
+            assert second.stdout.readline().startswith("waiting for another script")
+            first.stdin.close()
+            assert second.stdout.readline() == "begins\n"
+
+
 @pytest.mark.parametrize(
     ("minors", "named", "taken"),
     [
