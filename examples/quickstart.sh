@@ -154,5 +154,5 @@ cat <<END
 genotype      $genotype
 derived model $work/derived/checkpoint_best.pt
 translations  $out/hypotheses, of $text/test.$source_lang
-curves        tensorboard --logdir $work
+curves        ${VENV:-$root/.venv}/bin/dartsformer-report $work/search --log $work/search/train.log -o report.html
 END
