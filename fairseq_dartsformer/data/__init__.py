@@ -2,6 +2,13 @@
 
 from .bilevel_dataset import BilevelDataset, check_sentences
 from .bilevel_iterator import BilevelBatchIterator
+from .binarised import check_binarised
 from .data_split import DataSplit
 
-__all__ = ["BilevelBatchIterator", "BilevelDataset", "DataSplit", "check_sentences"]
+__all__ = [
+    "BilevelBatchIterator",
+    "BilevelDataset",
+    "DataSplit",
+    "check_binarised",
+    "check_sentences",
+]

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from fairseq import utils
 from fairseq.data import FairseqDataset
 from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
+from ..data import check_binarised
 from ..errors import InputError
 from ..search import SearchStrategy, build_strategy
 from ..search.monitor import Monitor
@@ -72,10 +74,14 @@ class TranslationSearchTask(TranslationTask):
         ``combine=False``, and generation passes ``task_cfg``.
 
         Raises:
-            InputError: data that the strategy needs are missing or empty.
+            InputError: data that the strategy needs are missing, empty or damaged.
         """
-        super().load_dataset(split, epoch=epoch, combine=bool(combine), **kwargs)
         in_order = combine is False or "task_cfg" in kwargs
+        if not in_order:
+            folders, cfg = utils.split_paths(self.cfg.data), self.cfg
+            folder = folders[(epoch - 1) % len(folders) if split == cfg.train_subset else 0]
+            check_binarised(folder, split, cfg.source_lang, cfg.target_lang, bool(combine))
+        super().load_dataset(split, epoch=epoch, combine=bool(combine), **kwargs)
         if split == self.cfg.train_subset and not in_order:
 
             def load_split(name: str) -> FairseqDataset:

@@ -4,7 +4,9 @@
 """
 
 import json
+import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,17 @@ def test_training_does_not_overwrite_a_bad_checkpoint(data, good, tmp_path, cont
     line = attempt("train", *training(SEARCH, data, tmp_path)).line
     assert f"checkpoint {last} is damaged" in line and "give another" in line
     assert contents(tmp_path) == before
+
+
+# -- binarised data
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 999)])
+def test_damaged_data(data, tmp_path, damage):
+    copy = shutil.copytree(data, tmp_path / "data")
+    damage(copy / "train.aa-bb.bb.bin")
+    line = attempt("train", *training(SEARCH, copy, tmp_path)).line
+    assert line.startswith(f"{copy}/train.aa-bb.bb.bin and .idx cannot be read")
 
 
 # -- paths

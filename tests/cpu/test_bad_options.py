@@ -49,6 +49,7 @@ SEARCHES = [
     ("--stop-entropy nan", None),
     # alpha's data
     ("--arch-subset no_such", "--arch-subset is 'no_such'"),
+    ("--arch-subset test1", r"test1\.aa-bb\.aa\.bin .*empty"),
     ("--arch-subset train", "--arch-subset is 'train'"),
     ("--arch-subset train1", "--arch-subset is 'train1'"),
     ("--arch-subset test --arch-fraction 0.4", "--arch-subset and --arch-fraction"),

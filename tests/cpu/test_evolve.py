@@ -211,7 +211,7 @@ def test_sizes():
         ("{search} no_such -o g.json", "no_such/dict.aa.txt: No such file"),
         ("{search} {other} -o g.json", "another dictionary than the data's: 48 words in .* 50$"),
         ("{search} {data} -o g.json --valid-subset x", "--valid-subset is 'x', .* no such binar"),
-        ("{search} {data} -o g.json --valid-subset test1", "--valid-subset is 'test1', .*"),
+        ("{search} {data} -o g.json --valid-subset test1", "test1.aa-bb.aa.bin .*empty"),
         ("{search} {data} -o g.json --max-tokens 1", "--max-tokens is 1, which every sentence"),
         ("{search} {data} -o g.json --max-parameters 9", "--max-parameters is 9, but the smallest"),
         ("{search} {data} -o g.json --population 9", "--population is 9, .* exceed"),
