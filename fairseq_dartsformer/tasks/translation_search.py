@@ -9,6 +9,7 @@ from fairseq.data import FairseqDataset
 from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
+from omegaconf import OmegaConf
 
 from ..data import check_binarised
 from ..errors import InputError
@@ -49,6 +50,11 @@ class TranslationSearchTask(TranslationTask):
         root = cfg._get_root()
         if "common" in root:
             root.common.fp16_no_flatten_grads = True
+        if OmegaConf.select(root, "distributed_training.ddp_comm_hook") == "fp16":
+            raise InputError(
+                "--ddp-comm-hook is fp16, it must be none: a search sends the gradients of one "
+                "level by a hook of its own"
+            )
         # The training split as fairseq loads it, and as the strategy returns it.
         self._training_split: FairseqDataset | None = None
         self._training_data: FairseqDataset | None = None

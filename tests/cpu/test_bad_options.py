@@ -61,6 +61,7 @@ SEARCHES = [
     ("--update-freq 50 --skip-remainder-batch", "--skip-remainder-batch"),
     # task and optimizer
     ("--task translation", "bilevel_adam needs a search task"),
+    ("--ddp-comm-hook fp16", None),
     ("--memory-efficient-fp16", "--memory-efficient-fp16 .* use --fp16"),
     ("--adam-betas (0.9,1.5)", r"--adam-betas is '\(0.9,1.5\)'"),
     ("--arch-adam-betas 0.9", "--arch-adam-betas is '0.9'"),
