@@ -4,9 +4,8 @@ import re
 import sys
 from pathlib import Path
 
-from fairseq_dartsformer.cli.command import quiet
+import fairseq_dartsformer.cli  # noqa: F401  (turns off the log that importing fairseq turns on)
 
-quiet()  # importing fairseq turns on everybody's log
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE)]  # the directives; and the extensions' package
 

@@ -9,4 +9,4 @@ bash examples/install.sh "$venv" dev
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/lint-imports"
-exec "$venv/bin/python" -m pytest -n auto --maxprocesses 4 tests/cpu tests/gpu "$@"
+exec "$venv/bin/python" -m pytest -n auto --maxprocesses 4 --dist worksteal tests/cpu tests/gpu "$@"

@@ -78,4 +78,4 @@ class RepairTask(TranslationTask):
 
 @register_task("repair_search", dataclass=RepairSearchConfig)
 class RepairSearchTask(TranslationSearchTask, RepairTask):
-    """The search on `repair`: each of its two parents does its part upon `translation`."""
+    """The search on `repair`: each of the two parents extends `translation`."""

@@ -23,7 +23,7 @@ from runner import Runner
 from scales import SCALES, arguments
 from tables import TABLES, Row, Table
 
-from fairseq_dartsformer.cli.command import positive_integer, quiet
+from fairseq_dartsformer.cli.command import positive_integer
 from fairseq_dartsformer.errors import InputError, flag
 
 FORMATS = {
@@ -215,7 +215,6 @@ def run_figure1(args: argparse.Namespace) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = get_parser()
     args = parser.parse_args(argv)
-    quiet()
     if args.table != "figure1" and not args.data:
         parser.error("--data is needed: a folder that examples/prepare.sh has binarised")
     if args.table == "figure1":

@@ -1,6 +1,10 @@
 """The commands, one a file."""
 
 import logging
+import warnings
 
-# Importing fairseq turns on all debug notes, and matplotlib has some when it is imported.
-logging.getLogger("matplotlib").setLevel(logging.WARNING)
+# Importing fairseq turns on the notes of all libraries; the commands import more of them.
+for name in ("", "fairseq", "hydra"):
+    logging.getLogger(name).setLevel(logging.WARNING)
+# fairseq calls hydra in ways that hydra has renamed since; users cannot change that.
+warnings.filterwarnings("ignore", r"(?is).*(hydra|version_base)", UserWarning)

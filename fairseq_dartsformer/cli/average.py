@@ -116,11 +116,8 @@ def get_parser() -> CommandParser:
 
 
 def main(args: Namespace) -> None:
-    """Average and write.
-
-    Raises:
-        InputError: an argument or a checkpoint is at fault; nothing is written.
-    """
+    """Average and write; a wrong argument or checkpoint raises an :class:`InputError` before
+    anything is written."""
     paths, output = args.checkpoints, Path(args.output)
     if args.last is not None:
         if len(paths) != 1:

@@ -1,12 +1,12 @@
-"""What the commands share: options, one-line errors, and complete output files or none."""
+"""Shared by the commands: options, one-line errors, and complete output files or none."""
 
-import logging
+import math
 import os
 import sys
-import warnings
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +67,6 @@ def run_command(parser: ArgumentParser, main: Callable[..., None], others: bool 
         parser.exit(1, f"{parser.prog}: error: {InputError(reason)}\n")
 
 
-def quiet() -> None:
-    """Hide other libraries' notes, which importing fairseq turns on."""
-    for name in ("", "fairseq", "hydra"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # fairseq calls hydra in ways that hydra has renamed since; users cannot change that.
-    warnings.filterwarnings("ignore", r"(?is).*(hydra|version_base)", UserWarning)
-
-
 def number(
     text: str, read: Callable[[str], float], fits: Callable[[Any], bool], expected: str
 ) -> Any:
@@ -98,21 +90,20 @@ def number(
     return value
 
 
-def positive_integer(text: str) -> int:
+def whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
     """A type for argparse."""
-    return number(text, int, lambda value: value >= 1, "a whole number from 1")
+    expected = f"a whole number from {least}" + (f" to {most}" if most < math.inf else "")
+    return partial(number, read=int, fits=lambda value: least <= value <= most, expected=expected)
 
 
-def vocabulary_size(text: str) -> int:
-    """A type for argparse: size of a dictionary, which has four symbols of fairseq's."""
-    return number(text, int, lambda value: value >= 5, "a whole number from 5")
+positive_integer = whole_number(1)
 
 
 def add_vocabulary(parser: ArgumentParser) -> None:
     """Add the option of commands that build models without data."""
     parser.add_argument(
         "--vocabulary",
-        type=vocabulary_size,
+        type=whole_number(5),  # four are fairseq's own
         default=32768,
         metavar="N",
         help="symbols of the joint dictionary (default: 32768)",
@@ -120,11 +111,8 @@ def add_vocabulary(parser: ArgumentParser) -> None:
 
 
 def check_output(output: Path, inputs: list[str], option: str = "-o") -> None:
-    """Refuse an output file that is an input, a folder or a device, or whose folder is missing.
-
-    Raises:
-        InputError: names ``option``.
-    """
+    """Raise an :class:`InputError` that names ``option`` if an output file is an input, a folder or
+    a device, or if its folder is missing."""
     if not output.parent.is_dir():
         raise InputError(f"{option} {output}: there is no folder {output.parent}")
     if output.exists() and not output.is_file():
@@ -135,11 +123,8 @@ def check_output(output: Path, inputs: list[str], option: str = "-o") -> None:
 
 @contextmanager
 def replacing(output: Path, option: str = "-o") -> Iterator[Path]:
-    """Give a temporary path that replaces ``output`` at the end, unless there was an error.
-
-    Raises:
-        InputError: the file cannot be written; names ``option``.
-    """
+    """Give a temporary path that replaces ``output`` at the end, unless there was an error; raise
+    an :class:`InputError` that names ``option`` if the file cannot be written."""
     output = Path(os.path.realpath(output))  # a link stays a link
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:

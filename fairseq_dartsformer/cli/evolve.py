@@ -28,16 +28,12 @@ from .command import (
     check_output,
     number,
     positive_integer,
-    quiet,
     replacing,
     run_command,
+    whole_number,
 )
 
 SCORES_A_LINE = 25  # in a log
-
-
-def _count(text: str) -> int:
-    return number(text, int, lambda value: value >= 0, "a whole number from 0")
 
 
 def _probability(text: str) -> float:
@@ -66,8 +62,8 @@ SCORE_OPTIONS = {
 EVOLUTION_OPTIONS = {
     "population": {"type": positive_integer, "help": "genotypes of a generation"},
     "parents": {"type": positive_integer, "help": "the best so far, which have children"},
-    "mutations": {"type": _count, "help": "children of one parent"},
-    "crossovers": {"type": _count, "help": "children of two; the rest are random"},
+    "mutations": {"type": whole_number(0), "help": "children of one parent"},
+    "crossovers": {"type": whole_number(0), "help": "children of two; the rest are random"},
     "mutation-probability": {"type": _probability, "help": "of each node to be drawn anew"},
     "seed": {"type": int, "help": "of all random draws"},
 }
@@ -102,11 +98,8 @@ def get_parser() -> CommandParser:
 
 
 def devices_of(args: Namespace) -> list[str]:
-    """The device of each worker.
-
-    Raises:
-        InputError: there are too few GPUs, or none for half precision.
-    """
+    """The device of each worker; too few GPUs, or none for half precision, raise an
+    :class:`InputError`."""
     gpus = 0 if args.cpu else torch.cuda.device_count()
     if gpus == 0:
         if args.fp16:
@@ -122,12 +115,8 @@ def _picked(kind: type, args: Namespace) -> Any:
 
 
 def main(args: Namespace) -> None:
-    """Search, then write the best genotype.
-
-    Raises:
-        InputError: an argument, the checkpoint or the data are wrong.
-    """
-    quiet()
+    """Search, then write the best genotype; wrong arguments, checkpoints or data raise an
+    :class:`InputError`."""
     output = Path(args.output)
     path = Path(args.history or output.with_suffix(".jsonl"))
     check_output(output, [args.checkpoint])
@@ -154,11 +143,8 @@ def _settings(cfg: ScoreConfig, evolution: Evolution, limit: int | None) -> dict
     """Everything a history depends on; the number of generations may grow."""
     digest = hashlib.sha256(Path(cfg.checkpoint).read_bytes()).hexdigest()
     data = str(Path(cfg.data).resolve())
-    return {
-        **asdict(cfg),
-        **{"checkpoint": digest, "data": data, "max_parameters": limit},
-        **asdict(evolution),
-    }
+    replaced = {"checkpoint": digest, "data": data, "max_parameters": limit}
+    return asdict(cfg) | replaced | asdict(evolution)
 
 
 class Search:

@@ -5,6 +5,7 @@ Takes fairseq-train's options except the data, and runs updates on tensors witho
 
 import math
 from argparse import Namespace
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,11 +17,10 @@ from .command import (
     CommandParser,
     add_vocabulary,
     check_output,
-    number,
     positive_integer,
-    quiet,
     replacing,
     run_command,
+    whole_number,
 )
 
 # Memory of common GPUs in GiB; below the nominal size where error correction takes a part.
@@ -48,12 +48,6 @@ CURVES = {
 }
 
 
-def _tokens(text: str) -> int:
-    return number(
-        text, int, lambda n: 1 <= n <= MOST_TOKENS, f"a whole number from 1 to {MOST_TOKENS}"
-    )
-
-
 def get_parser() -> CommandParser:
     parser = CommandParser(
         prog="dartsformer-memory",
@@ -65,7 +59,7 @@ def get_parser() -> CommandParser:
     )
     add = parser.add_argument
     add("--arch", "-a", help="the architecture")
-    tokens = {"type": _tokens, "metavar": "N"}
+    tokens = {"type": whole_number(1, MOST_TOKENS), "metavar": "N"}
     add("--max-tokens", default=5000, help="target tokens of a batch (default: 5000)", **tokens)
     add("--length", default=50, help="tokens of a sentence, on both sides (default: 50)", **tokens)
     add_vocabulary(parser)
@@ -91,16 +85,13 @@ def get_parser() -> CommandParser:
 
 
 def capacity(gpu: str) -> int:
-    """Bytes that tensors may take on a GPU, given by name or by GiB.
-
-    Raises:
-        InputError: the name is unknown and not a number.
-    """
+    """Bytes that tensors may take on a GPU, given by name or by GiB; anything else raises an
+    :class:`InputError`."""
     try:
         size = GPUS[gpu] if gpu in GPUS else float(gpu)
     except ValueError:
         size = math.nan
-    if not size > 1:
+    if not 1 < size < math.inf:
         raise InputError(
             f"--gpu is {gpu!r}: expected its memory in GiB, more than 1, or one of "
             f"{', '.join(GPUS)}"
@@ -125,40 +116,23 @@ def report(plan: MemoryPlan, tokens: int) -> str:
 
 
 def largest_batch(total_of: Callable[[int], int], limit: int, sentences: int) -> int:
-    """Find the most sentences that fit, to within 2 %, by false position.
-
-    Memory is almost linear in the number of sentences, so few plans are needed.
+    """Find the most sentences that fit, to within 2 %; 0 if not even one fits.
 
     Args:
         total_of: bytes for a number of sentences.
         limit: available bytes.
         sentences: where to begin.
-
-    Returns:
-        The number, 0 if not even one fits.
     """
-    fits, breaks, spare = 0, sentences, limit
-    while (over := total_of(breaks) - limit) <= 0:
-        fits, spare = breaks, -over
-        breaks *= 2
-    lack = over
-    while breaks - fits > max(1, fits // 50):
-        middle = fits + round((breaks - fits) * spare / (spare + lack))
-        middle = min(max(middle, fits + 1), breaks - 1)
-        over = total_of(middle) - limit
-        if over <= 0:  # halve the weight of the other end, which might never move
-            fits, spare, lack = middle, -over, lack / 2
-        else:
-            breaks, lack, spare = middle, over, spare / 2
-    return fits
+    fits, breaks = 0, sentences
+    while total_of(breaks) <= limit:
+        fits, breaks = breaks, 2 * breaks
+    tried = range(fits, breaks, max(1, fits // 50))
+    return tried[bisect_right(tried, limit, lo=1, key=total_of) - 1]
 
 
 def draw(args: Namespace, rest: list[str]) -> None:
-    """Plan the figure's points, print them as a table and draw them.
-
-    Raises:
-        InputError: an option is wrong; nothing was printed or written.
-    """
+    """Plan the figure's points, print them as a table and draw them; a wrong option raises an
+    :class:`InputError` before anything is printed or written."""
     path, dims = Path(args.figure), args.hidden_dims or HIDDEN_DIMS
     check_output(path, [], "--figure")
     if path.suffix[1:] not in FIGURE_FORMATS:
@@ -187,12 +161,7 @@ def draw(args: Namespace, rest: list[str]) -> None:
 
 
 def main(args: Namespace, rest: list[str]) -> None:
-    """Plan and report.
-
-    Raises:
-        InputError: an option is wrong.
-    """
-    quiet()
+    """Plan and report; a wrong option raises an :class:`InputError`."""
     if (args.arch is None) == (args.figure is None):
         raise InputError("--arch or --figure: give one of them")
     if args.figure is not None:

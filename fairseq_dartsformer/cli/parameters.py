@@ -9,7 +9,7 @@ from ..memory.planner import count_parameters, training_config
 from ..models.architectures import SIZES
 from ..search_space.families import FAMILIES
 from ..search_space.genotype import Genotype
-from .command import CommandParser, add_vocabulary, quiet, run_command
+from .command import CommandParser, add_vocabulary, run_command
 
 ARCHITECTURES = (
     *(model + suffix for model, sizes in SIZES.items() for suffix in sizes),
@@ -49,12 +49,8 @@ def get_parser() -> CommandParser:
 
 
 def main(args: Namespace) -> None:
-    """Print a row for each architecture.
-
-    Raises:
-        InputError: the genotype cannot be read, or does not fit an architecture of its family.
-    """
-    quiet()
+    """Print a row for each architecture; raise an :class:`InputError` if the genotype cannot be
+    read, or does not fit an architecture of its family."""
     genotypes = {"darts_transformer": TRANSFORMER}
     for genotype in map(Genotype.load, ("paper_fig4_approx", args.genotype)):
         genotypes[genotype.family] = genotype

@@ -1,7 +1,5 @@
 """``dartsformer-plot``: draw a genotype, or alpha over the checkpoints of a search."""
 
-from __future__ import annotations
-
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ from ..errors import InputError
 from ..search.snapshot import Snapshot, derive, find_checkpoints, history_of, load_snapshot
 from ..search_space.alpha_history import AlphaHistory
 from ..search_space.genotype import BUILTIN, Genotype
-from .command import FIGURE_FORMATS, CommandParser, check_output, quiet, replacing, run_command
+from .command import FIGURE_FORMATS, CommandParser, check_output, replacing, run_command
 
 HISTORIES = {"alpha": plots.alpha_figure, "choices": plots.choices_figure}
 FORMATS = (*FIGURE_FORMATS, "tsv")
@@ -44,11 +42,8 @@ def get_parser() -> CommandParser:
 
 
 def read_snapshots(inputs: Sequence[str]) -> Iterator[Snapshot]:
-    """Read checkpoints, and those in folders.
-
-    Raises:
-        InputError: one cannot be read or is none, or a folder holds none.
-    """
+    """Read checkpoints, and those in folders; raise an :class:`InputError` if one cannot be read or
+    a folder has none."""
     for given in inputs:
         if Path(given).is_dir():
             yield from (load_snapshot(str(path)) for path in find_checkpoints(Path(given)))
@@ -62,22 +57,16 @@ def read_snapshots(inputs: Sequence[str]) -> Iterator[Snapshot]:
 
 
 def read_history(inputs: Sequence[str]) -> AlphaHistory:
-    """Read alpha over time from a table or from checkpoints.
-
-    Raises:
-        InputError: it cannot be read, or the search does not learn alpha.
-    """
+    """Read alpha over time from a table or from checkpoints; raise an :class:`InputError` if they
+    cannot be read, or if the search does not learn alpha."""
     if len(inputs) == 1 and inputs[0].endswith(".tsv"):
         return AlphaHistory.load(inputs[0])
     return history_of(read_snapshots(inputs))
 
 
 def read_genotype(inputs: Sequence[str]) -> Genotype:
-    """Read a genotype, or derive it from the last of several checkpoints.
-
-    Raises:
-        InputError: it cannot be read or derived.
-    """
+    """Read a genotype, or derive it from the last of several checkpoints; raise an
+    :class:`InputError` if that is impossible."""
     if any(given.endswith(".tsv") for given in inputs):
         raise InputError("--kind genotype needs a genotype or checkpoints, not a table")
     if len(inputs) == 1 and not inputs[0].endswith(".pt") and not Path(inputs[0]).is_dir():
@@ -86,12 +75,8 @@ def read_genotype(inputs: Sequence[str]) -> Genotype:
 
 
 def main(args: Namespace) -> None:
-    """Read, draw and write.
-
-    Raises:
-        InputError: an argument or an input is wrong; nothing was written.
-    """
-    quiet()
+    """Read, draw and write; a wrong argument or input raises an :class:`InputError` before anything
+    is written."""
     inputs, path, kind = args.inputs, Path(args.output), args.kind
     if path.suffix[1:] not in FORMATS:
         raise InputError(f"-o {path}: expected a suffix of {', '.join(FORMATS)}")

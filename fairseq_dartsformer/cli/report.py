@@ -1,14 +1,12 @@
 """``dartsformer-report``: show a search, running or finished, as one self-contained HTML page."""
 
-from __future__ import annotations
-
 import shlex
 from argparse import Namespace
 from pathlib import Path
 
 from ..report.page import render
 from ..report.run import read_retraining, read_search
-from .command import CommandParser, check_output, quiet, replacing, run_command
+from .command import CommandParser, check_output, replacing, run_command
 
 
 def get_parser() -> CommandParser:
@@ -39,12 +37,8 @@ def get_parser() -> CommandParser:
 
 
 def main(args: Namespace) -> None:
-    """Read everything, then write the page.
-
-    Raises:
-        InputError: an argument or an input is wrong; nothing was written.
-    """
-    quiet()
+    """Read everything, then write the page; a wrong argument or input raises an :class:`InputError`
+    before that."""
     output = Path(args.output)
     check_output(output, [args.log] if args.log else [])
     search = read_search(Path(args.folder), Path(args.log) if args.log else None)

@@ -1,9 +1,5 @@
 """`chunked_label_smoothed_cross_entropy`: fairseq's loss, from features instead of logits."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from fairseq.criterions import register_criterion
@@ -37,11 +33,8 @@ class ChunkedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriteri
     """
 
     def forward(self, model, sample, reduce: bool = True):
-        """Compute the loss of a batch; arguments and results as in the base class.
-
-        Raises:
-            InputError: the model has another kind of output layer.
-        """
+        """Compute the loss of a batch; arguments and results as in the base class. A model with
+        another kind of output layer raises an :class:`InputError`."""
         if not reduce:  # a loss for every token
             return super().forward(model, sample, reduce)
         target = model.get_targets(sample, None)[:, self.ignore_prefix_size :].flatten()
@@ -56,8 +49,14 @@ class ChunkedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriteri
             return _Losses(*losses, correct)
 
         decoder = getattr(model, "decoder", None)
-        with _replaced(decoder, output_layer) as projection:
+        projection = getattr(decoder, "output_projection", None)
+        if not isinstance(projection, nn.Linear):
+            raise _unsuited(decoder)
+        decoder.output_layer = output_layer  # of this instance, for this batch
+        try:
             losses, *_ = model(**sample["net_input"])
+        finally:
+            del decoder.output_layer
         if not isinstance(losses, _Losses):
             raise _unsuited(decoder)
         sample_size = sample["target"].size(0) if self.sentence_avg else sample["ntokens"]
@@ -72,19 +71,6 @@ class ChunkedLabelSmoothedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriteri
             log["n_correct"] = losses.correct.item()
             log["total"] = target.ne(self.padding_idx).sum().item()
         return losses.loss, sample_size, log
-
-
-@contextmanager
-def _replaced(decoder: nn.Module | None, output_layer: Callable[..., Any]) -> Iterator[nn.Linear]:
-    """Replace the decoder's ``output_layer`` on the instance; yield its projection."""
-    projection = getattr(decoder, "output_projection", None)
-    if not isinstance(projection, nn.Linear):
-        raise _unsuited(decoder)
-    decoder.output_layer = output_layer
-    try:
-        yield projection
-    finally:
-        del decoder.output_layer
 
 
 def _unsuited(decoder: nn.Module | None) -> InputError:

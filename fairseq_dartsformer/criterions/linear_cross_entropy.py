@@ -7,8 +7,6 @@ Label smoothing needs no second softmax. With `z = W x + b` and `lse = log sum_v
 so the smoothed loss is the plain loss, computed in chunks, and two sums that are linear in x.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """One dataset for the data of both levels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -86,13 +84,6 @@ class BilevelDataset(ConcatDataset):
             return {}
         (level,) = {sample["level"] for sample in samples}
         return self.levels[level].collater(samples)
-
-    def prefetch(self, indices: Sequence[int]) -> None:
-        """Prefetch a dataset that both levels share once: a second time replaces the first."""
-        weights, alpha = (level.dataset for level in self.datasets)
-        if weights is alpha:
-            indices = sorted({i % len(weights) for i in indices})
-        super().prefetch(indices)
 
 
 def check_sentences(indices: np.ndarray, purpose: str, max_positions: Any) -> None:

@@ -1,7 +1,5 @@
 """The order of the batches of both levels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, count, cycle, islice, pairwise
 from typing import Any
@@ -66,6 +64,7 @@ class BilevelBatchIterator(EpochBatchIterator):
         self.split = split
         self.start, self.interval = start, interval
         self.drop_incomplete = skip_remainder_batch
+        self._pass: tuple[int, list[Batch]] | None = None  # of L_val, for alpha_sample
         for epoch, entry in enumerate(self.update_freq, 1):
             if entry < 1:
                 raise InputError(f"--update-freq is {entry}, it must be at least 1")
@@ -117,10 +116,7 @@ class BilevelBatchIterator(EpochBatchIterator):
         for i, followed in enumerate(self._alpha_places(epoch)):
             order += weights[i * size : (i + 1) * size]
             order += islice(alpha, size if followed else 0)
-        mine = order[self.shard_id :: self.num_shards]
-        if self._supports_prefetch:
-            self.dataset.prefetch([index for batch in mine for index in batch])
-        return mine
+        return order[self.shard_id :: self.num_shards]
 
     def _alpha_batches(self, start: int) -> Iterator[Batch]:
         """The batches of L_val, for ever, from the one at position ``start``."""
@@ -132,8 +128,10 @@ class BilevelBatchIterator(EpochBatchIterator):
 
     def alpha_sample(self, position: int) -> Mapping[str, Any]:
         """Return this worker's batch of L_val when each worker has had ``position`` of them."""
-        batch = next(self._alpha_batches(position * self.num_shards + self.shard_id))
-        return self.collate_fn([self.dataset[i] for i in batch])
+        begun, index = divmod(position * self.num_shards + self.shard_id, len(self.batches[ALPHA]))
+        if self._pass is None or self._pass[0] != begun:
+            self._pass = begun, self._shuffled(ALPHA, not self.disable_shuffling, begun)
+        return self.collate_fn([self.dataset[i] for i in self._pass[1][index]])
 
     def _shuffled(self, level: str, shuffle: bool, pass_number: int) -> list[Batch]:
         """The level's batches in the order of one pass."""

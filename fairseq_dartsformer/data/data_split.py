@@ -134,8 +134,6 @@ def pair_keys(dataset: LanguagePairDataset) -> np.ndarray:
 
     Among n different pairs, the probability that any two have the same key is below `n² / 2^65`.
     """
-    if dataset.supports_prefetch:  # of --dataset-impl cached, which reads nothing else
-        dataset.prefetch(range(len(dataset)))
 
     def key(i: int) -> int:
         source, target = dataset.src[i].numpy().tobytes(), dataset.tgt[i].numpy().tobytes()

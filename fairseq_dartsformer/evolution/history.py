@@ -1,7 +1,5 @@
 """The history of an evolutionary search: a file of JSON lines, from which it can resume."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,8 +30,8 @@ class History:
         first = json.dumps(settings)
         try:
             written = path.read_bytes() if path.exists() else b""
-            whole = written[: written.rfind(b"\n") + 1]
-            lines = whole.decode().splitlines()
+            complete = written[: written.rfind(b"\n") + 1]
+            lines = complete.decode().splitlines()
         except OSError as error:
             raise InputError(f"--history {path}: {error.strerror}") from None
         except UnicodeDecodeError:
@@ -42,7 +40,7 @@ class History:
             self._read(lines, json.loads(first))
         elif not first.encode().startswith(written):
             raise self._foreign()
-        self._append("" if lines else first + "\n", len(whole))
+        self._append("" if lines else first + "\n", len(complete))
 
     def _read(self, lines: list[str], settings: Mapping[str, Any]) -> None:
         path = self.path
@@ -66,11 +64,8 @@ class History:
         return InputError(f"--history {self.path}: is not the history of a search")
 
     def add(self, genotype: Genotype, score: float, parameters: int, generation: int) -> None:
-        """Write a scored genotype to the file.
-
-        Raises:
-            InputError: the file cannot be written, for example on a full disk.
-        """
+        """Write a scored genotype to the file; raise an :class:`InputError` if that fails, for
+        example on a full disk."""
         record = {"generation": generation, self.score: score, "parameters": parameters}
         record["genotype"] = json.loads(genotype.to_json())
         self._append(json.dumps(record) + "\n")

@@ -6,8 +6,6 @@ parents are part of the next generation. Here all scored architectures are ranke
 random architectures take the parents' 25 places.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -126,7 +124,7 @@ class Evolution:
             if not children:
                 return
             costs.update(zip(children, cost(children), strict=True))
-            # Of equal costs the first scored comes first.
+            # At equal costs, the architecture scored first comes first.
             ranking = sorted(costs, key=costs.__getitem__)
             yield ranking
 

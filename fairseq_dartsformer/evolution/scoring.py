@@ -3,8 +3,6 @@
 The score is that of a derived model with the supernet's weights.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import dataclass
@@ -118,9 +116,7 @@ class Scorer:
                 f"--max-tokens is {cfg.max_tokens}, which every sentence of --valid-subset "
                 f"{cfg.valid_subset} exceeds"
             )
-        if self.device.type == "cpu":
-            return list(batches)
-        return [utils.move_to_cuda(batch, self.device) for batch in batches]
+        return [utils.apply_to_sample(lambda t: t.to(self.device), batch) for batch in batches]
 
     def choice(self, architecture: Architecture) -> Choice:
         """Convert an architecture to the form that the supernet takes."""

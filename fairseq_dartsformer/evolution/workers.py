@@ -1,7 +1,5 @@
 """Scoring by several processes, one for each device."""
 
-from __future__ import annotations
-
 import logging
 import os
 import threading

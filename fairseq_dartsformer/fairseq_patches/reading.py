@@ -40,11 +40,8 @@ def allow_safe_globals() -> None:
 
 
 def load_checkpoint(path: str) -> dict[str, Any]:
-    """Load a checkpoint's state to the CPU, without running code from it.
-
-    Raises:
-        InputError: the file is missing, damaged, or holds other types than tensors and plain ones.
-    """
+    """Load a checkpoint's state to the CPU, without running code from it; raise an
+    :class:`InputError` if the file is missing, damaged, or holds more than plain types."""
     with reading(path):
         return checkpoint_utils.load_checkpoint_to_cpu(path)
 
@@ -59,12 +56,9 @@ def peek(path: str) -> dict[str, Any]:
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Turn every error while a checkpoint is read into one line that names the file.
-
-    Raises:
-        InputError: an exception other than running out of memory was raised; torch, pickle,
-            zipfile, omegaconf and fairseq raise some twenty kinds for damaged files.
-    """
+    """Turn every error while a checkpoint is read, except running out of memory, into an
+    :class:`InputError` that names the file: torch, pickle, zipfile, omegaconf and fairseq raise
+    some twenty kinds for damaged files."""
     try:
         yield
     except Exception as error:

@@ -71,7 +71,7 @@ def _on_first_worker(trainer: Trainer, function: Callable[[], str | None]) -> st
 
 def _prepare(cfg: DictConfig, trainer: Trainer) -> str | None:
     """Find and check the checkpoint from which to start, if there is any, and lock the folder."""
-    if trainer.checkpoint_suffix:  # each worker has a checkpoint of its own
+    if trainer.checkpoint_suffix:  # each worker has its own checkpoint
         return None
     if not cfg.no_save:
         _lock(Path(cfg.save_dir))

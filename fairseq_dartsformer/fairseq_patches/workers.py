@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributed import GradBucket
 from torch.futures import Future
 
+from ..errors import InputError
 from .patch import patch
 
 
@@ -29,7 +30,16 @@ def _distributed_data_parallel(
     wrapped = ddp(module, device_ids=device_ids, output_device=output_device, **kwargs)
     if in_groups:
         wrapped.register_comm_hook(kwargs.get("process_group"), _average_trained)
+        wrapped.register_comm_hook = _refuse_hook
     return wrapped
+
+
+def _refuse_hook(*_: Any) -> None:
+    """Raise an :class:`InputError` for fairseq's hook, which would take the place of ours."""
+    raise InputError(
+        "--ddp-comm-hook is fp16, it must be none for a supernet: alpha's gradients are too small "
+        "for half precision"
+    )
 
 
 def _average_trained(group: Any, bucket: GradBucket) -> Future[Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -63,17 +63,13 @@ def _search_defaults(given: Sequence[str]) -> list[str]:
     return ["--task", "translation_search", "--optimizer", strategy.optimizer]
 
 
-@dataclass
 class Training:
     """Model, criterion and optimizer of a training, as in fairseq's trainer."""
 
-    cfg: DictConfig
-    vocabulary: int
-    model: nn.Module = field(init=False)
-
-    def __post_init__(self):
-        cfg = self.cfg
-        dictionary = _Symbols(self.vocabulary)
+    def __init__(self, cfg: DictConfig, vocabulary: int):
+        self.cfg, self.vocabulary = cfg, vocabulary
+        dictionary = Dictionary()
+        dictionary.pad_to_multiple_(vocabulary)
         self.task = TASK_REGISTRY[cfg.task._name](cfg.task, dictionary, dictionary)
         self.model = models.build_model(cfg.model, self.task)
         self.criterion = criterions.build_criterion(cfg.criterion, self.task)
@@ -84,6 +80,7 @@ class Training:
         if isinstance(self.task, TranslationSearchTask):
             strategy = self.task.strategy
             strategy.prepare(self.model)
+            strategy.move_always()
             self.levels = strategy.levels * (DRAWS if strategy.draws else 1)
 
     def build_optimizer(self) -> None:
@@ -120,6 +117,9 @@ class Training:
     def compute_gradients(self, batch: dict[str, Any], update: int) -> None:
         """Forward and backward pass of an update."""
         self.task.train_step(batch, self.model, self.criterion, self.optimizer, update)
+        strategy = getattr(self.task, "strategy", None)
+        if strategy is not None and not strategy.generates:
+            strategy.before_optimizer_step(self.model, self.optimizer, update)
 
     def step(self) -> None:
         """Step the optimizer and free the gradients."""
@@ -143,21 +143,13 @@ def count_parameters(cfg: DictConfig, vocabulary: int) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-class _Symbols(Dictionary):
-    """A dictionary of a given size without symbols."""
-
-    def __init__(self, size: int):
-        super().__init__()
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
-
-
 def _convert(model: nn.Module, dtype: torch.dtype) -> None:
     """``model.to(dtype)`` without alpha; torch's own does not work on fake parameters."""
     converted: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.is_floating_point():
+                module._buffers[name] = buffer.to(dtype)
         for name, parameter in module._parameters.items():
             if parameter is not None and not is_alpha(parameter):
                 if parameter not in converted:
@@ -240,7 +232,8 @@ class _Phases:
             features, extra = extract(*args, **kwargs)
             self.forward = self.counter.peak
             self.counter.peak = self.kept = self.counter.held
-            features.register_hook(self._stacks_backward)
+            if features.requires_grad:
+                features.register_hook(self._stacks_backward)
             return features, extra
 
         self.decoder.extract_features = extract_features

@@ -1,7 +1,5 @@
 """Sizes of the named architectures (Table 5, Section 3.3, Figure 5; tensor2tensor)."""
 
-from __future__ import annotations
-
 from argparse import Namespace
 from fractions import Fraction
 

@@ -1,6 +1,4 @@
-"""What a model of this plugin refuses: alignments, and checkpoints of other networks."""
-
-from __future__ import annotations
+"""A model of this plugin refuses alignments, and checkpoints of other networks."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -32,11 +30,8 @@ class CheckedModel:
     NAME: ClassVar[str]
 
     def prepare_for_inference_(self, cfg: DictConfig) -> None:
-        """Prepare for generation, as fairseq does.
-
-        Raises:
-            InputError: an option needs an alignment.
-        """
+        """Prepare for generation, as fairseq does; raise an :class:`InputError` if an option needs
+        an alignment."""
         for name in ("print_alignment", "replace_unk"):
             value = cfg.generation[name]
             if value is not None:
@@ -71,11 +66,8 @@ class CheckedModel:
                 )
 
     def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, **kwargs):
-        """Load as fairseq does.
-
-        Raises:
-            InputError: the tensors are those of another model.
-        """
+        """Load as fairseq does; raise an :class:`InputError` if the tensors are those of another
+        model."""
         if strict:
             self._check_state(state_dict)
         return super().load_state_dict(state_dict, strict, **kwargs)

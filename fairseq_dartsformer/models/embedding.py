@@ -1,7 +1,5 @@
 """Factorised token embedding (Section 3.2) and the input of a stack."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

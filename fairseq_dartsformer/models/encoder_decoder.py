@@ -1,7 +1,5 @@
 """Encoder and decoder: input, stack, final LayerNorm, and the decoder's output layer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

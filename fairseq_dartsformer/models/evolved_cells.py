@@ -18,8 +18,6 @@ Its feed-forward networks are always 4 times as wide as the stream; here they ar
 It initialises the two maps of the GLU separately; here they are one map of twice the width.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch.nn.functional as F

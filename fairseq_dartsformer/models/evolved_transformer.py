@@ -61,11 +61,7 @@ class EvolvedTransformerModel(CheckedModel, TransformerModelBase):
 
     @classmethod
     def build_model(cls, cfg: EvolvedConfig, task: FairseqTask) -> EvolvedTransformerModel:
-        """Build the model from options.
-
-        Raises:
-            InputError: options that do not fit together.
-        """
+        """Build the model; raise an :class:`InputError` if options do not fit together."""
         fill_sizes(cfg, cls.NAME)
         if cfg.activation_dropout is None:
             remember(cfg, "activation_dropout", cfg.dropout)
@@ -80,11 +76,8 @@ class EvolvedTransformerModel(CheckedModel, TransformerModelBase):
     def build_embedding(
         cls, cfg: TransformerConfig, dictionary: Dictionary, embed_dim: int, path: str | None = None
     ) -> nn.Embedding:
-        """Make the embedding of the source or the target, `V × d`.
-
-        Raises:
-            InputError: the pre-trained embeddings at ``path`` cannot be read.
-        """
+        """Make the embedding of the source or the target, `V × d`; raise an :class:`InputError` if
+        the pre-trained embeddings at ``path`` cannot be read."""
         embedding = super().build_embedding(cfg, dictionary, embed_dim)
         if path is not None:
             load_pretrained(embedding, path, dictionary, "--hidden-dim")

@@ -1,7 +1,5 @@
 """Checks of options before anything is built; each error names the option at fault."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from fairseq.tasks import TASK_REGISTRY, FairseqTask
@@ -29,11 +27,8 @@ RATES = ("dropout", "attention_dropout", "activation_dropout", "weight_dropout")
 
 
 def check_sizes(cfg: NetworkConfig, task: FairseqTask) -> None:
-    """Check the options that all models share, and that the task suits a translation model.
-
-    Raises:
-        InputError: the first fault found.
-    """
+    """Raise an :class:`InputError` if an option that all models share is out of range, or if the
+    task does not suit a translation model."""
     for name in POSITIONS:
         if getattr(cfg, name) is None:
             names = [name for name, kind in TASK_REGISTRY.items() if kind is type(task)]
@@ -59,11 +54,8 @@ def check_sizes(cfg: NetworkConfig, task: FairseqTask) -> None:
 
 
 def check_block(cfg: SizeConfig, block: Block, stack: str, splits: int = 1) -> None:
-    """Check that a block divides the layers of its stack, and the heads the width of a split.
-
-    Raises:
-        InputError: one does not.
-    """
+    """Raise an :class:`InputError` if a block does not divide the layers of its stack, or the heads
+    the width of a split."""
     layers = getattr(cfg, f"{stack}_layers")
     if layers % len(block):
         raise InputError(
@@ -81,7 +73,8 @@ def check_block(cfg: SizeConfig, block: Block, stack: str, splits: int = 1) -> N
 
 
 def check_at_least(cfg: NetworkConfig, name: str, least: int, most: int | None = LARGEST) -> None:
-    """Check that the integer option ``name`` is at least ``least`` and at most ``most``."""
+    """Raise an :class:`InputError` unless the integer option ``name`` is at least ``least`` and at
+    most ``most``."""
     value = getattr(cfg, name)
     if value < least:
         raise InputError(f"{flag(name)} is {value}, it must be at least {least}")
@@ -90,11 +83,8 @@ def check_at_least(cfg: NetworkConfig, name: str, least: int, most: int | None =
 
 
 def parse_operations(text: str | None, stack: str) -> tuple[str, ...]:
-    """Return the candidates in a stack's comma-separated option; the paper's for ``None``.
-
-    Raises:
-        InputError: a name is unknown or repeated.
-    """
+    """Return the candidates in a stack's comma-separated option, the paper's for ``None``; raise an
+    :class:`InputError` if a name is unknown or repeated."""
     if text is None:
         return PAPER_OPERATIONS[stack]
     name, allowed = f"{stack}_operations", OPERATIONS_BY_STACK[stack]

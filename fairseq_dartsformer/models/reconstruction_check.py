@@ -1,7 +1,5 @@
 """``--check-reconstruction``: compares the reconstructed input of a stack with the true input."""
 
-from __future__ import annotations
-
 import logging
 from functools import partial
 from typing import Any, NamedTuple

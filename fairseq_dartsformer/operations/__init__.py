@@ -4,8 +4,6 @@ An operation maps `T × B × C` to the same shape. Supernets and derived models 
 name with :func:`build_operation`; :func:`register_operation` adds one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 
@@ -94,11 +92,8 @@ def describe_operations(stack: str) -> str:
 
 
 def build_operation(name: str, cfg: OperationConfig) -> nn.Module:
-    """Build `LayerNorm(x + dropout(o(x)))` for the operation ``name``, or a bare zero or identity.
-
-    Raises:
-        KeyError: there is no such operation.
-    """
+    """Build `LayerNorm(x + dropout(o(x)))` for the operation ``name``, or a bare zero or identity;
+    raise a :class:`KeyError` if there is no such operation."""
     operation = OPERATIONS[name](cfg)
     if isinstance(operation, Parameterless):
         return operation

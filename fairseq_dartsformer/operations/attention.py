@@ -1,7 +1,5 @@
 """Multi-head attention (Vaswani et al. 2017) to the sequence itself and to the encoder output."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

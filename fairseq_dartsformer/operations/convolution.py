@@ -1,7 +1,5 @@
 """Convolutions over time: standard, dynamic (Wu et al. 2019) and separable (not a candidate)."""
 
-from __future__ import annotations
-
 import logging
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """Alpha over time: the mixing weights of every search node."""
 
-from __future__ import annotations
-
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -10,16 +8,11 @@ from .style import FONT, GREY, LOOKS, check_size, in_words, legend, plain
 
 
 def alpha_figure(history: AlphaHistory) -> Figure:
-    """Draw a panel for each node with a line for each operation.
+    """Draw a panel for each node with a line for each operation; raise an :class:`InputError` if
+    there are too many nodes.
 
     Each layer has a row of panels, the decoder's below the encoder's. The line of the last choice
     is thick; a vertical line marks the checkpoint at which it was new.
-
-    Args:
-        history: mixing weights at each checkpoint.
-
-    Raises:
-        InputError: there are too many nodes to draw.
     """
     nodes = history.nodes
     check_size(len(nodes))

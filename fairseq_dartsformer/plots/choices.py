@@ -1,7 +1,5 @@
 """The operations that would be derived in the course of a search."""
 
-from __future__ import annotations
-
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -11,15 +9,10 @@ from .style import FONT, GREY, INK, LOOKS, check_size, in_words, legend, text_co
 
 
 def choices_figure(history: AlphaHistory) -> Figure:
-    """Draw a row for each node, with a bar for as long as its choice stays the same.
+    """Draw a row for each node, with a bar for as long as its choice stays the same; raise an
+    :class:`InputError` if there are too many nodes.
 
     The number beside a row is the number of updates at which its last choice was new.
-
-    Args:
-        history: choices at each checkpoint.
-
-    Raises:
-        InputError: there are too many nodes to draw.
     """
     nodes, updates = history.nodes, history.updates
     check_size(len(nodes))

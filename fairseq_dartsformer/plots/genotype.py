@@ -1,7 +1,5 @@
 """Pictures of a genotype: the searched blocks of both stacks (the paper's Figures 2 and 4)."""
 
-from __future__ import annotations
-
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -183,16 +181,11 @@ class _Stack:
 
 
 def genotype_figure(genotype: Genotype) -> Figure:
-    """Draw the searched blocks of encoder and decoder, from the embeddings up.
+    """Draw the searched blocks of encoder and decoder, from the embeddings up; raise an
+    :class:`InputError` if there are too many nodes.
 
     The stream of each split runs upwards. An operation is left of the stream that it is added to,
     and a dot marks each stream that it reads.
-
-    Args:
-        genotype: the architecture, of any family.
-
-    Raises:
-        InputError: it has too many nodes to draw.
     """
     check_size(sum(map(len, genotype.encoder + genotype.decoder)))
     figure = Figure()

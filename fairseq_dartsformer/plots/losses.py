@@ -1,7 +1,5 @@
 """The losses of a search over time."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure

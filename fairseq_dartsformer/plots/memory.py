@@ -1,7 +1,5 @@
 """Peak memory against hidden size (the paper's Figure 1)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """Colours, names and files of all figures."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,21 +83,17 @@ def text_color(background: str) -> str:
     return "white" if luminance < 0.179 else INK
 
 
-def plain(*all_axes: Axes) -> None:
+def plain(axes: Axes) -> None:
     """Remove the frame of axes whose x axis counts updates, and format that axis."""
-    for axes in all_axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=FONT - 1)
-        axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=FONT - 1)
+    axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def check_size(nodes: int) -> None:
-    """Refuse figures that take hours to draw and cannot be read.
-
-    Raises:
-        InputError: there are too many nodes.
-    """
+    """Raise an :class:`InputError` if a figure of so many nodes would take hours to draw and could
+    not be read."""
     if nodes > MOST_NODES:
         raise InputError(f"a figure of {nodes} nodes cannot be drawn: at most {MOST_NODES}")
 

@@ -37,11 +37,8 @@ class CheckpointSummary:
 
     @classmethod
     def of(cls, state: Mapping[str, Any], path: Path) -> CheckpointSummary:
-        """Summarise the state in a checkpoint.
-
-        Raises:
-            InputError: fairseq did not write it.
-        """
+        """Summarise the state in a checkpoint; raise an :class:`InputError` if fairseq did not
+        write it."""
         try:
             updates = int(state["optimizer_history"][-1]["num_updates"])
             dict(state["model"]), dict(state["cfg"])

@@ -1,7 +1,5 @@
 """The command line of a training, from the configuration in its checkpoint."""
 
-from __future__ import annotations
-
 import io
 import shlex
 from collections.abc import Mapping

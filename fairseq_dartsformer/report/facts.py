@@ -1,7 +1,5 @@
 """Progress, time, cost, speed and memory of a search in words."""
 
-from __future__ import annotations
-
 import math
 from datetime import UTC, datetime
 from statistics import mean, median
@@ -77,12 +75,11 @@ def cost(run: Run) -> tuple[str, str]:
     if run.last.seconds is None:
         return "unknown", ""
     workers = int(number(run.option("distributed_training", "distributed_world_size")) or 1)
-    device = unit = "worker"
-    if run.option("common", "cpu"):
-        device = "CPU worker"
-    elif run.last.meters:  # on GPUs, fairseq logs their free memory
-        device, unit = ("GPU", "GPU") if "gb_free" in run.last.meters else ("CPU worker", "worker")
-    hours = workers * run.last.seconds / 3600
+    # On GPUs, fairseq logs their free memory.
+    device = "GPU" if "gb_free" in run.last.meters else "CPU worker"
+    if not run.last.meters and not run.option("common", "cpu"):
+        device = "worker"
+    unit, hours = device.removeprefix("CPU "), workers * run.last.seconds / 3600
     return f"{hours:.3g} {unit}-hours", f"{workers} {device}{'s' * (workers > 1)}"
 
 

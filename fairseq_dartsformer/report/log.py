@@ -1,7 +1,5 @@
 """Statistics that fairseq logged in the course of a training."""
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -53,11 +51,8 @@ class Log:
 
 
 def read_log(path: Path) -> Log:
-    """Read what ``fairseq-train`` or ``fairseq-hydra-train`` printed or logged to a file.
-
-    Raises:
-        InputError: the file cannot be read or holds no statistics.
-    """
+    """Read what ``fairseq-train`` or ``fairseq-hydra-train`` printed or logged to a file; raise an
+    :class:`InputError` if it cannot be read or holds no statistics."""
     log = Log()
     try:
         with open(path, encoding="utf-8", errors="replace") as file:

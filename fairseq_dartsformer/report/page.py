@@ -1,7 +1,5 @@
 """The report of a search as one self-contained HTML page."""
 
-from __future__ import annotations
-
 import math
 import re
 import shlex

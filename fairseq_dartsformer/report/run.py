@@ -1,7 +1,5 @@
 """A training's save folder: its checkpoints, genotypes and curves."""
 
-from __future__ import annotations
-
 from argparse import Namespace
 from collections.abc import Mapping
 from contextlib import suppress
@@ -43,11 +41,8 @@ class Run:
     unreadable: list[str] = field(default_factory=list)
 
     def read(self, paths: list[Path]) -> None:
-        """Read checkpoints; a damaged one, or one that is being written, is left out.
-
-        Raises:
-            InputError: no checkpoint can be read.
-        """
+        """Read checkpoints except damaged ones and one that is being written; raise an
+        :class:`InputError` if none can be read."""
         summaries: dict[int, CheckpointSummary] = {}
         error = None
         for path in paths:
@@ -59,7 +54,7 @@ class Run:
                 error = error or found
                 self.unreadable.append(str(found))
                 continue
-            # Of equal ones the last by name, which is the one that a resumed training starts from.
+            # After equal updates the last by name counts: a resumed training starts from it.
             summaries[summary.updates] = summary
             if summary.updates == max(summaries):
                 cfg = state["cfg"]
@@ -203,11 +198,8 @@ def read_search(folder: Path, log: Path | None = None) -> Search:
 
 
 def read_retraining(folder: Path) -> Run:
-    """Read the save folder of a training by its `checkpoint_last.pt`, or else by all checkpoints.
-
-    Raises:
-        InputError: no checkpoint can be read.
-    """
+    """Read the save folder of a training by its `checkpoint_last.pt`, or else by all checkpoints;
+    raise an :class:`InputError` if none can be read."""
     last, run = folder / "checkpoint_last.pt", Run(folder, Log())
     run.read([last] if last.is_file() else find_checkpoints(folder))
     return run

@@ -60,6 +60,10 @@ class AlphaStrategy(SearchStrategy):
         if cfg.arch_noise:
             self.progress(0)  # reports a search without an end
 
+    def move_always(self) -> None:
+        """Move alpha from the first update on."""
+        self.arch_start = 0
+
     def progress(self, update_num: int) -> float:
         """Return the share of ``--max-update`` that is done; an :class:`InputError` without it."""
         total = self.cfg.max_update
@@ -221,6 +225,11 @@ class SplitStrategy(AlphaStrategy):
         # What identifies the data and their split: options, and a fingerprint of each shard seen.
         self.identity = self.split.options()
         self.iterator: BilevelBatchIterator | None = None
+
+    def move_always(self) -> None:
+        """Move alpha in every update that may."""
+        super().move_always()
+        self.arch_interval = 1
 
     def training_data(
         self, train: LanguagePairDataset, load_split: Callable[[str], FairseqDataset]

@@ -51,6 +51,11 @@ class DARTSPrime(OnDemandStrategy):
         if self.regularizer == "admm":
             self.penalties.append((RHO, self.admm))
 
+    def move_always(self) -> None:
+        """Do not wait for small gradients."""
+        super().move_always()
+        self.schedule = "fixed"
+
     @classmethod
     def relaxation(cls, cfg):
         """softmax, or the bounded activation."""

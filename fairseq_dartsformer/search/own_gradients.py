@@ -129,11 +129,16 @@ class OnDemandStrategy(OwnGradients, SplitStrategy):
         with self.passing((WEIGHTS,), model, optimizer, update_num):
             result = train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
         if self.moves_alpha(update_num):
-            valid = self.iterator.alpha_sample(self.position + len(self.pairs))
-            if sample["target"].is_cuda:
-                valid = utils.move_to_cuda(valid, sample["target"].device)
-            self.pairs.append((sample, valid))
+            self.pairs.append((sample, self.alpha_sample(sample)))
         return with_level_loss(result, WEIGHTS)
+
+    def alpha_sample(self, sample: Batch) -> Batch:
+        """Draw the next batch of alpha's data, for the device of the weights' ``sample``."""
+        if self.iterator is None:  # the memory planner has one batch for everything
+            return sample
+        found = self.iterator.alpha_sample(self.position + len(self.pairs))
+        target = sample["target"]
+        return utils.move_to_cuda(found, target.device) if target.is_cuda else found
 
     def before_optimizer_step(
         self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int

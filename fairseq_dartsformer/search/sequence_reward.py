@@ -23,6 +23,7 @@ class SequenceReward(OwnGradients, JointStrategy):
     """
 
     name = "sequence_reward"
+    generates = True
     options = (*JointStrategy.options, "reward", "reward_weight")
 
     def check(self) -> None:

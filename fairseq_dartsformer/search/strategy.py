@@ -38,6 +38,7 @@ class SearchStrategy:
             otherwise ``bilevel_adam`` is refused.
         draws: whether updates differ in what they compute, so that the memory planner must try
             several.
+        generates: whether updates generate translations, which the memory planner cannot follow.
         options: the strategy's own options: fields of the task's dataclass whose default is
             ``None``. A strategy that does not list an option refuses it. All that learn alpha have
             the monitor's, :data:`~.options.MONITOR_OPTIONS`.
@@ -54,6 +55,7 @@ class SearchStrategy:
     levels: ClassVar[tuple[str, ...]] = (WEIGHTS,)
     optimizer: ClassVar[str] = "adam"
     draws: ClassVar[bool] = False
+    generates: bool = False
     options: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, cfg: SearchOptions):
@@ -87,6 +89,9 @@ class SearchStrategy:
         for parameter in model.parameters():
             if level_of(parameter) not in self.levels:
                 parameter.requires_grad_(False)
+
+    def move_always(self) -> None:
+        """Let every update move whatever updates ever move, for the memory planner."""
 
     def training_data(
         self, train: FairseqDataset, load_split: Callable[[str], FairseqDataset]

@@ -36,6 +36,8 @@ class UNAS(OnDemandStrategy):
             expected = ", ".join(("loss", *REWARDS))
             raise InputError(f"--unas-reward is {self.reward}, it must be one of {expected}")
 
+        self.generates = self.reward != "loss"
+
     def sample(self, coder, levels, update_num):
         """Mix by a sample."""
         soft = gumbel_softmax(coder.alpha, coder.mask, self.temperature(update_num))

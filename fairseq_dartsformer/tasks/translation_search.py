@@ -9,7 +9,6 @@ from fairseq.data import FairseqDataset
 from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
-from omegaconf import OmegaConf
 
 from ..data import check_binarised
 from ..errors import InputError
@@ -50,11 +49,6 @@ class TranslationSearchTask(TranslationTask):
         root = cfg._get_root()
         if "common" in root:
             root.common.fp16_no_flatten_grads = True
-        if OmegaConf.select(root, "distributed_training.ddp_comm_hook") == "fp16":
-            raise InputError(
-                "--ddp-comm-hook is fp16, it must be none: a search sends the gradients of one "
-                "level by a hook of its own"
-            )
         # The training split as fairseq loads it, and as the strategy returns it.
         self._training_split: FairseqDataset | None = None
         self._training_data: FairseqDataset | None = None
@@ -85,6 +79,7 @@ class TranslationSearchTask(TranslationTask):
         in_order = combine is False or "task_cfg" in kwargs
         if not in_order:
             folders, cfg = utils.split_paths(self.cfg.data), self.cfg
+            # fairseq shards only training splits.
             folder = folders[(epoch - 1) % len(folders) if split == cfg.train_subset else 0]
             check_binarised(folder, split, cfg.source_lang, cfg.target_lang, bool(combine))
         super().load_dataset(split, epoch=epoch, combine=bool(combine), **kwargs)

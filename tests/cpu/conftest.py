@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.fairseq_commands import LOGGED, SEARCH, prepare_data, start_server, train
 from helpers.plugins import EXTENDING
-from helpers.running import LOGGED, SEARCH, prepare_data, start_server, train
 from hypothesis import settings
 
 warnings.filterwarnings("ignore", message=".*pin_memory.*")

@@ -126,43 +126,6 @@ def test_last_checkpoints_by_number(tmp_path, names, expected):
         command.last_checkpoints(str(tmp_path), 9)
 
 
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        (state(1, extra=torch.ones(1)), "checkpoint1.pt: has no parameter extra, which .*2.pt has"),
-        (state(1, **{"decoder.bias": torch.ones(5)}), r"decoder.bias has shape \(5,\): expected"),
-        (state(1) | {"model": None}, "checkpoint2.pt: not a fairseq checkpoint"),
-    ],
-)
-def test_checkpoints_that_do_not_go_together(tmp_path, other, message):
-    with pytest.raises(InputError, match=message):
-        command.average(saved(tmp_path, state(0), other))
-
-
-def test_errors_of_the_command(tmp_path, monkeypatch, capsys):
-    (first, second) = saved(tmp_path, state(0), state(1))
-    content = Path(second).read_bytes()
-    output = tmp_path / "average.pt"
-    for arguments, message in [
-        ((first, second, "-o", second), "would overwrite a file that is read"),
-        ((first, second, "-o", tmp_path), "is not a file"),
-        ((first, second, "-o", tmp_path / "no" / "x.pt"), "there is no folder"),
-        ((first, tmp_path / "no.pt", "-o", output), "no.pt"),
-        ((tmp_path, "--last", 5, "-o", output), "has 2 checkpoints by number"),
-        ((first, "--last", 1, "-o", output), "expected a folder"),
-        ((first, second, "--last", 1, "-o", output), "expected one folder, not 2 paths"),
-    ]:
-        with pytest.raises(SystemExit) as stop:
-            run(monkeypatch, *arguments)
-        error = capsys.readouterr().err
-        assert stop.value.code == 1 and message in error and error.count("\n") == 1
-    Path(second).write_bytes(content[: len(content) // 2])
-    with pytest.raises(SystemExit):
-        run(monkeypatch, first, second, "-o", output)
-    assert second in capsys.readouterr().err
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint1.pt", "checkpoint2.pt"}
-
-
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     paths = saved(tmp_path, state(0), state(1))
     output = tmp_path / "average.pt"

@@ -1,4 +1,4 @@
-"""Options that our models, tasks and commands refuse: one line names the option at fault.
+"""Options that our models and tasks refuse: one line names the option at fault.
 
 The patterns are of the line; without one, it must give the option and its value.
 """
@@ -7,11 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.attempts import Outcome, attempt, contents
-from helpers.running import (
+from helpers.fairseq_commands import (
     DARTS,
     DERIVED,
     EVOLVED,
@@ -23,9 +24,10 @@ from helpers.running import (
     training,
 )
 
-from fairseq_dartsformer.operations import ENCODER_OPERATIONS
+from fairseq_dartsformer.search_space.genotype import BUILTIN
 
 ENCODER_CANDIDATES = "conv_3, conv_5, conv_7, conv_11, dynamic_conv_3, "
+REORDERED = "conv_3,dynamic_conv_3,self_attention,identity,ffn"
 
 # By training: options, and a pattern if need be. {search}, {derived}, {evolved}: checkpoints.
 SEARCHES = [
@@ -61,7 +63,6 @@ SEARCHES = [
     ("--update-freq 50 --skip-remainder-batch", "--skip-remainder-batch"),
     # task and optimizer
     ("--task translation", "bilevel_adam needs a search task"),
-    ("--ddp-comm-hook fp16", None),
     ("--memory-efficient-fp16", "--memory-efficient-fp16 .* use --fp16"),
     ("--adam-betas (0.9,1.5)", r"--adam-betas is '\(0.9,1.5\)'"),
     ("--arch-adam-betas 0.9", "--arch-adam-betas is '0.9'"),
@@ -74,6 +75,14 @@ SEARCHES = [
     ("--restore-file no_such.pt", None),
     ("--restore-file {derived}", "holds no supernet"),
     ("--finetune-from-model {derived}", "holds no supernet"),
+    ("--finetune-from-model no_such.pt", "--finetune-from-model is .*: there is no such"),
+    ("--continue-once no_such.pt", "--continue-once is .*: there is no such"),
+    # another network, whose parameters have the same shapes
+    ("--pooling avg --save-dir {search.parent}", "--pooling is avg, but max in the training that"),
+    ("--pooling avg --restore-file {search} --reset-optimizer", "--pooling is avg, but max in"),
+    ("--pooling avg --finetune-from-model {search}", "--pooling is avg, but max in"),
+    ("--pooling avg --continue-once {search}", "--pooling is avg, but max in"),
+    (f"--encoder-operations {REORDERED} --save-dir {{search.parent}}", f"{REORDERED}, but conv_3"),
 ]
 SAMPLINGS = [
     ("--search-strategy darts", "--optimizer is adam, --search-strategy darts needs bilevel_adam"),
@@ -101,6 +110,10 @@ DERIVED_MODELS = [
     ("--pooling avg", "--pooling is avg, the genotype says max"),
     ("--encoder-layers 3", "--encoder-layers is 3, .* 2 layers"),
     ("--genotype no_such", "genotype no_such: neither a file nor a built-in genotype"),
+    (
+        "--genotype {other} --save-dir {derived.parent}",
+        "--genotype is .*, but .* in the training that",
+    ),
     ("--arch darts_transformer", "--genotype .* dartsformer.*darts_transformer"),
 ]
 DARTS_SEARCHES = [
@@ -114,6 +127,7 @@ EVOLVED_MODELS = [
     ("--attention-heads 24 --hidden-dim 36", "--hidden-dim is 36, .* multiple of 24"),
     ("--activation-dropout 2", "--activation-dropout is 2.0"),
     ("--restore-file {search}", "holds a supernet: .*dartsformer-derive"),
+    ("--no-scale-embedding --save-dir {evolved.parent}", "scale-embedding is True, but False in"),
     ("--hidden-dim 48 --finetune-from-model {evolved}", "--hidden-dim is 48, but 24 "),
 ]
 KINDS = {"search": SEARCH, "sampling": SAMPLING, "derived": DERIVED, "darts": DARTS}
@@ -124,12 +138,15 @@ REFUSED |= {"darts": DARTS_SEARCHES, "evolved": EVOLVED_MODELS}
 
 @pytest.fixture(scope="module")
 def checkpoints(data, logged_search, tmp_path_factory) -> dict[str, Path]:
-    """A checkpoint of a search, and of two kinds of models."""
+    """A checkpoint of a search, and of two kinds of models; another genotype than theirs."""
     folders = {"search": logged_search}
     for kind in ("derived", "evolved"):
         folders[kind] = tmp_path_factory.mktemp(kind)
         train(KINDS[kind], data, folders[kind], "--max-update", "1", "--disable-validation")
-    return {k: folder / "checkpoints" / "checkpoint_last.pt" for k, folder in folders.items()}
+    paths = {k: folder / "checkpoints" / "checkpoint_last.pt" for k, folder in folders.items()}
+    paths["other"] = tmp_path_factory.mktemp("other") / "genotype.json"
+    paths["other"].write_text(replace(BUILTIN["paper_fig4_approx"], pooling="avg").to_json())
+    return paths
 
 
 TRAININGS = [(kind, *case) for kind, cases in REFUSED.items() for case in cases]
@@ -174,48 +191,6 @@ def test_no_alignment(data, checkpoints, kind, command, options, value):
         "",
         f"{options.split()[0]} is {value}, it must be left out",
     )
-
-
-# By command, after its required arguments.
-COMMANDS = {
-    "derive": ["--exclude conv_4", f"--exclude {','.join(ENCODER_OPERATIONS)}", "--top 0"],
-    "average": ["--last 0", "--last x", "-o /no_such/x"],
-    "plot": ["--kind pie", "-o x.gif", "-o /no_such/x.svg"],
-    "report": ["--log no_such", "--retrained no_such", "-o /no_such/x"],
-    "parameters": ["--vocabulary 0", "--genotype no_such"],
-    "memory": [
-        *("--max-tokens 0", "--max-tokens 1000000000000", "--length 1.5", "--vocabulary x"),
-        *("--gpu GTX", "--gpu nan", "--hidden-dims 0", "--hidden-dim 25", "--attention-heads 7"),
-        *("--encoder-operations ffn,conv_4", "--encoder-layers 10000000"),
-    ],
-    "evolve": [
-        *("--population 0", "--parents x", "--mutations=-1", "--mutation-probability nan"),
-        *("--max-parameters 0", "--max-parameters infM", "--max-parameters 1", "--lenpen x"),
-        *("--valid-subset no_such", "--max-tokens 1", "--score ter", "--detok no", "--fp16"),
-    ],
-}
-ATTEMPTS = [(command, options) for command, cases in COMMANDS.items() for options in cases]
-
-
-@pytest.mark.parametrize(("command", "options"), ATTEMPTS, ids=map(" ".join, ATTEMPTS))
-def test_command(data, logged_search, tmp_path, monkeypatch, command, options):
-    monkeypatch.chdir(tmp_path)
-    folder = logged_search / "checkpoints"
-    checkpoint = str(folder / "checkpoint_last.pt")
-    required = {
-        "derive": [checkpoint, "-o", "x"],
-        "average": [str(folder) if "--last" in options else checkpoint, "-o", "x"],
-        "plot": [checkpoint, "-o", "x.svg"],
-        "report": [str(folder), "-o", "x"],
-        "parameters": [],
-        "memory": "--arch dartsformer_search_tiny".split(),
-        "evolve": [checkpoint, str(data), "-o", "x", "--cpu", "--workers", "1"],
-    }[command]
-    before = contents(logged_search)
-    line = attempt(command, *required, *options.split()).line
-    option, *value = options.replace("=", " ").split()
-    assert option in line or value[0] in line, line
-    assert contents(tmp_path) == {} and contents(logged_search) == before
 
 
 def test_installed_command(data, tmp_path):

@@ -5,9 +5,9 @@ import re
 from types import SimpleNamespace
 
 import torch
-from helpers.comparing import check_same_end
-from helpers.running import SEARCH, checkpoint, train, train_workers
-from helpers.searches import search_state
+from helpers.fairseq_commands import SEARCH, checkpoint, train, train_workers
+from helpers.kill_and_resume import check_same_end
+from helpers.snapshots import search_state
 
 from fairseq_dartsformer.search.early_stopping import reason_to_stop, warning_of_skips
 from fairseq_dartsformer.search.snapshot import SKIPS, Snapshot, snapshot_of

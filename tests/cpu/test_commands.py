@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from helpers.running import COMMON, DARTS, DERIVED, EVOLVED, PLUGIN, SEARCH, start, train
+from helpers.fairseq_commands import COMMON, DARTS, DERIVED, EVOLVED, PLUGIN, SEARCH, start, train
 
 from fairseq_dartsformer.cli import average, derive
 from fairseq_dartsformer.search_space.genotype import Genotype

@@ -10,7 +10,7 @@ import torch
 from fairseq import tasks
 from fairseq.data import Dictionary, LanguagePairDataset, ListDataset, data_utils, indexed_dataset
 from helpers.attempts import attempt, contents
-from helpers.running import SEARCH, checkpoint, raw_checkpoint, train, training
+from helpers.fairseq_commands import SEARCH, checkpoint, raw_checkpoint, train, training
 from omegaconf import OmegaConf
 
 from fairseq_dartsformer.data.data_split import DEFAULT_ARCH_FRACTION, DataSplit, pair_keys
@@ -199,12 +199,6 @@ def test_search_on_other_data_is_refused(corpora, search, now, options, message)
     assert message in line and "--finetune-from-model" in line
     assert "--reset-dataloader" not in line
     assert contents(search) == before
-
-
-def test_new_search_from_old_weights_may_have_other_data(corpora, search, tmp_path):
-    weights = ["--finetune-from-model", str(search / "checkpoints/checkpoint_last.pt")]
-    train(SEARCH, corpora["other"], tmp_path, "--max-update", "2", "--seed", "7", *weights)
-    assert checkpoint(tmp_path)["optimizer_history"][-1]["num_updates"] == 2
 
 
 def test_checkpoint_of_version_01_resumes_with_a_warning(data, search, tmp_path):

@@ -1,15 +1,11 @@
 """`dartsformer-derive`: argmax, its report, several checkpoints, and what it refuses."""
 
-import json
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
-from helpers.attempts import attempt, contents
-from helpers.searches import saved, search_state
+from helpers.snapshots import saved, search_state
 
 from fairseq_dartsformer.cli import derive as command
 from fairseq_dartsformer.errors import InputError
@@ -127,30 +123,6 @@ def test_several_checkpoints(tmp_path, capsys):
     assert [str(sum(marks)) for marks in names] == rows["changed"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("{0}/a/1.pt {0}/b/1.pt -o {0}", "{0}/a/1.pt and {0}/b/1.pt would both be "),
-        ("{0}/a/1.pt {0}/b/2.pt -o {0}/file", "is a file: several checkpoints need a folder"),
-        ("{0}/a/1.pt {0}/b/2.pt -o {0}/new", "has another search space than"),
-        ("{0}/a/1.pt {0}/file -o {0}/new", "checkpoint {0}/file is damaged"),
-        ("{0}/a/1.pt {0}/no.pt -o {0}/new", "{0}/no.pt"),
-        ("{0}/a/1.pt -o {0}/no/g.json", "no folder"),
-        ("{0}/a/1.pt -o {0}/a/1.pt", "would overwrite"),
-        ("{0}/a/1.pt -o /dev/null", "is not a file"),
-    ],
-)
-def test_nothing_is_written_on_an_error(tmp_path, arguments, message):
-    for name, layers in (("a/1.pt", 2), ("b/1.pt", 2), ("b/2.pt", 1)):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        saved(tmp_path / name, layers=layers)
-    (tmp_path / "file").touch()
-    before = contents(tmp_path)
-    line = attempt("derive", *arguments.format(tmp_path).split()).line
-    assert message.format(tmp_path) in line
-    assert contents(tmp_path) == before and not (tmp_path / "new").exists()
-
-
 def poison(alpha):
     alpha[1, 0, 5] = math.nan
     return alpha
@@ -165,14 +137,10 @@ SAMPLED = {"_name": "translation_search", "search_strategy": "uniform_sampling"}
     ("place", "change", "message"),
     [
         (ENCODER, poison, "alpha of encoder layer 2 split 1 is not finite"),
-        (DECODER, lambda a: a / 0, "alpha of decoder layer 1 split 1 is not finite"),
         (ENCODER, lambda a: a[..., :12], r"encoder.alpha has shape \(2, 2, 12\): expected"),
         (DECODER, lambda a: a[:, :1], r"\(2, 1, 14\): expected \(2, 2, 14\)"),
-        (ENCODER, lambda a: a[0], "encoder.alpha has shape"),
-        (ENCODER, lambda a: a.long(), "encoder.alpha is missing: expected a tensor"),
         (DECODER, lambda a: None, "decoder.alpha is missing: expected a tensor"),
         (("cfg", "model", "_name"), lambda _: "dartsformer_big", "is a derived model's checkpoint"),
-        (("cfg", "model", "_name"), lambda _: "fconv", "is a fconv model's checkpoint"),
         (("cfg", "task"), lambda _: SAMPLED, "by uniform_sampling, .* with dartsformer-evolve"),
         *((place, lambda _: None, FOREIGN) for place in (["cfg"], ["model"])),
         (["optimizer_history"], lambda _: [], FOREIGN),
@@ -194,12 +162,3 @@ def test_architecture_of_a_plugin(monkeypatch):
     monkeypatch.setitem(ARCH_MODEL_NAME_REGISTRY, "mine", "dartsformer")
     with pytest.raises(InputError, match="is a derived model's checkpoint"):
         derived(search_state(_name="mine"))
-
-
-def test_as_a_module(tmp_path):
-    path = saved(tmp_path / "checkpoint1.pt")
-    arguments = [sys.executable, "-m", "fairseq_dartsformer.cli.derive", path, "--top", "1"]
-    done = subprocess.run([*arguments, "-o", tmp_path / "g.json"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "g.json").read_text())
-    assert list(record) == ["version", "family", "pooling", "encoder", "decoder"]

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +12,12 @@ from random import Random
 
 import pytest
 import torch
+from helpers.fairseq_commands import DARTS, PLUGIN, SAMPLING, SAMPLING_DARTS, SEARCH, start, train
 from helpers.models import SIZES, inheriting
-from helpers.running import DARTS, PLUGIN, SAMPLING, SAMPLING_DARTS, SEARCH, start, train
 from omegaconf import OmegaConf, open_dict
 
 from fairseq_dartsformer.cli import evolve as command
-from fairseq_dartsformer.evolution.population import Evolution, Space
+from fairseq_dartsformer.evolution.population import Space
 from fairseq_dartsformer.evolution.scoring import ScoreConfig, Scorer
 from fairseq_dartsformer.fairseq_patches import load_checkpoint
 from fairseq_dartsformer.search_space.genotype import Genotype
@@ -111,6 +110,7 @@ def run(*arguments) -> None:
     command.main(command.get_parser().parse_args(list(map(str, arguments))))
 
 
+@pytest.mark.parametrize("search", ["sampling", "darts darts_transformer"], indirect=True)
 def test_killed_and_run_again(search, tmp_path, capsys):
     """To the same end, byte for byte, with whatever number of workers."""
     whole, killed = tmp_path / "whole.json", tmp_path / "killed.json"
@@ -156,14 +156,15 @@ def kill_when(history: Path, lines: int, *arguments: str) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("search", ["sampling darts_transformer"], indirect=True)
 def test_limit_and_bleu(search, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "SCORES_A_LINE", 3)
     output = tmp_path / "genotype.json"
     scorer = Scorer(ScoreConfig(*search))
     space = Space(*scorer.parameters())
     sizes = sorted(space.count(space.random(Random(i))) for i in range(50))
-    options = [*SMALL, "--workers", 1, "--max-parameters", sizes[10], "--score", "bleu"]
-    run(*search, "-o", output, *options, "--beam", 2, "--generations", 2)
+    options = [*SMALL, "--workers", 1, "--max-parameters", f"{sizes[10] / 1000}K"]
+    run(*search, "-o", output, *options, "--score", "bleu", "--beam", 2, "--generations", 2)
     _, *records = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
     assert all(0 <= r["bleu"] <= 100 and r["parameters"] <= sizes[10] for r in records)
     best = max(records, key=lambda record: record["bleu"])
@@ -172,76 +173,3 @@ def test_limit_and_bleu(search, data, tmp_path, monkeypatch, capsys):
     assert re.findall(r"generation \d: .*", capsys.readouterr().err) == [
         f"generation {g}: {n} of 8 scored" for g in (1, 2) for n in (3, 6)
     ]
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "expected"),
-    [
-        ("--mutations", "-1", "a whole number from 0"),
-        ("--population", "0", "a whole number from 1"),
-        ("--population", "many", "a whole number from 1"),
-        ("--mutation-probability", "1.5", "above 0 and at most 1"),
-        ("--mutation-probability", "nan", "above 0 and at most 1"),
-        *(
-            ("--max-parameters", size, "a number from 1, as 65000000 or 65M")
-            for size in ("infM", "nanK", "-1M", "M", "65m2", "0", "")
-        ),
-    ],
-)
-def test_bad_numbers(capsys, option, value, expected):
-    with pytest.raises(SystemExit) as stop:
-        command.get_parser().parse_args(["search.pt", "data", "-o", "g.json", f"{option}={value}"])
-    assert stop.value.code == 2
-    *_, line = capsys.readouterr().err.splitlines()
-    assert line.endswith(f"argument {option}: is {value!r}, it must be {expected}")
-
-
-def test_sizes():
-    sizes = {"65000000": 65_000_000, "65M": 65_000_000, "65.2m": 65_200_000, "1.5k": 1500}
-    for text, size in sizes.items():
-        given = ["search.pt", "data", "-o", "g.json", "--max-parameters", text]
-        assert command.get_parser().parse_args(given).max_parameters == size
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("{data}/dict.aa.txt {data} -o g.json", "dict.aa.txt is damaged"),
-        ("no_such.pt {data} -o g.json", "checkpoint no_such.pt cannot be read"),
-        ("{search} no_such -o g.json", "no_such/dict.aa.txt: No such file"),
-        ("{search} {other} -o g.json", "another dictionary than the data's: 48 words in .* 50$"),
-        ("{search} {data} -o g.json --valid-subset x", "--valid-subset is 'x', .* no such binar"),
-        ("{search} {data} -o g.json --valid-subset test1", "test1.aa-bb.aa.bin .*empty"),
-        ("{search} {data} -o g.json --max-tokens 1", "--max-tokens is 1, which every sentence"),
-        ("{search} {data} -o g.json --max-parameters 9", "--max-parameters is 9, but the smallest"),
-        ("{search} {data} -o g.json --population 9", "--population is 9, .* exceed"),
-        ("{search} {data} -o g.json --fp16", "--fp16: there is no GPU"),
-        ("{search} {data} -o no/g.json", "-o no/g.json: there is no folder no"),
-        ("{search} {data} -o g.json --history no/h", "--history no/h: there is no folder no"),
-        ("{search} {data} -o g.json --history {data}/dict.aa.txt", "dict.aa.txt: is not the hist"),
-        ("{search} {data} -o g.json --history g.json", "--history g.json: is also -o's"),
-        ("{search} {data} -o g.json --seed 2 --history {history}", "begun with seed = 1, now it"),
-    ],
-)
-def test_bad_input(one_search, tmp_path, monkeypatch, capsys, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    checkpoint, data = one_search
-    history = tmp_path / "history.jsonl"
-    parser = command.get_parser()
-    args = parser.parse_args([str(checkpoint), str(data), "-o", "g.json"])
-    cfg, evolution = command._picked(ScoreConfig, args), command._picked(Evolution, args)
-    history.write_text(json.dumps(command._settings(cfg, evolution, None)) + "\n")
-    before = {path: path.read_bytes() for path in (history, data / "dict.aa.txt", checkpoint)}
-    other = shutil.copytree(data, tmp_path / "other")
-    for dictionary in other.glob("dict.*.txt"):
-        dictionary.write_text(f"{dictionary.read_text()}more 1\nwords 1\n")
-    text = arguments.format(search=checkpoint, data=data, other=other, history=history)
-    monkeypatch.setattr(sys, "argv", ["dartsformer-evolve", *text.split(), "--workers", "1"])
-    with pytest.raises(SystemExit) as stop:
-        command.cli_main()
-    captured = capsys.readouterr()
-    assert stop.value.code == 1 and captured.out == ""
-    (line,) = captured.err.splitlines()
-    assert re.search(f"^dartsformer-evolve: error: .*{message}", line), line
-    assert not (tmp_path / "g.json").exists()
-    assert before == {path: path.read_bytes() for path in before}

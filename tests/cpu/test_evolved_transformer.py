@@ -9,7 +9,6 @@ from helpers.models import Task, build_evolved
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.models import EvolvedTransformerModel
 from fairseq_dartsformer.models.config import EvolvedConfig
 from fairseq_dartsformer.models.evolved_cells import DecoderCell, EncoderCell
@@ -163,14 +162,3 @@ def test_rates():
     rates = {"dropout": 0.25, "activation_dropout": None}
     assert build_evolved(**rates).cfg.activation_dropout == 0.25
     assert build_evolved(**{**rates, "activation_dropout": 0.0}).cfg.activation_dropout == 0.0
-
-
-def test_pretrained_embeddings(tmp_path):
-    path = tmp_path / "vectors"
-    path.write_text("1 24\nw3 " + " ".join("5" * 24) + "\n")
-    task = Task()
-    model = build_evolved(task, encoder_embed_path=str(path))
-    row = model.encoder.embed_tokens.weight[task.source_dictionary.index("w3")]
-    assert torch.equal(row, torch.full((24,), 5.0))
-    with pytest.raises(InputError, match="--hidden-dim is 48"):
-        build_evolved(task, encoder_embed_path=str(path), hidden_dim=48)

@@ -235,32 +235,3 @@ def test_scripts_refuse_options(tmp_path, command, message):
     assert result.returncode == 1
     assert message in result.stderr and len(result.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("minors", "named", "taken"),
-    [
-        ({"python3": 11, "python3.11": 11, "python3.12": 12}, None, "python3.11"),
-        ({"python3": 13, "python3.12": 12, "python3.13": 13}, None, "python3.12"),
-        ({"python3": 11, "python3.13": 13}, None, "python3"),
-        ({"python3": 10}, None, None),
-        ({"python3": 11, "python3.13": 13}, "python3.13", "python3.13"),
-        ({"python3.9": 9, "python3": 11}, "python3.9", None),
-    ],
-)
-def test_interpreter(tmp_path, minors, named, taken):
-    """A tested version, or the one that PYTHON names."""
-    for tool in ("bash", "cat", "dirname", "sha256sum"):
-        (tmp_path / tool).symlink_to(shutil.which(tool))
-    for name, minor in minors.items():
-        python = tmp_path / name  # tells its version and can do nothing else
-        python.write_text(
-            "#!/bin/bash\n[[ $2 == *version_info* ]] || exit 1\n"
-            f'exec {sys.executable} -c "import sys; sys.version_info = (3, {minor}, 1); $2"\n'
-        )
-        python.chmod(0o755)
-    environment = {"PATH": str(tmp_path)} | ({"PYTHON": named} if named else {})
-    command = ["bash", EXAMPLES / "install.sh", tmp_path / "venv"]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment)
-    expected = f"{taken} cannot make virtual" if taken else "Python 3.11 or 3.12 is needed"
-    assert result.returncode == 1 and f"install.sh: {expected}" in result.stderr

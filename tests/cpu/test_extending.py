@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.attempts import attempt
+from helpers.fairseq_commands import DERIVED, SAMPLING, SEARCH, start, train
 from helpers.plugins import EXTENDING, TRIAL, derived, registered
-from helpers.running import DERIVED, SAMPLING, SEARCH, start, train, training
 
 from fairseq_dartsformer import operations
 from fairseq_dartsformer.cli import plot
@@ -104,25 +104,3 @@ def test_task_from_search_to_translation(data, tmp_path):
     train(kind, data, tmp_path / "derived", "--genotype", genotype, *TRIAL)
     found = translations(data, tmp_path / "derived", *"--task repair --drop 0.2".split())
     assert len(found) == 50
-
-
-@pytest.mark.parametrize("option", ["--drop 1", "--shuffle 1"])
-def test_task_refuses(data, tmp_path, option):
-    task = ["--task", "repair_search", "--user-dir", EXTENDING]
-    line = attempt("train", *training(SEARCH, data, tmp_path, *task, *option.split())).line
-    assert option.replace(" ", " is ") in line
-
-
-def test_damaged_sentences(plugin, data):
-    """They have only words of the target, the same end, and are the same each time."""
-    languages = {"source_lang": "aa", "target_lang": "bb"}
-    cfg = plugin.repair.RepairConfig(data=str(data), drop=0.5, dataset_impl="mmap", **languages)
-    task = plugin.repair.RepairTask.setup_task(cfg)
-    task.load_dataset("train")
-    pairs, lost, words = task.dataset("train"), 0, 0
-    for i in range(len(pairs)):
-        source, target = pairs[i]["source"].tolist(), pairs[i]["target"].tolist()
-        assert source == pairs[i]["source"].tolist() and source[-1] == target[-1]
-        assert not set(source) - set(target)
-        lost, words = lost + len(target) - len(source), words + len(target) - 1
-    assert 0.3 < lost / words < 0.6

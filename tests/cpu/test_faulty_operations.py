@@ -1,9 +1,6 @@
 """The checks of an operation fail on faulty operations, also on those of another plugin."""
 
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from helpers.operation_checks import CHECKS, NETWORKS, alone
@@ -89,24 +86,3 @@ def test_another_shape_is_refused(fault, found):
         built(x, context)
     assert str(error.value).startswith(f"operation faulty returned {found}, it must be a tensor")
     assert str(error.value).endswith("width: (7, 3, 40)")
-
-
-def test_operation_of_another_plugin(tmp_path):
-    """Found by a relative path; it ignores padding."""
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "__init__.py").write_text(
-        "from fairseq_dartsformer.operations import register_operation\n"
-        "from torch import nn\n"
-        "@register_operation('lengthwise')\n"
-        "class Lengthwise(nn.Module):\n"
-        "    def __init__(self, cfg):\n"
-        "        super().__init__()\n"
-        "        self.causal = cfg.causal\n"
-        "    def forward(self, x, context, incremental_state=None):\n"
-        "        return x.cumsum(0) if self.causal else x.sum(0, keepdim=True).expand_as(x)\n"
-    )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    command += [str(Path(__file__).with_name("test_operation.py")), "--user-dir", "mine", "-k"]
-    command += ["causal or padding", "--operation", "lengthwise"]
-    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert found.returncode == 1 and "2 failed, 2 passed" in found.stdout, found.stdout

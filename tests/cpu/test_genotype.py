@@ -68,20 +68,14 @@ SECOND = "decoder[0][1] is 'ffn': the second node of every decoder layer is fixe
 OF_PAPER = [
     (["surplus"], 1, "unknown key 'surplus': expected version, pooling"),
     (["version"], 2, "version is 2: expected 1"),
-    (["version"], True, "version is True: expected 1"),
     (["family"], "darts", "family is 'darts': expected 'dartsformer' or 'darts_transformer'"),
-    (["family"], None, "family is None: expected 'dartsformer' or"),
     (["family"], "darts_transformer", "pooling is 'max': expected none"),
     (["pooling"], "mean", "pooling is 'mean': expected 'max' or 'avg'"),
-    (["pooling"], ["max"], "pooling is ['max']: expected 'max' or 'avg'"),
     (["encoder"], [], "encoder has length 0: expected a list of layers, 1 or more"),
-    (["encoder"], "ffn", "encoder is 'ffn': expected a list of layers"),
-    (["encoder", 0], "ffn", "encoder[0] is 'ffn': expected a list of operations, one a split"),
     (["encoder", 0], ["ffn"], "encoder[0] has length 1: expected a list of operations"),
     (["encoder", 1], ["ffn"] * 3, "encoder[1] has length 3: expected 2, as encoder[0] has"),
     (["decoder", 1], ["ffn", "cross_attention"], "decoder[1] has length 2: expected 3"),
     (["encoder", 0, 1], "fnn", "encoder[0][1] is 'fnn': expected one of conv_3, "),
-    (["encoder", 0, 1], ["ffn"], "encoder[0][1] is ['ffn']: expected one of"),
     (["encoder", 0, 1], "cross_attention", "encoder[0][1] is 'cross_attention': expected one"),
     (["decoder", 1, 2], "self_attention", CROSS),
 ]
@@ -115,15 +109,12 @@ def test_missing_key_is_named(key):
     ("content", "message"),
     [
         (b"{", "not JSON"),
-        (json.dumps(PAPER).encode() + b"x", "not JSON"),
         (b"[]", r"is \[\]: expected an object"),
         (b'{"version": NaN}', "NaN is not a JSON number"),
         (b'{"version": 1, "version": 1}', "key 'version' occurs twice"),
-        (b'{"encoder": [{"a": 1, "a": 2}]}', "key 'a' occurs twice"),
         (b'{"version": ' + b"9" * 5000 + b"}", "not JSON: Exceeds the limit"),
         (b'{"encoder": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
         (json.dumps(PAPER).encode("utf-16"), "not UTF-8 at byte 0"),
-        (b'{"\xe9": 1}', "not UTF-8 at byte 2"),
     ],
 )
 def test_file_that_is_no_genotype(tmp_path, content, message):

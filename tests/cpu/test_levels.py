@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 import torch
+from helpers.fairseq_commands import SEARCH, train, train_workers
 from helpers.models import batch, build_search, multiplications
-from helpers.recording import Step
-from helpers.running import SEARCH, train, train_workers
+from helpers.training_steps import Step
 
 from fairseq_dartsformer.search_space.levels import ALPHA, WEIGHTS, gradients_for
 
@@ -39,15 +39,11 @@ def check_learning_rates(steps: list[Step]) -> None:
 @pytest.mark.parametrize(
     ("workers", "options"),
     [
-        (1, ""),
         (1, "--update-freq 2 --clip-norm 0.1 --backprop store"),
         (1, "--fp16 --update-freq 2 --clip-norm 0.1"),
         (1, "--fp16 --fp16-no-flatten-grads"),
-        (1, "--bf16"),
         (1, "--amp"),
         (2, "--ddp-backend legacy_ddp --update-freq 2 --clip-norm 0.1"),
-        (2, "--ddp-backend legacy_ddp --fp16"),
-        (2, "--ddp-backend pytorch_ddp"),
         (2, "--ddp-backend pytorch_ddp --fp16 --update-freq 2 --clip-norm 0.1"),
     ],
 )

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fairseq.logging import progress_bar
+from helpers.fairseq_commands import DARTS, SAMPLING, SEARCH, train, train_workers
 from helpers.logs import lines, scalars, summaries
-from helpers.running import DARTS, SAMPLING, SEARCH, train, train_workers
-from helpers.searches import search_state
+from helpers.snapshots import search_state
 
 from fairseq_dartsformer.search.snapshot import SKIPS, Snapshot, derive, load_snapshot, snapshot_of
 from fairseq_dartsformer.search.tensorboard import AlphaWriter
@@ -156,10 +156,3 @@ def test_weights_and_biases_gets_the_same_values(monkeypatch, tmp_path):
     assert {name: values[1] for name, values in scalars(tmp_path, "alpha").items()} == {
         name: pytest.approx(value, abs=1e-6) for name, value in of_snapshot(snapshot, 1).items()
     }
-
-
-def test_nothing_is_written_unless_asked_for(monkeypatch, tmp_path):
-    monkeypatch.setattr(progress_bar, "wandb", wandb := Wandb())
-    monkeypatch.chdir(tmp_path)
-    write(snapshot_of(search_state(), ""), new=True, tensorboard=None, wandb=False)
-    assert wandb.steps == {} and not list(tmp_path.iterdir())

@@ -1,47 +1,13 @@
 """What a training shows of the search, and of the reconstruction, while it runs."""
 
-import json
 import logging
 import math
-import struct
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
+from helpers.fairseq_commands import DERIVED, SEARCH, train
+from helpers.logs import LOGGING, lines, scalars
 from helpers.models import batch, build_search
-from helpers.running import DERIVED, SEARCH, train
-from tensorboardX.proto.event_pb2 import Event
-
-LOGGING = "--max-update 12 --log-interval 4 --log-format json --no-save".split()
-
-
-def lines(stdout: str) -> list[dict[str, float]]:
-    """What the lines of `train_inner` say."""
-    marker = "| train_inner | "
-    found = (line.partition(marker)[2] for line in stdout.splitlines() if marker in line)
-    logs = map(json.loads, found)
-    return [{k: float(v) for k, v in log.items() if v is not None} for log in logs]
-
-
-def summaries(folder, run: str = "train_inner") -> Iterator[tuple[int, Any]]:
-    """What TensorBoard has to show of a run, each with its number of updates."""
-    for path in sorted(folder.glob(f"{run}/events*")):  # one more of a resumed training
-        data, start = path.read_bytes(), 0
-        while start < len(data):  # length, checksum, event, checksum
-            (size,) = struct.unpack_from("<Q", data, start)
-            event = Event.FromString(data[start + 12 : start + 12 + size])
-            yield from ((event.step, value) for value in event.summary.value)
-            start += size + 16
-
-
-def scalars(folder, run: str = "train_inner") -> dict[str, list[float]]:
-    """The numbers among them, by name."""
-    found: dict[str, list[float]] = {}
-    for _, value in summaries(folder, run):
-        if value.WhichOneof("value") == "simple_value":
-            found.setdefault(value.tag, []).append(value.simple_value)
-    return found
 
 
 def test_search(data, tmp_path):
@@ -58,13 +24,14 @@ def test_search(data, tmp_path):
         assert shown[name][:2] == pytest.approx([line[name] for line in log[:2]], abs=1e-3)
 
 
-@pytest.mark.parametrize("precision", ["", "--fp16", "--bf16", "--amp"])
 @pytest.mark.parametrize(
-    "kind", [SEARCH, [*DERIVED, "--backprop", "reconstruct"]], ids=["search", "derived"]
+    ("kind", "precision"),
+    [(SEARCH, ""), (SEARCH, "--fp16"), (SEARCH, "--amp"), (DERIVED, "--bf16")],
+    ids=["search", "search fp16", "search amp", "derived bf16"],
 )
 def test_reconstruction_is_checked(data, tmp_path, kind, precision):
-    options = [*LOGGING, "--check-reconstruction", "6", *precision.split()]
-    run = train(kind, data, tmp_path, *options)
+    options = ["--check-reconstruction", "6", "--backprop", "reconstruct", *precision.split()]
+    run = train(kind, data, tmp_path, *LOGGING, *options)
     for name in ("reconstruction_error_encoder", "reconstruction_error_decoder"):
         errors = [line.get(name) for line in lines(run.stdout)]
         assert errors[0] <= 1e-6 and errors[1] <= 1e-6  # of updates 0 and 6

@@ -16,18 +16,30 @@ from fairseq_dartsformer.search_space.genotype import BUILTIN
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "nas_benchmark"))
 from placing import Benchmark, place, query
-from prepare import short_pairs
+from prepare import select
 from sampling import Named, from_cells, read_list, sample, to_cells, write_list
 from table import Table, columns, lengths
 from training import Run, RunError, locked, read_log, work
 
+SPLITS = ("train", "valid", "test")
 
-def test_short_pairs():
-    """Both sides have 3 to 20 words, counted after tokenisation."""
-    counts = [(n, m) for n in range(24) for m in range(24)]
-    tokenised = [(" ".join("a" * n), " ".join("b" * m)) for n, m in counts]
-    kept = set(short_pairs(counts, tokenised))
-    assert kept == {(n, m) for n in range(3, 21) for m in range(3, 21)}
+
+def test_selection_of_text(tmp_path):
+    """Raw pairs of 3 to 20 words on both sides, counted after tokenisation, in every split."""
+    counts, kept = list(product((2, 3, 20, 21), repeat=2)), list(product((3, 20), repeat=2))
+
+    def text(split: str, words: list[int]) -> str:  # the full stop is a word
+        return "".join(f"{' '.join([split] * (n - 1))}.\n" for n in words)
+
+    (tmp_path / "raw").mkdir()
+    for split, (side, language) in product(SPLITS, enumerate(("en", "de"))):
+        path = tmp_path / "raw" / f"{split}.{language}"
+        path.write_text(text(split, [pair[side] for pair in counts]))
+    select(str(tmp_path / "raw"), tmp_path / "text", ["en", "de"], workers=1)
+    assert len(list((tmp_path / "text").iterdir())) == 6
+    for split, (side, language) in product(SPLITS, enumerate(("en", "de"))):
+        found = (tmp_path / "text" / f"{split}.{language}").read_text()
+        assert found == text(split, [pair[side] for pair in kept])
 
 
 def test_sample():

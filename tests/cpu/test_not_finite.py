@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 from fairseq.criterions.label_smoothed_cross_entropy import LabelSmoothedCrossEntropyCriterion
 from fairseq.trainer import Trainer
-from helpers.killing import launch
-from helpers.running import SAMPLING, SEARCH, train, training
+from helpers.fairseq_commands import SAMPLING, SEARCH, train, training
+from helpers.kill_and_resume import launch
 from torch import nn
 
 from fairseq_dartsformer.fairseq_patches import load_checkpoint
@@ -47,7 +47,6 @@ def meddle(poison, module: str, updates: int, rank: int) -> None:
     [
         (SEARCH, "", 1, poison_loss, "", "NotFiniteError: the loss of an update is inf"),
         (SEARCH, "--arch-lr 1e39", 1, None, "", "NotFiniteError: encoder.alpha is not finite"),
-        (SEARCH, "--lr 1e39", 1, None, "", "NotFiniteError: .* is not finite"),
         (SEARCH, "--update-freq 2", 1, poison_output, ATTENTION, "gradients are Nan/Inf"),
         (SAMPLING, "", 1, poison_output, "decoder.project_out", "gradients are Nan/Inf"),
         (SEARCH, "", 2, poison_output, ATTENTION, "gradients are Nan/Inf"),

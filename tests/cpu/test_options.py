@@ -10,7 +10,6 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from helpers.models import (
     Task,
     batch,
-    build_darts,
     build_derived,
     build_search,
     every_operation_once,
@@ -22,12 +21,9 @@ from helpers.models import (
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.operations import DECODER_OPERATIONS
-from fairseq_dartsformer.operations.attention import CrossAttention
-from fairseq_dartsformer.operations.position_wise import FeedForward
 from fairseq_dartsformer.search_space.genotype import BUILTIN
 
 GENOTYPE = BUILTIN["paper_fig4_approx"]
-DERIVED_DARTS = partial(build_derived, every_operation_once(1, None))
 
 
 @torch.no_grad()
@@ -190,35 +186,6 @@ def test_half_precision_leaves_alpha_alone():
     assert model.encoder.alpha.dtype == model.encoder.alpha.grad.dtype == torch.float32
     assert torch.equal(model.encoder.alpha, alpha), "it was rounded on the way"
     assert model.double().float().encoder.alpha.dtype == torch.float32
-
-
-@pytest.mark.parametrize(
-    ("build", "name", "sizes"),
-    [
-        (build_search, "dartsformer_search", (256, 960, 8, 5120)),
-        (build_search, "dartsformer_search_tiny", (128, 120, 4, 640)),
-        (build_search, "dartsformer_search_small", (128, 240, 8, 1280)),
-        (build_search, "dartsformer_search_medium", (256, 480, 8, 2560)),
-        (build_darts, "darts_transformer_search", (320, 320, 8, 1280)),
-        (DERIVED_DARTS, "darts_transformer", (512, 512, 8, 2048)),
-        (partial(build_derived, GENOTYPE), "dartsformer", (256, 960, 8, 5120)),
-        (partial(build_derived, GENOTYPE), "dartsformer_small", (128, 240, 8, 1280)),
-        (partial(build_derived, GENOTYPE), "dartsformer_medium", (256, 480, 8, 2560)),
-        (partial(build_derived, GENOTYPE), "dartsformer_big", (512, 1824, 8, 9728)),
-    ],
-)
-def test_sizes_of_the_named_architectures(build, name, sizes):
-    """Also where only the name is given, as in a configuration file; a given option wins."""
-    open_sizes = dict.fromkeys(("embed_dim", "hidden_dim", "attention_heads", "ffn_dim"))
-    with torch.device("meta"):
-        model = build(_name=name, **open_sizes)
-        ffn = next(m for m in model.modules() if isinstance(m, FeedForward))
-        attention = next(m for m in model.modules() if isinstance(m, CrossAttention))
-        embedding = model.encoder.input.embedding
-        shapes = (*embedding.projection.weight.shape[::-1], attention.heads, ffn.fc1.out_features)
-        assert shapes == sizes
-        given = build(_name=name, **{**open_sizes, "embed_dim": 8})
-        assert given.encoder.input.embedding.projection.in_features == 8
 
 
 def test_alpha_is_one_tensor_a_stack():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fairseq.data import FairseqDataset
 from fairseq.data.iterators import EpochBatchIterator
-from helpers.running import (
+from helpers.fairseq_commands import (
     SAMPLING,
     SEARCH,
     check_line,

@@ -43,12 +43,12 @@ def test_every_architecture_is_near_the_papers_number(counts):
         assert counts[f"dartsformer{size}"][0] == pytest.approx(counts[fairseqs][0], rel=0.2)
 
 
-def test_options(counts, tmp_path):
+def test_options(counts, tmp_path, monkeypatch):
     genotype, long = tmp_path / "genotype.json", tmp_path / "long.json"
     genotype.write_text(command.TRANSFORMER.to_json())
+    widths = {"transformer_small": 128, "dartsformer_small": 128, "darts_transformer": 512}
+    monkeypatch.setattr(command, "ARCHITECTURES", tuple(widths))
     larger = table("--vocabulary", str(32768 + 500), "--genotype", str(genotype))
-    widths = {"transformer_small": 128, "transformer_medium": 256, "transformer": 512}
-    widths |= {"dartsformer": 256, "darts_transformer": 512, "dartsformer_search_tiny": 128}
     for name, width in widths.items():
         assert larger[name][0] - counts[name][0] == 500 * width
     long.write_text(every_operation_once(1, None).to_json())  # of seven layers

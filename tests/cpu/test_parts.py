@@ -6,7 +6,7 @@ import pytest
 from fairseq import options as fairseq_options
 from fairseq import tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from helpers.running import DERIVED, SEARCH, checkpoint, train, training
+from helpers.fairseq_commands import DERIVED, training
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +37,3 @@ def test_all_parts_are_there(data, parts, tmp_path, times):
     assert both == one
     given = ["--upsample-primary", str(times)]
     assert sizes(parts, tmp_path, *given) == [times * one + other, one]
-
-
-@pytest.mark.parametrize("kind", [SEARCH, DERIVED], ids=["search", "derived"])
-def test_parts_are_trained_on(parts, tmp_path, kind):
-    options = "--upsample-primary 1 --max-update 2 --disable-validation"
-    train(kind, parts, tmp_path, *options.split())
-    assert checkpoint(tmp_path)["optimizer_history"][-1]["num_updates"] == 2

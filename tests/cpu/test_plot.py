@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from helpers.searches import saved, search_state
+from helpers.snapshots import saved, search_state
 
 from fairseq_dartsformer.cli import plot as command
 from fairseq_dartsformer.search.snapshot import derive, snapshot_of
@@ -66,44 +65,3 @@ def test_history_of_a_folder_or_table(search, tmp_path, monkeypatch, capsys, kin
     assert (tmp_path / "folder.svg").read_bytes() == (tmp_path / "files.svg").read_bytes()
     assert words(tmp_path / "folder.svg") == words(tmp_path / "table.svg")
     assert AlphaHistory.load(str(tmp_path / "table.tsv")).updates == [10_000, 20_000]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("{search} -o a.txt", "-o a.txt: expected a suffix of pdf, png, svg, tsv"),
-        ("{search} -o no/a.svg", "-o no/a.svg: there is no folder no"),
-        ("{search} -o a.tsv --kind choices", "--kind is choices, but -o a.tsv is a table"),
-        ("{search}/no.pt -o a.svg", "checkpoint .*no.pt cannot be read: No such file"),
-        ("{folder} -o a.svg", ".* holds no checkpoint: expected checkpoint.*.pt files"),
-        ("no_such -o a.svg", "genotype no_such: neither a file nor a built-in genotype"),
-        (
-            "paper_fig4_approx -o a.svg --kind choices",
-            "paper_fig4_approx: expected the folder of a",
-        ),
-        ("paper_fig4_approx -o a.tsv", "paper_fig4_approx: expected the folder of a search, some"),
-        ("{search} g.json -o a.svg", "g.json: expected the folder of a search, some of its check"),
-        ("g.json {search} -o a.svg --kind genotype", "g.json: expected the folder of a search"),
-        ("no.tsv -o a.svg", "no.tsv: cannot be read: No such file"),
-        ("no.tsv -o a.svg --kind genotype", "--kind genotype needs a genotype or checkpoints"),
-        ("{search} {folder}/checkpoint_other.pt -o a.svg", ".* has another search space than"),
-        ("{sampling} -o a.svg --kind alpha", ".* uniform_sampling, which does not learn alpha"),
-    ],
-)
-def test_bad_input(search, tmp_path, monkeypatch, capsys, arguments, message):
-    folder = tmp_path / "others"
-    folder.mkdir()
-    if "other" in arguments:
-        saved(folder / "checkpoint_other.pt", layers=1)
-    sampling = search_state()
-    sampling["cfg"]["task"] = {"search_strategy": "uniform_sampling"}
-    torch.save(sampling, tmp_path / "sampling.pt")
-    monkeypatch.chdir(tmp_path)
-    before = sorted(tmp_path.rglob("*"))
-    given = arguments.format(search=search, folder=folder, sampling=tmp_path / "sampling.pt")
-    with pytest.raises(SystemExit) as stop:
-        run(monkeypatch, *given.split())
-    captured = capsys.readouterr()
-    assert stop.value.code == 1 and captured.out == "" and captured.err.count("\n") == 1
-    assert re.match(f"dartsformer-plot: error: {message}", captured.err)
-    assert sorted(tmp_path.rglob("*")) == before

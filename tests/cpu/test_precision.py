@@ -5,13 +5,12 @@ import math
 
 import pytest
 import torch
-from helpers.recording import Step
-from helpers.running import DARTS, DERIVED, DERIVED_DARTS, EVOLVED, SAMPLING, SEARCH, train
+from helpers.fairseq_commands import DARTS, DERIVED, EVOLVED, SAMPLING, SEARCH, train
+from helpers.training_steps import Step
 
 from fairseq_dartsformer.search_space.levels import ALPHA, WEIGHTS
 
 UPDATES = 24
-SLOW = {"derived_darts": 72}  # to learn
 OVERFLOWING = f"--fp16-init-scale {2**40}"
 CHUNKED = "--criterion chunked_label_smoothed_cross_entropy"
 OPTIONS = [
@@ -19,16 +18,15 @@ OPTIONS = [
     (f"--fp16 --fp16-no-flatten-grads {OVERFLOWING} --update-freq 2", torch.float16),
     ("--bf16", torch.bfloat16),
     ("--amp", torch.float32),
-    (f"--fp16 {CHUNKED} {OVERFLOWING}", torch.float16),
     (f"--amp {CHUNKED}", torch.float32),
 ]
 SEARCHES = {"search": SEARCH, "sampling": SAMPLING, "darts": DARTS}
-KINDS = SEARCHES | {"derived": DERIVED, "derived_darts": DERIVED_DARTS, "evolved": EVOLVED}
+KINDS = SEARCHES | {"derived": DERIVED, "evolved": EVOLVED}
 # Of the search every way; of the others, in which less differs, two or one.
 CASES = [
     (name, *case)
     for name in KINDS
-    for case in (OPTIONS if name == "search" else OPTIONS[5:] if "darts" in name else OPTIONS[::5])
+    for case in (OPTIONS if name == "search" else OPTIONS[4:] if name == "darts" else OPTIONS[::4])
 ]
 
 
@@ -50,12 +48,11 @@ def applied(steps: list[Step]) -> list[Step]:
 @pytest.mark.parametrize(("name", "options", "dtype"), CASES)
 def test_training(data, tmp_path, name, options, dtype):
     kind = KINDS[name]
-    count = SLOW.get(name, UPDATES)
-    arguments = f"--max-update {count} {options}".split()
+    arguments = f"--max-update {UPDATES} {options}".split()
     steps = train(kind, data, tmp_path, *arguments, record=True).steps
     updates = applied(steps)
-    assert [step.updates for step in updates] == list(range(1, count + 1))
-    overflows = len(steps) - 1 - count
+    assert [step.updates for step in updates] == list(range(1, UPDATES + 1))
+    overflows = len(steps) - 1 - UPDATES
     assert (overflows > 5) == (OVERFLOWING in options)
 
     assert steps[-1].state[WEIGHTS]["value"].dtype == dtype

@@ -2,15 +2,11 @@
 
 import json
 import re
-import sys
 
-import pytest
 import torch
-from helpers.pages import page_of
-from helpers.running import DERIVED, LOGGED, SAMPLING, raw_checkpoint, train
-from helpers.searches import search_state
+from helpers.fairseq_commands import DERIVED, LOGGED, SAMPLING, raw_checkpoint, train
+from helpers.report_pages import page_of
 
-from fairseq_dartsformer.cli import report as command
 from fairseq_dartsformer.plots.style import in_words
 from fairseq_dartsformer.report.run import read_search
 
@@ -100,36 +96,3 @@ def test_sampling(data, tmp_path):
     text = " ".join(page.cells)
     assert page.tags.count("svg") == 1 and "uniform_sampling" in text
     assert "dartsformer-derive" not in text and page.facts["updates"] == "8of 8"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("no", "no: is not a folder"),
-        ("empty", "empty: holds no checkpoint: expected checkpoint*.pt files"),
-        ("foreign", "foreign/checkpoint_last.pt: is a transformer model's checkpoint"),
-        ("damaged", "checkpoint damaged/checkpoint_last.pt is damaged"),
-        ("good --log no", "--log no: cannot be read: No such file"),
-        ("good --log good/empty.log", "--log good/empty.log: holds no statistics"),
-        ("good --retrained empty", "empty: holds no checkpoint"),
-        ("good --retrained damaged", "checkpoint damaged/checkpoint_last.pt is damaged"),
-        ("good -o no/report.html", "-o no/report.html: there is no folder no"),
-        ("good --log good/empty.log -o good/empty.log", "-o good/empty.log: would overwrite"),
-    ],
-)
-def test_bad_input(tmp_path, monkeypatch, capsys, arguments, message):
-    for name in ("empty", "foreign", "damaged", "good"):
-        (tmp_path / name).mkdir()
-    torch.save(search_state(), tmp_path / "good/checkpoint_last.pt")
-    torch.save(search_state(_name="transformer"), tmp_path / "foreign/checkpoint_last.pt")
-    (tmp_path / "damaged/checkpoint_last.pt").write_bytes(b"none")
-    (tmp_path / "good/empty.log").touch()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["dartsformer-report", *arguments.split()])
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(SystemExit) as stop:
-        command.cli_main()
-    captured = capsys.readouterr()
-    assert stop.value.code == 1 and captured.out == "" and captured.err.count("\n") == 1
-    assert captured.err.startswith(f"dartsformer-report: error: {message}")
-    assert sorted(tmp_path.rglob("*")) == before

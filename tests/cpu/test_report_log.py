@@ -3,7 +3,6 @@
 import shutil
 
 import pytest
-from helpers.running import LOGGED, SEARCH, train
 
 from fairseq_dartsformer.report.log import read_log
 from fairseq_dartsformer.report.run import read_search
@@ -52,15 +51,6 @@ def test_log_and_checkpoints_agree(logged_search):
         assert run.interval_means(name) == [(u, pytest.approx(v, abs=2e-3)) for u, v in logged]
     valid = log.curve("valid", "loss")
     assert valid == [(s.updates, pytest.approx(s.validation, abs=1e-3)) for s in run.checkpoints]
-
-
-def test_log_file(data, tmp_path):
-    """What fairseq writes to `--log-file` says the same as its output."""
-    options = ["--log-format", "json", "--log-file", str(tmp_path / "log"), "--no-save"]
-    train(SEARCH, data, tmp_path, *LOGGED, *options)
-    log = read_log(tmp_path / "log")
-    assert log.done and log.values == read_log(tmp_path / "stdout").values
-    assert log.curve("valid", "loss") and log.curve("train_inner", "wps")
 
 
 def test_log_of_a_resumed_search(logged_search, tmp_path):

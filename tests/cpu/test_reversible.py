@@ -68,10 +68,9 @@ def test_gradients_equal_ordinary_autograd(splits, pooling):
     ("dtype", "autocast", "splits", "pooling"),
     [
         (torch.float16, None, 2, "max"),
-        (torch.bfloat16, None, 3, "avg"),
-        (torch.float32, torch.bfloat16, 3, "max"),
+        (torch.float32, torch.bfloat16, 3, "avg"),
     ],
-    ids=["float16", "bfloat16", "autocast"],
+    ids=["float16", "autocast"],
 )
 def test_half_precision_through_24_layers(dtype, autocast, splits, pooling):
     """As near to a float32 network's gradients as ordinary autograd in half precision is.

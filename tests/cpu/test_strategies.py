@@ -6,9 +6,7 @@ from signal import SIGKILL
 
 import pytest
 import torch
-from helpers.models import build_search
-from helpers.plugins import EXTENDING, TRIAL, derived, registered
-from helpers.running import (
+from helpers.fairseq_commands import (
     SAMPLING,
     SEARCH,
     SUPERNET,
@@ -19,6 +17,8 @@ from helpers.running import (
     train_workers,
     training,
 )
+from helpers.models import build_search
+from helpers.plugins import EXTENDING, TRIAL, derived, registered
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.memory.planner import Training, training_config

@@ -1,6 +1,5 @@
 """Checkpoints that are damaged, foreign, or would run code."""
 
-import io
 import os
 import pickle
 import re
@@ -10,18 +9,11 @@ from fractions import Fraction
 
 import pytest
 import torch
-from helpers.bad_checkpoints import Touch
-from helpers.searches import search_state
+from helpers.bad_checkpoints import Touch, saved
+from helpers.snapshots import search_state
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.fairseq_patches import load_checkpoint
-
-
-def written(value, **how) -> bytes:
-    file = io.BytesIO()
-    torch.save(value, file, **how)
-    return file.getvalue()
-
 
 STATE = search_state()
 OLD = {"_use_new_zipfile_serialization": False}
@@ -32,13 +24,13 @@ UNREADABLE = {
     "text": (b"hello", FOREIGN),
     "pickle": (pickle.dumps(Touch("x"), protocol=5), FOREIGN),
     "old pickle": (pickle.dumps(Touch("x"), protocol=2), CODE.format(f"{os.name}.mkdir")),
-    "cut": (written(STATE)[:-500], FOREIGN),
-    "old, cut": (written(STATE, **OLD)[:28], FOREIGN),
-    "a list": (written([1]), FOREIGN),
-    "a model alone": (written({"model": {}}), FOREIGN),
-    "code": (written(STATE | {"args": Touch("x")}), CODE.format(f"{os.name}.mkdir")),
-    "old code": (written(STATE | {"args": Touch("x")}, **OLD), CODE.format(f"{os.name}.mkdir")),
-    "a class": (written(STATE | {"x": Fraction(1)}), CODE.format("fractions.Fraction")),
+    "cut": (saved(STATE)[:-500], FOREIGN),
+    "old, cut": (saved(STATE, **OLD)[:28], FOREIGN),
+    "a list": (saved([1]), FOREIGN),
+    "a model alone": (saved({"model": {}}), FOREIGN),
+    "code": (saved(STATE | {"args": Touch("x")}), CODE.format(f"{os.name}.mkdir")),
+    "old code": (saved(STATE | {"args": Touch("x")}, **OLD), CODE.format(f"{os.name}.mkdir")),
+    "a class": (saved(STATE | {"x": Fraction(1)}), CODE.format("fractions.Fraction")),
 }
 
 
@@ -56,7 +48,7 @@ def test_one_line_says_why_a_file_is_no_checkpoint(tmp_path, kind):
 
 @pytest.mark.parametrize("how", [{}, OLD])
 def test_checkpoint_of_either_format_is_read(tmp_path, how):
-    (tmp_path / "c.pt").write_bytes(written(STATE, **how))
+    (tmp_path / "c.pt").write_bytes(saved(STATE, **how))
     read = load_checkpoint(str(tmp_path / "c.pt"))
     for name, value in STATE["model"].items():
         torch.testing.assert_close(read["model"][name], value, rtol=0, atol=0)

@@ -4,12 +4,10 @@ import gzip
 import hashlib
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from helpers.wmt_archives import corpora, make_archives, text_of, write_tar
@@ -81,8 +79,6 @@ def with_member(name: str, data: bytes) -> Callable[[Path], None]:
     [
         ("wmt14.en-de", NC, cut),
         ("wmt14.en-de", NC, with_member(NEWS, b"\xff\xfe\n")),
-        ("wmt14.en-de", NC, with_member("README", b"not it")),
-        ("wmt14.en-fr", GIGA, with_member(RELEASE, b"not gzipped")),
         ("wmt14.en-fr", GIGA, with_member(RELEASE, gzip.compress(b"A.\n" * 9)[:-9])),
         ("wmt18.en-cs", CZENG, with_member(PART, gzip.compress(b"a-b1-1\t0.9\tone side\n"))),
         ("wmt18-czeng17.en-cs", BLOCKS, zipped),
@@ -120,45 +116,3 @@ def test_downloads_are_checked(archives, tmp_path, capsys):
     with pytest.raises(ValueError, match="curl ended with status"):
         corpora.download(nowhere, tmp_path)
     assert part.read_bytes() == b"some of it"
-
-
-class Ranges(SimpleHTTPRequestHandler):
-    """A server that supports ranges."""
-
-    def do_GET(self) -> None:
-        path = Path(self.translate_path(self.path))
-        data = path.read_bytes()
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        start = int(asked[1]) if asked else 0
-        there = start < len(data)
-        self.send_response(200 if not asked else 206 if there else 416)
-        if asked:
-            sent = f"{start}-{len(data) - 1}" if there else "*"
-            self.send_header("Content-Range", f"bytes {sent}/{len(data)}")
-        self.send_header("Content-Length", str(len(data) - start))
-        self.end_headers()
-        self.wfile.write(data[start:])
-
-
-@pytest.fixture(params=[Ranges, SimpleHTTPRequestHandler], ids=["ranges", "no ranges"])
-def server(request, archives, monkeypatch) -> Iterator[str]:
-    """The address of a server of the archives."""
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(request.param, "log_message", lambda *_: None)
-    handler = partial(request.param, directory=str(archives))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.mark.parametrize(("had", "kind"), [(0.0, "lines"), (0.5, "lines"), (1.0, "czeng")])
-def test_an_interrupted_download_resumes_from_any_server(archives, tmp_path, server, kind, had):
-    """Also a complete one of unknown size, whose check was interrupted."""
-    table = corpora.read_table(archives / "archives.tsv", "wmt18.en-cs")
-    archive = next(archive for archive in table if archive.kind == kind)
-    data = (archives / archive.file).read_bytes()
-    (tmp_path / f"{archive.file}.part").write_bytes(data[: int(had * len(data))])
-    corpora.download(replace(archive, bytes="-", url=f"{server}/{archive.file}"), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [archive.file]
-    assert (tmp_path / archive.file).read_bytes() == data

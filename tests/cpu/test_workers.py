@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from fairseq.trainer import Trainer
-from helpers.recording import Step
-from helpers.running import (
+from helpers.fairseq_commands import (
     DARTS,
     DERIVED,
     EVOLVED,
     SAMPLING,
     SEARCH,
+    check_line,
     run_workers,
     train,
     train_workers,
@@ -38,33 +38,25 @@ OPTIONS = (
 COMPLETE_GROUPS = "--batch-size 40".split()
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        (SEARCH, 2, ""),
-        (SEARCH, 1, "--fp16"),
-        (SEARCH, 2, "--amp"),
-        (SEARCH, 1, "--criterion chunked_label_smoothed_cross_entropy"),
-        (DARTS, 1, ""),
-        (SAMPLING, 2, ""),
-        (SAMPLING, 1, "--fp16"),
-        (DERIVED, 2, ""),
-        (EVOLVED, 1, ""),
+@pytest.mark.parametrize(
+    ("kind", "update_freq", "more", "backend"),
+    [
+        *((SEARCH, 2, "", backend) for backend in BACKENDS),
+        *((SEARCH, 1, "--fp16", backend) for backend in BACKENDS),
+        (SEARCH, 2, "--amp", "pytorch_ddp"),
+        (SEARCH, 1, "--criterion chunked_label_smoothed_cross_entropy", "legacy_ddp"),
+        (DARTS, 1, "", "pytorch_ddp"),
+        (SAMPLING, 2, "", "legacy_ddp"),
+        (SAMPLING, 1, "--fp16", "pytorch_ddp"),
+        (DERIVED, 2, "", "pytorch_ddp"),
+        (EVOLVED, 1, "", "legacy_ddp"),
     ],
-    ids=lambda case: f"{case[0][3]} {'sampling' * (case[0] is SAMPLING)} {case[1]} {case[2]}",
+    ids=lambda value: value[3] if isinstance(value, list) else None,
 )
-def alone(request, data, tmp_path_factory) -> tuple[list[str], int, list[Step]]:
-    """Options of a training, a worker's ``--update-freq``, and the steps of a single worker."""
-    kind, update_freq, more = request.param
+def test_two_workers_reach_the_result_of_one(data, tmp_path, kind, update_freq, more, backend):
     kind = [*kind, *more.split(), *COMPLETE_GROUPS * (kind not in (SEARCH, DARTS))]
-    folder = tmp_path_factory.mktemp("alone")
-    run = train(kind, data, folder, *OPTIONS, str(2 * update_freq), record=True)
-    return kind, update_freq, run.steps
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_two_workers_reach_the_result_of_one(alone, data, tmp_path, backend):
-    kind, update_freq, steps = alone
+    alone = [*OPTIONS, str(2 * update_freq)]
+    steps = train(kind, data, tmp_path / "alone", *alone, record=True).steps
     options = [*OPTIONS, str(update_freq), "--ddp-backend", backend]
     first, second = train_workers(kind, data, tmp_path, *options, record=True)
     one, two = first.steps, second.steps
@@ -111,8 +103,14 @@ def count_numbers_sent(folder: Path) -> None:
     torch.distributed.all_reduce, Trainer.train_step = counted, counting
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("options", ["", "--fp16", "--amp --update-freq 2"])
+@pytest.mark.parametrize(
+    ("backend", "options"),
+    [
+        *((backend, "") for backend in BACKENDS),
+        ("legacy_ddp", "--fp16"),
+        ("pytorch_ddp", "--amp --update-freq 2"),
+    ],
+)
 def test_workers_send_only_gradients_of_the_trained_level(data, tmp_path, backend, options):
     options = f"--max-update 4 --disable-validation --no-save --ddp-backend {backend} {options}"
     prepare = partial(count_numbers_sent, tmp_path)
@@ -125,6 +123,12 @@ def test_workers_send_only_gradients_of_the_trained_level(data, tmp_path, backen
             assert sizes[WEIGHTS] > 100 * sizes[ALPHA] > 1000
             # and a few numbers for fairseq's statistics
             assert 0 <= numbers - sizes[level] < min(30, sizes[ALPHA]), (level, numbers, sizes)
+
+
+def test_gradients_are_not_sent_in_half_precision(data, tmp_path):
+    options = "--ddp-backend pytorch_ddp --ddp-comm-hook fp16".split()
+    for run in run_workers(SEARCH, data, tmp_path, *options):
+        check_line(run, "--ddp-comm-hook is fp16, it must be none for a supernet")
 
 
 def flip_alpha_of_last_worker() -> None:

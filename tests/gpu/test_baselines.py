@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 import torch
+from helpers.fairseq_commands import SAMPLING, SAMPLING_DARTS, prepare_data, start_server, train
 from helpers.gpu_gradients import gradients_on_gpu, relative_difference
 from helpers.models import build_darts, build_evolved, build_search
-from helpers.running import SAMPLING, SAMPLING_DARTS, prepare_data, start_server, train
 
 from fairseq_dartsformer.evolution.population import Space
 from fairseq_dartsformer.evolution.scoring import ScoreConfig, Scorer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.running import (
+from helpers.fairseq_commands import (
     DARTS,
     DERIVED,
     EVOLVED,

@@ -12,8 +12,8 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from helpers.killing import kill_and_resume
-from helpers.running import prepare_data, start_server
+from helpers.fairseq_commands import prepare_data, start_server
+from helpers.kill_and_resume import kill_and_resume
 
 
 def main() -> None:

@@ -16,8 +16,16 @@ from typing import Any
 import torch
 
 from fairseq_dartsformer.fairseq_patches import load_checkpoint
-from helpers.recording import write_slowly
-from helpers.running import SEARCH, TIMEOUT, Run, start, start_workers, training
+from helpers.fairseq_commands import (
+    SEARCH,
+    TIMEOUT,
+    Run,
+    checkpoint,
+    start,
+    start_workers,
+    training,
+)
+from helpers.training_steps import write_slowly
 
 OPTIONS = "--attention-dropout 0.1 --save-interval-updates 3 --update-freq 2".split()
 WRITE_SECONDS = 0.1  # what each file takes at least that a search writes before it is killed
@@ -188,6 +196,18 @@ def compare(one: Path, two: Path) -> tuple[int, list[str]]:
         compared += sum(map(len, contents.values()))
         differing += [f"{name}{key}" for key in contents if contents[key] != others[key]]
     return compared, differing
+
+
+def check_same_end(folder: Path, other: Path, last: int) -> None:
+    """Compare weights, alpha, optimizer states, learning rates, updates and places in the data."""
+    one, two = checkpoint(folder), checkpoint(other)
+    for state in (one, two):
+        assert state["optimizer_history"][-1]["num_updates"] == last
+        assert len(state["last_optimizer_state"]["state"]) > 2
+    for entry in ("model", "last_optimizer_state"):
+        assert leaves(one[entry]) == leaves(two[entry]), entry
+    assert one["optimizer_history"][-1] == two["optimizer_history"][-1]
+    assert one["extra_state"]["train_iterator"] == two["extra_state"]["train_iterator"]
 
 
 def what_matters(path: Path) -> dict[str, Any]:

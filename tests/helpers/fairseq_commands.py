@@ -24,7 +24,7 @@ from fairseq.logging import progress_bar
 import fairseq_dartsformer
 from fairseq_dartsformer.fairseq_patches import load_checkpoint
 from fairseq_dartsformer.search_space.genotype import Genotype
-from helpers.recording import Step, watch
+from helpers.training_steps import Step, watch
 
 PLUGIN = str(Path(fairseq_dartsformer.__file__).parent)
 TIMEOUT = 240  # seconds; a run takes one or two on a machine that is not busy
