@@ -43,11 +43,11 @@ CASES = {
         ("a -o a.txt", "^-o a.txt: expected a suffix of pdf, png, svg, tsv"),
         ("a -o a.tsv --kind choices", "^--kind is choices, but -o a.tsv is a table"),
         ("empty -o a.svg", "^empty: holds no checkpoint: expected checkpoint.*.pt files"),
-        ("no_such -o a.svg", "^genotype no_such: neither a file nor a built-in genotype"),
+        ("no_such -o a.svg", "^no_such: no such file, folder or built-in genotype"),
         ("paper_fig4_approx -o a.tsv", "^paper_fig4_approx: expected the folder of a search, some"),
         ("a file -o a.svg", "^file: expected the folder of a search, some of its check"),
-        ("no.tsv -o a.svg", "^no.tsv: cannot be read: No such file"),
-        ("no.tsv -o a.svg --kind genotype", "--kind genotype needs a genotype or checkpoints"),
+        ("no.tsv -o a.svg", "^no.tsv: no such file"),
+        ("table.tsv -o a.svg --kind genotype", "--kind genotype needs a genotype or checkpoints"),
         ("a/1.pt b/2.pt -o a.svg", "has another search space than"),
         ("sampling/checkpoint1.pt -o a.svg --kind alpha", "uniform_sampling, .* not learn alpha"),
     ],
@@ -112,6 +112,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     sampling["cfg"]["task"] = {"search_strategy": "uniform_sampling"}
     torch.save(sampling, tmp_path / "sampling" / "checkpoint1.pt")
     (tmp_path / "file").touch()
+    (tmp_path / "table.tsv").touch()
     (tmp_path / "notes").write_text("bread\nmilk\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
