@@ -33,6 +33,7 @@ REORDERED = "conv_3,dynamic_conv_3,self_attention,identity,ffn"
 SEARCHES = [
     # sizes
     ("--hidden-dim 25", "--hidden-dim is 25, .* encoder's 2 splits"),
+    ("--hidden-dim 28", "--hidden-dim is 28, .* decoder's 3 splits .* multiple of 6"),
     ("--hidden-dim 2 --decoder-splits 2", "--hidden-dim is 2, it must be at least 4"),
     ("--attention-heads 5", "--attention-heads is 5, .* encoder's .* 24/2 = 12"),
     ("--attention-heads 3", "--attention-heads is 3, .* decoder's .* 24/3 = 8"),
