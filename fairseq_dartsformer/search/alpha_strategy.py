@@ -16,11 +16,11 @@ from fairseq.data.iterators import EpochBatchIterator
 from fairseq.logging import metrics
 from fairseq.optim import FairseqOptimizer
 from fairseq.tasks import FairseqTask
-from torch import nn
+from torch import Tensor, nn
 
 from ..data import BilevelBatchIterator, BilevelDataset, DataSplit
 from ..errors import InputError, flag
-from ..reversible.coupling import Mixtures
+from ..reversible.coupling import Mixtures, Partial
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
 from ..search_space.relaxation import drawing, with_noise
 from ..search_space.sampling import chosen, parameters_not_chosen, searched_stacks
@@ -74,14 +74,10 @@ class AlphaStrategy(SearchStrategy):
             )
         return min(1.0, update_num / total)
 
-    def sample(self, coder: nn.Module, levels: Collection[str], update_num: int) -> Mixtures:
-        """Return what runs in a stack in an update; random numbers come from torch's generator of
-        the CPU, which is seeded for the update."""
-        weights = coder.mixing_weights()
-        if self.cfg.arch_noise and ALPHA not in levels:
-            scale = self.cfg.arch_noise * self.progress(update_num)
-            weights = with_noise(weights, scale, coder.mask)
-        return coder.mix(weights)
+    def sample(self, coder: nn.Module, update_num: int) -> Tensor | Partial:
+        """Return the mixing weights of a stack in an update; random numbers come from torch's
+        generator of the CPU, which is seeded for the update."""
+        return coder.mixing_weights()
 
     def mixtures(
         self, model: nn.Module, levels: Collection[str], update_num: int
@@ -89,8 +85,14 @@ class AlphaStrategy(SearchStrategy):
         """Return what runs in an update of ``levels``, by stack: the same in all batches and on all
         workers, and after a resume."""
         with drawing(f"{self.cfg.seed} update {update_num}"):
-            coders = searched_stacks(model).items()
-            return {stack: self.sample(coder, levels, update_num) for stack, coder in coders}
+            found = {}
+            for stack, coder in searched_stacks(model).items():
+                weights = self.sample(coder, update_num)
+                if self.cfg.arch_noise and ALPHA not in levels:
+                    scale = self.cfg.arch_noise * self.progress(update_num)
+                    weights = with_noise(weights, scale, coder.mask)
+                found[stack] = weights if isinstance(weights, Partial) else coder.mix(weights)
+            return found
 
     @contextmanager
     def passing(

@@ -37,9 +37,9 @@ class DrNAS(SplitStrategy):
         """The distribution's expectation."""
         return dirichlet_mean
 
-    def sample(self, coder, levels, update_num):
+    def sample(self, coder, update_num):
         """Mix by a sample."""
-        return coder.mix(dirichlet(coder.alpha, coder.mask))
+        return dirichlet(coder.alpha, coder.mask)
 
     def after_update(self, model, optimizer, update_num):
         """Prune, once."""

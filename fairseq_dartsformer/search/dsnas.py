@@ -13,6 +13,6 @@ class DSNAS(OneCandidate, JointStrategy):
 
     name = "dsnas"
 
-    def sample(self, coder, levels, update_num):
+    def sample(self, coder, update_num):
         """Draw a candidate for every node."""
         return score_function(coder.alpha, coder.mask)

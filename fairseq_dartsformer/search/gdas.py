@@ -2,6 +2,7 @@
 
 from ..search_space.relaxation import gumbel_softmax, straight_through
 from .alpha_strategy import OneCandidate, SplitStrategy, annealed
+from .options import SPLIT_OPTIONS
 
 TEMPERATURES = (10.0, 0.1)  # first and last, as in the authors' code
 
@@ -14,14 +15,14 @@ class GDAS(OneCandidate, SplitStrategy):
     """
 
     name = "gdas"
-    options = (*SplitStrategy.options, "arch_temperature")
+    options = (*OneCandidate.options, *SPLIT_OPTIONS, "arch_temperature")
 
     def check(self) -> None:
         """Read the temperatures."""
         super().check()
         self.temperature = annealed(self, self.cfg.arch_temperature, TEMPERATURES)
 
-    def sample(self, coder, levels, update_num):
+    def sample(self, coder, update_num):
         """Draw a candidate for every node."""
         return straight_through(
             gumbel_softmax(coder.alpha, coder.mask, self.temperature(update_num))

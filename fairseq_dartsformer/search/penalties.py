@@ -12,7 +12,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Dirichlet, kl_divergence
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import InputError
@@ -47,8 +46,12 @@ def flat_dirichlet(coders: Mapping[str, nn.Module], progress: Callable[[], float
     """Mean KL divergence of DrNAS's Dirichlet distributions from the flat one (2006.10355)."""
     found = []
     for coder in coders.values():
-        q = Dirichlet(concentration(coder.alpha))
-        found.append(kl_divergence(q, Dirichlet(torch.ones_like(q.concentration))).flatten())
+        remaining, c = coder.remaining, concentration(coder.alpha)
+        total = c.masked_fill(~remaining, 0).sum(-1)
+        terms = (c - 1) * (c.digamma() - total.digamma().unsqueeze(-1)) - c.lgamma()
+        counts = remaining.sum(-1).to(c)
+        divergence = total.lgamma() - counts.lgamma() + terms.masked_fill(~remaining, 0).sum(-1)
+        found.append(divergence.flatten())
     return torch.cat(found).mean()
 
 

@@ -21,6 +21,6 @@ class SNAS(JointStrategy):
         super().check()
         self.temperature = annealed(self, self.cfg.arch_temperature, TEMPERATURES)
 
-    def sample(self, coder, levels, update_num):
+    def sample(self, coder, update_num):
         """Mix by a sample."""
-        return coder.mix(gumbel_softmax(coder.alpha, coder.mask, self.temperature(update_num)))
+        return gumbel_softmax(coder.alpha, coder.mask, self.temperature(update_num))

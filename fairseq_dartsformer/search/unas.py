@@ -38,10 +38,9 @@ class UNAS(OnDemandStrategy):
 
         self.generates = self.reward != "loss"
 
-    def sample(self, coder, levels, update_num):
+    def sample(self, coder, update_num):
         """Mix by a sample."""
-        soft = gumbel_softmax(coder.alpha, coder.mask, self.temperature(update_num))
-        return coder.mix(soft)
+        return gumbel_softmax(coder.alpha, coder.mask, self.temperature(update_num))
 
     def alpha_gradients(self, module, train, valid, update_num):
         """Return the gradients of alpha's loss."""
@@ -56,9 +55,7 @@ class UNAS(OnDemandStrategy):
             # The same noise as that of `sample`.
             with drawing(f"{self.cfg.seed} update {update_num}"):
                 for stack, coder in coders.items():
-                    hard[stack] = straight_through(
-                        gumbel_softmax(coder.alpha, coder.mask, self.temperature(update_num))
-                    )
+                    hard[stack] = straight_through(self.sample(coder, update_num))
         if self.reward == "loss":
             of_hard = [self.mean_loss(module, b, (), update_num, hard)[0] for b in (train, valid)]
             difference = _loss(*of_hard) - _loss(train_loss, valid_loss)

@@ -1,0 +1,196 @@
+"""What every search strategy that learns alpha keeps: gradients, levels, resume, workers."""
+
+from signal import SIGKILL
+
+import pytest
+import torch
+from helpers.fairseq_commands import (
+    SUPERNET,
+    start,
+    train,
+    train_workers,
+    training,
+)
+from helpers.kill_and_resume import check_same_end
+
+from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.memory.planner import Training, training_config
+from fairseq_dartsformer.search.hypergradient import directional_derivative, neumann_series
+from fairseq_dartsformer.search.registry import STRATEGIES
+from fairseq_dartsformer.search.snapshot import load_snapshot
+from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS, level_of
+
+# Every strategy that learns alpha, with the options whose paths differ.
+CASES = [
+    "darts --arch-penalty beta:1,parameters:0.1 --arch-noise 0.1",
+    "single_level",
+    "snas",
+    "dsnas",
+    "gdas",
+    "drnas --prune-at 3",
+    "idarts --arch-interval 2",
+    "darts_prime",
+    "darts_prime --prime-schedule fixed --prime-activation clamp --prime-regularizer admm",
+    "unas",
+    "unas --unas-reward chrf",
+    "sequence_reward",
+]
+LEARNING = [name for name, strategy in STRATEGIES.items() if strategy.learns_alpha()]
+
+
+def kind(case: str) -> list[str]:
+    return [*SUPERNET, *f"--optimizer bilevel_adam --arch-lr 3e-3 --search-strategy {case}".split()]
+
+
+def test_every_strategy_is_here():
+    assert {case.split()[0] for case in CASES} == {*LEARNING}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "reward" not in case])
+def test_gradients_are_those_of_stored_activations(case):
+    """To 1e-9 in float64, with dropout, in updates of all kinds."""
+    found = []
+    for backprop in ("reconstruct", "store"):
+        options = "--encoder-layers 2 --decoder-layers 2 --max-tokens 100 --cpu --max-update 9 "
+        options += f"--dropout 0.2 --backprop {backprop} --search-strategy {case}"
+        torch.manual_seed(1)
+        training = Training(training_config("dartsformer_search_tiny", options.split()), 50)
+        training.build_optimizer()  # fairseq clips single precision only
+        training.model.double().train()
+        for update in range(2):
+            torch.manual_seed(7)
+            batch = training.batch(LEVELS[update], 3, 6)
+            training.optimizer.zero_grad()
+            training.compute_gradients(batch, update)
+            moved = training.optimizer.optimizer.levels
+            parameters = training.model.named_parameters()
+            found.append(
+                {
+                    name: p.grad.clone()
+                    for name, p in parameters
+                    if p.grad is not None and level_of(p) in moved
+                }
+            )
+    for reconstructed, stored in zip(found[:2], found[2:], strict=True):
+        assert reconstructed.keys() == stored.keys() and stored
+        for name, grad in stored.items():
+            bound = 1e-9 * max(1.0, float(grad.abs().max()))
+            assert (reconstructed[name] - grad).abs().max() <= bound, name
+    assert any("encoder.alpha" in grads and grads["encoder.alpha"].any() for grads in found)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "darts_prime"])
+def test_updates_move_only_their_levels(data, tmp_path, case):
+    """And alpha rests before ``--arch-start``."""
+    options = "--max-update 8 --arch-start 4 --disable-validation --log-interval 4".split()
+    run = train(kind(case), data, tmp_path, *options, record=True)
+    moved = set()
+    for before, after in zip(run.steps, run.steps[1:], strict=False):
+        for level in LEVELS:
+            same = torch.equal(before.state[level]["value"], after.state[level]["value"])
+            assert same == (level not in after.level.split("+")), (after.updates, level)
+        assert ALPHA not in after.level or after.updates > 4
+        moved |= {after.level}
+    assert any(ALPHA in level for level in moved) and any(WEIGHTS in level for level in moved)
+    assert "genotype after 8 updates" in run.stdout
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_killed_search_ends_with_the_same_bits(data, tmp_path, case):
+    options = "--max-update 9 --save-interval-updates 3 --log-interval 2 --disable-validation"
+    arguments = training(kind(case), data, tmp_path / "killed", *options.split())
+    run = start("train", arguments, tmp_path / "killed", kill_after=5).wait()
+    assert run.status == -SIGKILL
+    for folder in ("killed", "other"):
+        train(kind(case), data, tmp_path / folder, *options.split())
+    check_same_end(tmp_path / "killed", tmp_path / "other", 9)
+    (last,) = (tmp_path / "other").glob("checkpoint_*_9.pt")
+    assert load_snapshot(str(last)).best
+
+
+WORKERS = [case for case in CASES[1:] if "reward" not in case]  # a reward's samples are workers'
+BACKENDS = ("legacy_ddp", "pytorch_ddp")
+
+
+@pytest.mark.parametrize(
+    ("case", "backend"),
+    [*((case, BACKENDS[i % 2]) for i, case in enumerate(WORKERS)), ("gdas", "pytorch_ddp")],
+)
+def test_two_workers_reach_the_result_of_one(data, tmp_path, case, backend):
+    options = "--max-update 6 --dropout 0 --attention-dropout 0 --adam-eps 1e-6 --batch-size 40 "
+    options += "--disable-validation --no-save --update-freq"
+    one = train(kind(case), data, tmp_path / "one", *options.split(), "2", record=True)
+    arguments = [*options.split(), "1", "--ddp-backend", backend]
+    workers = train_workers(kind(case), data, tmp_path / "two", *arguments, record=True)
+    for level in LEVELS:
+        ends = [run.steps[-1].state[level]["value"] for run in (one, *workers)]
+        assert torch.equal(ends[1], ends[2])
+        assert (ends[0] - ends[1]).abs().max() < 1e-4
+        assert not torch.equal(one.steps[0].state[level]["value"], ends[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("darts --arch-start -1", "--arch-start is -1"),
+        ("darts --arch-interval 0", "--arch-interval is 0"),
+        ("single_level --arch-interval 2", "--arch-interval is 2: it is an option of"),
+        ("gdas --arch-noise 0.1", "--arch-noise is 0.1: it is an option of"),
+        ("darts --arch-penalty beta", "--arch-penalty: 'beta' must be NAME:WEIGHT"),
+        ("darts --arch-penalty no_such:1", "of beta, proximity"),
+        ("darts --arch-penalty beta:1,beta:2", "given once"),
+        ("darts --derive-exclude nothing", "--derive-exclude: 'nothing' is not an operation"),
+        ("snas --arch-temperature 0", "--arch-temperature is 0"),
+        ("snas --max-update 0", "--max-update is 0, it must be the search's length"),
+        ("drnas --prune-keep 1", "--prune-keep is 1"),
+        ("drnas --prune-at 0", "--prune-at is 0"),
+        ("idarts --neumann-radius 0", "--neumann-radius is 0"),
+        ("idarts --fp16", "--fp16 cannot be used with --search-strategy idarts"),
+        ("darts_prime --prime-schedule slow", "--prime-schedule is slow, it must be one of"),
+        ("unas --unas-reward ter", "--unas-reward is ter"),
+        ("sequence_reward --reward-weight 2", "--reward-weight is 2"),
+    ],
+)
+def test_options_are_refused(options, message):
+    arch = "--encoder-layers 2 --decoder-layers 2 --max-tokens 100 --cpu --max-update 9"
+    arguments = f"{arch} --search-strategy {options}".split()
+    with pytest.raises(InputError, match=message):
+        Training(training_config("dartsformer_search_tiny", arguments), 50)
+
+
+def test_hessian_products_and_their_series():
+    """On a quadratic loss, finite differences are exact, and so is the sum."""
+    torch.manual_seed(1)
+    root = torch.randn(6, 6, dtype=torch.double)
+    hessian = root @ root.t() / 6 + torch.eye(6, dtype=torch.double)
+    theta = torch.nn.Parameter(torch.randn(6, dtype=torch.double))
+    before = theta.detach().clone()
+    vector = [torch.randn(6, dtype=torch.double)]
+
+    def product(direction):
+        return directional_derivative(lambda: [hessian @ theta], [theta], direction, 0.1)
+
+    torch.testing.assert_close(product(vector)[0], hessian @ vector[0])
+    found = neumann_series(product, vector, 3, 0.1)[0]
+    step = torch.eye(6, dtype=torch.double) - 0.1 * hessian
+    expected = 0.1 * sum(torch.linalg.matrix_power(step, k) @ vector[0] for k in range(4))
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(theta, before)
+    many = neumann_series(lambda v: [hessian @ v[0]], vector, 500, 0.1)[0]
+    torch.testing.assert_close(many, torch.linalg.solve(hessian, vector[0]))
+
+
+def test_pruned_search_is_derived_from_what_remains(data, tmp_path):
+    options = "--max-update 6 --save-interval-updates 6 --disable-validation --log-interval 2"
+    case = "drnas --prune-at 4 --prune-keep 0.4 --derive-exclude zero"
+    train(kind(case), data, tmp_path, *options.split())
+    (last,) = tmp_path.glob("checkpoint_*_6.pt")
+    snapshot = load_snapshot(str(last))
+    for node in snapshot.nodes():
+        remaining = snapshot.remaining[node.stack][node.layer, node.row]
+        names = snapshot.candidates[node.stack]
+        kept = {name for name, keep in zip(names, remaining, strict=True) if keep}
+        assert len(kept) < len(names)
+        weights = dict(snapshot.ranked(node))
+        assert {name for name, weight in weights.items() if weight > 0} == kept
+        assert snapshot.best[snapshot.name(node)] in kept - {"zero"}
