@@ -96,8 +96,8 @@ def last_checkpoints(folder: str, count: int) -> list[str]:
             break
     if len(found) < count:
         raise InputError(
-            f"--last {count}: {folder} has {len(found)} of checkpoint_EPOCH_UPDATES.pt, or of "
-            "checkpointEPOCH.pt"
+            f"--last {count}: {folder} has {len(found)} checkpoints named "
+            "checkpoint_EPOCH_UPDATES.pt or checkpointEPOCH.pt"
         )
     return [str(Path(folder, name)) for _, name in sorted(found)[-count:]]
 

@@ -34,7 +34,7 @@ CASES = {
         ("a/1.pt b/1.pt -o b/1.pt", "would overwrite a file that is read"),
         ("a/1.pt no.pt -o x", "checkpoint no.pt cannot be read"),
         ("a/1.pt b/2.pt -o x", r"encoder.alpha has shape \(1, .*expected"),
-        ("a --last 5 -o x", "^--last 5: a has 1 of checkpoint_EPOCH_UPDATES.pt, or"),
+        ("a --last 5 -o x", "^--last 5: a has 1 checkpoints named checkpoint_EPOCH_"),
         ("a/1.pt --last 1 -o x", "expected a folder"),
         ("a b --last 1 -o x", "expected one folder, not 2 paths"),
         ("a --last 0 -o x", "--last"),
