@@ -26,7 +26,7 @@ from .measurement import StorageCounter, fake_tensors
 DRAWS = 10  # updates to plan where they differ: enough to run every operation somewhere
 
 DEFAULTS = "--criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1".split()
-DEFAULTS += ["--lr", "5e-4"]
+DEFAULTS += ["--lr", "5e-4", "--max-update", "1"]  # schedules over a search need its length
 DERIVED_DEFAULTS = "--task translation --optimizer adam".split()
 
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 from helpers.fairseq_commands import (
     SUPERNET,
+    checkpoint,
+    refused,
     start,
     train,
     train_workers,
@@ -17,7 +19,7 @@ from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.memory.planner import Training, training_config
 from fairseq_dartsformer.search.hypergradient import directional_derivative, neumann_series
 from fairseq_dartsformer.search.registry import STRATEGIES
-from fairseq_dartsformer.search.snapshot import load_snapshot
+from fairseq_dartsformer.search.snapshot import snapshot_of
 from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS, level_of
 
 # Every strategy that learns alpha, with the options whose paths differ.
@@ -104,8 +106,7 @@ def test_killed_search_ends_with_the_same_bits(data, tmp_path, case):
     for folder in ("killed", "other"):
         train(kind(case), data, tmp_path / folder, *options.split())
     check_same_end(tmp_path / "killed", tmp_path / "other", 9)
-    (last,) = (tmp_path / "other").glob("checkpoint_*_9.pt")
-    assert load_snapshot(str(last)).best
+    assert snapshot_of(checkpoint(tmp_path / "other"), "other").best
 
 
 WORKERS = [case for case in CASES[1:] if "reward" not in case]  # a reward's samples are workers'
@@ -141,7 +142,6 @@ def test_two_workers_reach_the_result_of_one(data, tmp_path, case, backend):
         ("darts --arch-penalty beta:1,beta:2", "given once"),
         ("darts --derive-exclude nothing", "--derive-exclude: 'nothing' is not an operation"),
         ("snas --arch-temperature 0", "--arch-temperature is 0"),
-        ("snas --max-update 0", "--max-update is 0, it must be the search's length"),
         ("drnas --prune-keep 1", "--prune-keep is 1"),
         ("drnas --prune-at 0", "--prune-at is 0"),
         ("idarts --neumann-radius 0", "--neumann-radius is 0"),
@@ -156,6 +156,11 @@ def test_options_are_refused(options, message):
     arguments = f"{arch} --search-strategy {options}".split()
     with pytest.raises(InputError, match=message):
         Training(training_config("dartsformer_search_tiny", arguments), 50)
+
+
+def test_a_schedule_needs_the_search_to_end(data, tmp_path):
+    pattern = "--max-update is 0, it must be the search's length"
+    refused(kind("snas"), data, tmp_path, "--max-update", "0", pattern=pattern)
 
 
 def test_hessian_products_and_their_series():
@@ -184,8 +189,7 @@ def test_pruned_search_is_derived_from_what_remains(data, tmp_path):
     options = "--max-update 6 --save-interval-updates 6 --disable-validation --log-interval 2"
     case = "drnas --prune-at 4 --prune-keep 0.4 --derive-exclude zero"
     train(kind(case), data, tmp_path, *options.split())
-    (last,) = tmp_path.glob("checkpoint_*_6.pt")
-    snapshot = load_snapshot(str(last))
+    snapshot = snapshot_of(checkpoint(tmp_path), "last")
     for node in snapshot.nodes():
         remaining = snapshot.remaining[node.stack][node.layer, node.row]
         names = snapshot.candidates[node.stack]
