@@ -63,7 +63,8 @@ class CheckedModel:
             if None not in (now, then) and now != then:
                 raise InputError(
                     f"{flag(name)} is {now}, but {then} in the training that {path} is of: use "
-                    "that, or train from the start in another --save-dir"
+                    "that, or train from the start in another --save-dir and without "
+                    "--finetune-from-model"
                 )
 
     def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, **kwargs):
@@ -111,5 +112,5 @@ def _defining(name: str, options: Mapping[str, Any]) -> str | None:
     if name.endswith("_operations") and name in options:
         return ",".join(parse_operations(value, name.removesuffix("_operations")))
     if name == "genotype" and value is not None:
-        return Genotype.load(str(value)).to_json()
+        return " ".join(Genotype.load(str(value)).to_json().split())
     return None if value is None else str(value)
