@@ -3,9 +3,9 @@
 from ..errors import InputError
 from ..search_space.relaxation import dirichlet, dirichlet_mean
 from ..search_space.sampling import searched_stacks
-from .alpha_strategy import SplitStrategy
 from .penalties import flat_dirichlet
 from .pruning import check_share, keep_best
+from .split_strategy import SplitStrategy
 
 PENALTY = 1e-3  # of the divergence from the flat distribution, as in the authors' code
 
@@ -42,6 +42,7 @@ class DrNAS(SplitStrategy):
 
     def after_update(self, model, optimizer, update_num):
         """Prune, once."""
+        super().after_update(model, optimizer, update_num)
         if update_num == self.prune_at:
             for coder in searched_stacks(model).values():
                 keep_best(coder, self.prune_keep)

@@ -16,7 +16,7 @@ MONITOR_OPTIONS = (
 # Of this package's strategies that learn alpha.
 ALPHA_OPTIONS = ("arch_start", "arch_penalty", "arch_noise")
 # Of those that update alpha on data of its own.
-SPLIT_OPTIONS = ("arch_fraction", "arch_subset", "arch_interval")
+SPLIT_OPTIONS = ("arch_fraction", "arch_subset", "arch_interval", "stop_eigenvalue")
 
 
 def _option(text: str) -> Any:
@@ -115,6 +115,11 @@ class SearchOptions(FairseqDataclass):
     stop_entropy: Optional[float] = _option(
         "with alpha: stop when the mean entropy of the mixing weights, in nats, has fallen to this "
         "value (default: never)"
+    )
+    stop_eigenvalue: Optional[float] = _option(
+        "bilevel: stop when the dominant eigenvalue of alpha's loss, measured every "
+        "--log-interval, has grown so that this share of it exceeds the value five before "
+        "(RobustDARTS: 0.75; default: never)"
     )
     stop_unchanged: Optional[int] = _option(
         "with alpha: stop when the genotype has not changed for this many updates (default: never)"

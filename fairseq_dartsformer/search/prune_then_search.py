@@ -16,8 +16,8 @@ from ..errors import InputError
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
 from ..search_space.relaxation import score_function
 from ..search_space.sampling import searched_stacks
-from .alpha_strategy import AlphaStrategy
-from .own_gradients import add_gradients, parameters_of, without_wrappers
+from .alpha_strategy import AlphaStrategy, parameters_of, without_wrappers
+from .own_gradients import add_gradients
 from .pruning import check_share, keep_best
 from .strategy import SearchStrategy
 

@@ -17,6 +17,7 @@ from helpers.kill_and_resume import check_same_end
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.memory.planner import Training, training_config
+from fairseq_dartsformer.search.eigenvalue import dominant_eigenvalue, has_grown
 from fairseq_dartsformer.search.hypergradient import directional_derivative, neumann_series
 from fairseq_dartsformer.search.registry import STRATEGIES
 from fairseq_dartsformer.search.snapshot import snapshot_of
@@ -24,7 +25,7 @@ from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS, leve
 
 # Every strategy that learns alpha, with the options whose paths differ.
 CASES = [
-    "darts --arch-penalty beta:1,parameters:0.1 --arch-noise 0.1",
+    "darts --arch-penalty beta:1,parameters:0.1 --arch-noise 0.1 --stop-eigenvalue 0.75",
     "single_level",
     "snas",
     "dsnas",
@@ -145,6 +146,8 @@ def test_two_workers_reach_the_result_of_one(data, tmp_path, case, backend):
     [
         ("darts --arch-start -1", "--arch-start is -1"),
         ("darts --arch-interval 0", "--arch-interval is 0"),
+        ("darts --stop-eigenvalue 1", "--stop-eigenvalue is 1"),
+        ("darts --stop-eigenvalue 0.75 --fp16", "--fp16 cannot be used with --stop-eigenvalue"),
         ("single_level --arch-interval 2", "--arch-interval is 2: it is an option of"),
         ("gdas --arch-noise 0.1", "--arch-noise is 0.1: it is an option of"),
         ("darts --arch-penalty beta", "--arch-penalty: 'beta' must be NAME:WEIGHT"),
@@ -196,6 +199,17 @@ def test_hessian_products_and_their_series():
     assert torch.equal(theta, before)
     many = neumann_series(lambda v: [hessian @ v[0]], vector, 500, 0.1)[0]
     torch.testing.assert_close(many, torch.linalg.solve(hessian, vector[0]))
+
+    sharp = torch.diag(torch.tensor([0.1, -3.0, 0.5, 1.0, 0.2, 0.3], dtype=torch.double))
+    value = dominant_eigenvalue(lambda: [sharp @ theta], [theta])
+    assert value == pytest.approx(-3, rel=1e-3) and torch.equal(theta, before)
+
+
+def test_search_stops_when_the_eigenvalue_has_grown():
+    """The mean of three values exceeds that of the three five steps before."""
+    assert not has_grown([1.0] * 20, 0.75) and not has_grown([1.0, 1.0, 9.0], 0.75)
+    assert has_grown([1.0, 1.0, 1.0, 1.2, 1.4, 1.5, 1.6, 1.7], 0.75)
+    assert not has_grown([1.0, 1.0, 1.0, 1.1, 1.1, 1.2, 1.2, 1.3], 0.75)
 
 
 def test_pruned_search_is_derived_from_what_remains(data, tmp_path):
