@@ -13,7 +13,7 @@ from fairseq.logging import metrics
 from fairseq.tasks.translation import TranslationConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..data import is_empty
+from ..data import check_binarised
 from ..errors import InputError
 from ..fairseq_patches.reading import load_checkpoint, reading
 from ..search.snapshot import Snapshot, snapshot_of
@@ -95,14 +95,13 @@ class Scorer:
         """The validation set on the device, without sentences too long for the model or a batch."""
         cfg, task = self.cfg, self.task
         folder = utils.split_paths(cfg.data)[0]
+        check_binarised(folder, cfg.valid_subset, task.cfg.source_lang, task.cfg.target_lang)
         try:
-            if is_empty(folder, cfg.valid_subset):
-                raise FileNotFoundError
             task.load_dataset(cfg.valid_subset, combine=False, epoch=1)
         except FileNotFoundError:
             raise InputError(
                 f"--valid-subset is {cfg.valid_subset!r}, but there is no such binarised split "
-                f"with sentences in {folder}"
+                f"in {folder}"
             ) from None
         batches = task.get_batch_iterator(
             dataset=task.dataset(cfg.valid_subset),

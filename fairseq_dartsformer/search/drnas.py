@@ -26,11 +26,10 @@ class DrNAS(SplitStrategy):
         super().check()
         if not any(penalty is flat_dirichlet for _, penalty in self.penalties):
             self.penalties.append((PENALTY, flat_dirichlet))
-        at = self.cfg.prune_at
-        self.prune_at = None if at is None else int(at)
-        if at is not None and self.prune_at < 1:
-            raise InputError(f"--prune-at is {at}, it must be at least 1")
-        self.prune_keep = check_share(self.cfg.prune_keep, 0.5)
+        self.prune_at = self.cfg.prune_at
+        if self.prune_at is not None and self.prune_at < 1:
+            raise InputError(f"--prune-at is {self.prune_at}, it must be at least 1")
+        self.prune_keep = check_share(self.cfg.prune_keep)
 
     @classmethod
     def relaxation(cls, cfg):

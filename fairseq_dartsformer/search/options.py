@@ -57,10 +57,18 @@ class SearchOptions(FairseqDataclass):
         "(default: 1,0.03 for snas, 10,0.1 for gdas, 0.4 for unas)"
     )
     prune_at: Optional[int] = _option(
-        "drnas: update after which candidates are pruned (default: never)"
+        "drnas: update after which candidates are pruned (default: never); prune_then_search: "
+        "update at which pruning ends (default: a third of --max-update)"
     )
     prune_keep: Optional[float] = _option(
-        "share of each node's candidates that pruning keeps (default: 0.5)"
+        "drnas, prune_then_search: share of each node's candidates that pruning keeps "
+        "(default: 0.5)"
+    )
+    prune_rounds: Optional[int] = _option(
+        "prune_then_search: rounds in which candidates are pruned (default: 4)"
+    )
+    then_strategy: Optional[str] = _option(
+        "prune_then_search: strategy that searches what remains (default: darts)"
     )
     neumann_terms: Optional[int] = _option(
         "idarts: products with the Hessian in the Neumann series (default: 2)"
