@@ -40,7 +40,7 @@ CASES = [
     "prune_then_search --prune-at 6 --prune-rounds 2",
     "prune_then_search --prune-at 2 --then-strategy idarts --arch-interval 2",
 ]
-# What these do in every update, others do, too, with more state; tests of three trainings skip them.
+# Others do in every update what these do, and have more state.
 SIMPLE = ("single_level", "snas", "unas")
 LEARNING = [name for name, strategy in STRATEGIES.items() if strategy.learns_alpha()]
 
