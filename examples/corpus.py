@@ -10,7 +10,6 @@ import random
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from functools import partial
 from itertools import islice, zip_longest
 from multiprocessing import Pool
@@ -46,15 +45,27 @@ def read(prefix: str | Path, languages: list[str]) -> Iterator[Pair]:
     """The aligned, cleaned lines of both files.
 
     Raises:
-        ValueError: a file is missing or the files are not equally long.
+        ValueError: a file is missing or not UTF-8, or the files are not equally long.
     """
     paths = [beside(prefix, language) for language in languages]
     for path in paths:
         if not path.is_file():
             raise ValueError(f"no such file: {path}")
-    with ExitStack() as stack:
-        sides = [stack.enter_context(path.open(encoding="utf-8", newline="\n")) for path in paths]
-        yield from align(*sides, f"{paths[0]} and {paths[1]}")
+    yield from align(*map(lines, paths), f"{paths[0]} and {paths[1]}")
+
+
+def lines(source: Path | str) -> Iterator[str]:
+    """The lines of a file, or of standard input for "-".
+
+    Raises:
+        ValueError: one is not UTF-8; names file and line.
+    """
+    with open(0 if source == "-" else source, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield line.decode()
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{source}:{number}: not UTF-8: {error}") from None
 
 
 def align(source: Iterable[str], target: Iterable[str], names: str) -> Iterator[Pair]:
@@ -222,20 +233,15 @@ def main() -> None:
         if args.command == "split":
             split(args.input, args.output, args.languages, not args.without_valid)
         elif args.command == "tokenise":
-            source, target = (0 if args.input == "-" else args.input), args.output
-            with (
-                open(source, encoding="utf-8", newline="\n") as lines,
-                open(1 if target == "-" else target, "w", encoding="utf-8") as output,
-            ):
-                tokenise(lines, output, args.language, args.workers)
+            target = 1 if args.output == "-" else args.output
+            with open(target, "w", encoding="utf-8") as output:
+                tokenise(lines(args.input), output, args.language, args.workers)
         else:
             drawn: list[Pair] = []
             pairs = short(read(args.input, args.languages), args.max_tokens, args.max_ratio)
             write(args.output, args.languages, draw(pairs, args.held_out, drawn))
             if args.held_out:
                 write(args.output.with_name("valid"), args.languages, drawn)
-    except UnicodeDecodeError as error:
-        raise SystemExit(f"corpus.py: {args.input} is not UTF-8: {error}") from None
     except (OSError, ValueError) as error:
         raise SystemExit(f"corpus.py: {error}") from None
 

@@ -38,15 +38,28 @@ positive() {
   done
 }
 
+# alone FOLDER: makes the folder and locks it until the script and its commands end; waits while
+# another script has it.
+alone() {
+  local lock
+  mkdir -p "$1"
+  exec {lock}>"$1/.script.lock"
+  flock -n "$lock" && return
+  (($? == 1)) || return 0 # some network file systems have no locks
+  echo "waiting for another script that writes to $1"
+  flock "$lock"
+}
+
 # hypotheses FILE: prints the best translations in fairseq-generate's output, in test set order.
 hypotheses() { sed -n 's/^H-//p' "$1" | sort -n | cut -f 3; }
 
 # clock: prints the time since the script started.
 clock() { printf '%02d:%02d:%02d' $((SECONDS / 3600)) $((SECONDS / 60 % 60)) $((SECONDS % 60)); }
 
-# fail LOG COMMAND STATUS: prints the tail of a failed command's log and exits.
+# fail LOG COMMAND STATUS: prints the tail of a failed command's log and exits. Leaves out fairseq's
+# notes of shared parameters, dozens in a search, which are of biases that do not exist.
 fail() {
-  tail -n 25 "$1" >&2
+  sed '/detected shared parameter/d' "$1" | tail -n 25 >&2
   die "$2 failed with status $3; the log: $1"
 }
 

@@ -41,6 +41,8 @@ source_name=${source_lang//-/_} target_name=${target_lang//-/_}
 [[ $source_name != "$target_name" ]] || die "--source-lang and --target-lang are both $source_name"
 need python subword-nmt fairseq-preprocess
 
+alone "$out"
+
 export PYTHONUTF8=1
 log=$out/prepare.log
 [[ -d $text ]] && inputs=("$text"/{train,valid,test}) || inputs=("$text"{,.valid,.test})

@@ -16,7 +16,9 @@
 #   --minutes M           time limit of the search, and of the training, on a slow machine (default: 9)
 #
 # After an interruption the same command continues: it skips finished steps, and search and training
-# resume from their last checkpoint. The environment is installed in .venv, or $VENV.
+# resume from their last checkpoint. With more updates, a finished search or training continues, and the
+# results of its earlier end are removed: genotype, derived model, translations. The environment is
+# installed in .venv, or $VENV.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
@@ -35,6 +37,7 @@ data=$work/prepared/data-bin
 genotype=$work/genotype.json
 positive merges search-updates train-updates minutes
 trap 'die "interrupted; run the same command to continue"' INT TERM
+alone "$work"
 
 headline() { echo "== [$1/7, $(clock)] $2"; }
 
@@ -42,9 +45,12 @@ headline() { echo "== [$1/7, $(clock)] $2"; }
 # resumes from the last checkpoint, shows progress and keeps the log. First removes the results of
 # an earlier end, the paths in the array `later`.
 train() {
-  local folder=$1 updates=$2 status=0
+  local folder=$1 updates=$2 status=0 result
   [[ -e $folder/done && $(<"$folder/done") =~ ^$updates(\ in\ $minutes)?$ ]] && return
-  rm -rf "${later[@]}" "$folder/done"
+  for result in "${later[@]}"; do
+    [[ -e $result ]] && echo "   removing $result, made from an earlier checkpoint" && rm -r "$result"
+  done
+  rm -f "$folder/done"
   mkdir -p "$folder"
   fairseq-train "$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang" \
     --save-dir "$folder" --tensorboard-logdir "$folder/tensorboard" --seed 1 --num-workers 0 \
@@ -69,7 +75,7 @@ progress() {
     elif [[ $line =~ Loaded\ checkpoint\ .*\ @\ ([0-9]+)\ updates ]]; then
       echo "   resuming from update ${BASH_REMATCH[1]}"
     elif [[ $line =~ Stopping\ training\ due\ to\ cumulative_training_time ]]; then
-      echo "   stopped after $minutes minutes (--minutes)"
+      echo "   stopped by the time limit (--minutes $minutes)"
     fi
   done
 }
@@ -153,5 +159,5 @@ cat <<END
 genotype      $genotype
 derived model $work/derived/checkpoint_best.pt
 translations  $out/hypotheses, of $text/test.$source_lang
-curves        tensorboard --logdir $work
+curves        ${VENV:-$root/.venv}/bin/dartsformer-report $work/search --log $work/search/train.log -o report.html
 END

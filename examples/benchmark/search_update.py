@@ -73,7 +73,7 @@ class Search:
     def update(self, level: str) -> None:
         """Forward and backward pass of ``level``, without the optimizer's step."""
         self.model.zero_grad()
-        with nullcontext() if self.public else gradients_for(self.model, level):
+        with nullcontext() if self.public else gradients_for(self.model, [level]):
             loss, *_ = self.criterion(self.model, self.sample)
             loss.backward()
 

@@ -2,6 +2,8 @@
 
 usage: python examples/nas_benchmark/benchmark.py sample -o random.csv
        python examples/nas_benchmark/benchmark.py train random.csv --data DATA --out RUNS
+       python examples/nas_benchmark/benchmark.py search darts gdas --data DATA --out SEARCHES
+       python examples/nas_benchmark/benchmark.py found SEARCHES/table.csv -o found.csv
        python examples/nas_benchmark/benchmark.py place 5.87 --parameters 400000
        python examples/nas_benchmark/benchmark.py report
 """
@@ -12,10 +14,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from jobs import Job, RunError, work
 from placing import TABLE, Benchmark
-from sampling import read_list, sample, write_list
+from sampling import Named, read_list, sample, write_list
+from searching import Search, found_in
+from settings import SETTINGS
 from table import Table
-from training import UPDATES, Run, RunError, work
+from training import UPDATES, Run
 
 from fairseq_dartsformer.errors import InputError
 
@@ -40,6 +45,18 @@ def get_parser() -> argparse.ArgumentParser:
     command.add_argument("--first", type=int, metavar="N", help="only the first N genotypes")
     command.add_argument("--updates", type=int, default=UPDATES, help=f"(default: {UPDATES})")
 
+    command = commands.add_parser("search", help="search by the comparison's settings")
+    command.add_argument("strategies", nargs="+", choices=SETTINGS, metavar="STRATEGY")
+    command.add_argument("--data", type=Path, required=True, help="the folder of prepare.py")
+    command.add_argument("--out", type=Path, required=True, help="the folder of all searches")
+    command.add_argument("--table", type=Path, help="(default: OUT/table.csv)")
+    command.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="(default: 1 2)")
+
+    command = commands.add_parser("found", help="write the genotypes of a table of searches")
+    command.add_argument("table", type=Path)
+    command.add_argument("--without-zero", action="store_true", help="those derived without zero")
+    command.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
+
     place = commands.add_parser("place", help="place a loss among the random genotypes")
     place.add_argument("loss", type=float, help="validation loss at the end, in bits")
     place.add_argument("--parameters", type=int, help="of the model")
@@ -55,12 +72,29 @@ def train(args: argparse.Namespace) -> None:
         raise ValueError(f"--updates is {args.updates}, it must be a multiple of 8")
     named = read_list(args.genotypes)[: args.first]
     data, out = args.data.resolve(), args.out.resolve()
-    runs = [Run(n, seed, data, out, args.updates) for seed in args.seeds for n in named]
-    failed, held = work(runs, Table(args.table or out / "table.csv"))
+    complete([Run(n, seed, data, out, args.updates) for seed in args.seeds for n in named], args)
+
+
+def search(args: argparse.Namespace) -> None:
+    """Complete all searches that no other worker has; the exit status is 1 if one failed."""
+    data, out = args.data.resolve(), args.out.resolve()
+    complete([Search(n, seed, data, out) for seed in args.seeds for n in args.strategies], args)
+
+
+def complete(runs: list[Job], args: argparse.Namespace) -> None:
+    """Complete the runs; the exit status is 1 if one failed."""
+    failed, held = work(runs, Table(args.table or args.out.resolve() / "table.csv"))
     for reason, some in (("failed", failed), ("held by another worker", held)):
         if some:
             print(f"{reason}: {', '.join(run.folder.name for run in some)}")
     sys.exit(bool(failed))
+
+
+def found(args: argparse.Namespace) -> None:
+    """Write a list of genotypes for ``train``."""
+    rows = Table(args.table).rows()
+    named = [Named(f"{r['name']}-{r['seed']}", found_in(r, args.without_zero)) for r in rows]
+    write_list(args.out, named)
 
 
 def place(args: argparse.Namespace) -> None:
@@ -95,7 +129,8 @@ def main() -> None:
         if args.command == "sample":
             write_list(args.out, sample(args.count, args.seed))
         else:
-            {"train": train, "place": place, "report": report}[args.command](args)
+            commands = {"train": train, "search": search, "found": found}
+            (commands | {"place": place, "report": report})[args.command](args)
     except (RunError, InputError, ValueError, OSError) as error:
         sys.exit(f"benchmark.py: error: {error}")
 

@@ -13,7 +13,8 @@ from fairseq_dartsformer.search_space.genotype import Genotype
 
 LAYERS = 2  # layers of a block (s)
 NODES = 2  # searched nodes of a layer, in the encoder and in the decoder
-COLUMNS = ["name", "pooling", "encoder", "decoder"]
+REQUIRED = ["name", "pooling", "encoder", "decoder"]  # a file without norms has "post"
+COLUMNS = ["name", "pooling", "norm", "encoder", "decoder"]
 RANDOM = "random-"  # how the names of random genotypes begin
 
 
@@ -44,11 +45,11 @@ def to_cells(genotype: Genotype) -> dict[str, str]:
     """A genotype as cells of a table: operations separated by spaces, layers by slashes."""
     stacks = {name: getattr(genotype, name) for name in ("encoder", "decoder")}
     cells = {name: " / ".join(map(" ".join, layers)) for name, layers in stacks.items()}
-    return {"pooling": genotype.pooling, **cells}
+    return {"pooling": genotype.pooling, "norm": genotype.norm, **cells}
 
 
 def from_cells(cells: Mapping[str, str]) -> Genotype:
-    """The inverse of :func:`to_cells`.
+    """The inverse of :func:`to_cells`; a missing or empty norm is ``"post"``.
 
     Raises:
         InputError: the cells are not a genotype.
@@ -56,7 +57,8 @@ def from_cells(cells: Mapping[str, str]) -> Genotype:
     encoder, decoder = (
         [layer.split() for layer in cells[stack].split("/")] for stack in ("encoder", "decoder")
     )
-    return Genotype(encoder, decoder, pooling=cells["pooling"])
+    norm = cells.get("norm") or "post"
+    return Genotype(encoder, decoder, pooling=cells["pooling"], norm=norm)
 
 
 def write_list(path: Path, genotypes: Sequence[Named]) -> None:
@@ -76,6 +78,6 @@ def read_list(path: Path) -> list[Named]:
     """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        if missing := [c for c in COLUMNS if c not in (reader.fieldnames or [])]:
+        if missing := [c for c in REQUIRED if c not in (reader.fieldnames or [])]:
             raise ValueError(f"{path} has no column {' and '.join(missing)}")
         return [Named(row["name"], from_cells(row)) for row in reader]

@@ -20,7 +20,7 @@ def lengths(updates: int) -> tuple[int, ...]:
 def columns(updates: int) -> list[str]:
     """The header of a table of trainings of this length."""
     losses = [f"{m}_{length}" for m in ("loss", "nll_loss") for length in lengths(updates)]
-    genotype = ["name", "pooling", "encoder", "decoder"]
+    genotype = ["name", "pooling", "norm", "encoder", "decoder"]
     return [*genotype, "parameters", "seed", *losses, "bleu", "chrf", "cpu_seconds"]
 
 
@@ -31,11 +31,11 @@ class Table:
     path: Path
 
     def rows(self) -> list[Row]:
-        """All trainings, by name and seed."""
+        """All trainings, by name and seed; a table without norms has them all empty."""
         if not self.path.exists():
             return []
         with self.path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            return [{**row, "norm": row.get("norm", "")} for row in csv.DictReader(file)]
 
     def has(self, name: str, seed: int) -> bool:
         """Whether it has this training."""

@@ -6,23 +6,17 @@ last checkpoint.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import sacrebleu
+from jobs import Job, RunError
 from sacremoses import MosesDetokenizer
 from sampling import Named, to_cells
-from table import Table, columns, lengths
+from table import columns, lengths
 
-ROOT = Path(__file__).resolve().parents[2]
 UPDATES = 4000
 
 # The chunked criterion is fairseq's label_smoothed_cross_entropy, a third faster here. Epochs
@@ -41,24 +35,16 @@ GENERATION = """
 --required-batch-size-multiple 1 --remove-bpe
 """
 VALIDATION = re.compile(r"\| valid \| (\{.*\})$", re.MULTILINE)
-RESUMED = re.compile(r"Loaded checkpoint .* @ (\d+) updates")
 PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
 HYPOTHESIS = re.compile(r"^H-(\d+)\t[^\t]*\t(.*)$", re.MULTILINE)
 
 
-class RunError(Exception):
-    """A command failed, or a folder is another run's."""
-
-
 @dataclass(frozen=True)
-class Run:
+class Run(Job):
     """One training with its test.
 
     Attributes:
         named: the genotype.
-        seed: of the training.
-        data: the folder that prepare.py has made.
-        out: the folder of all runs.
         updates: length of the training, a multiple of 8.
     """
 
@@ -69,22 +55,16 @@ class Run:
     updates: int = UPDATES
 
     @property
-    def folder(self) -> Path:
-        """Where checkpoints and logs go."""
-        return self.out / f"{self.named.name}.seed{self.seed}"
+    def name(self) -> str:
+        """The genotype's."""
+        return self.named.name
 
     def complete(self, lock: int) -> dict[str, str]:
-        """Train as far as there is something left to train, test, and return the table's row.
-
-        Args:
-            lock: file descriptor of the run's lock, which the commands inherit.
-
-        Raises:
-            RunError: a command failed, or the folder is another run's.
-        """
-        self._claim()
+        """Train, and test."""
+        (self.folder / "genotype.json").write_text(self.named.genotype.to_json())
+        self.claim([self.named.genotype.to_json(), self.train_command()])
         if not self._trained():
-            self._train(lock)
+            self.train_to_the_end(self.train_command(), self.updates, lock)
         row = {"name": self.named.name, **to_cells(self.named.genotype), "seed": str(self.seed)}
         row |= read_log((self.folder / "train.log").read_text(errors="replace"), self.updates)
         row |= self._test(lock)
@@ -101,43 +81,23 @@ class Run:
     def train_command(self) -> list[str]:
         """Arguments of ``python``: the module, then fairseq-train's."""
         interval = str(lengths(self.updates)[0])
-        words = ["-m", "fairseq_cli.train", *self._data(), *TRAINING.split()]
+        words = ["-m", "fairseq_cli.train", *self.data_options(), *TRAINING.split()]
         words += ["--seed", str(self.seed), "--max-update", str(self.updates)]
         words += ["--validate-interval-updates", interval, "--save-interval-updates", interval]
         words += ["--genotype", str(self.folder / "genotype.json"), "--save-dir", str(self.folder)]
         return words
 
-    def _claim(self) -> None:
-        """Write down what is run here, or check that it is the same."""
-        record, genotype = self.folder / "run.json", self.named.genotype.to_json()
-        text = json.dumps([genotype, self.train_command()])
-        if not record.exists():
-            (self.folder / "genotype.json").write_text(genotype)
-            record.with_suffix(".tmp").write_text(text)
-            record.with_suffix(".tmp").replace(record)
-        elif record.read_text() != text:
-            raise RunError(f"{self.folder} has a run with other options: choose another --out")
-
     def _trained(self) -> Path | None:
         """The checkpoint of the last update; fairseq would train one more update from it."""
         return next(self.folder.glob(f"checkpoint_*_{self.updates}.pt"), None)
-
-    def _train(self, lock: int) -> None:
-        log = self.folder / "train.log"
-        begin = log.stat().st_size if log.exists() else 0
-        seconds = self._execute(self.train_command(), log, lock)
-        resumed = RESUMED.findall(log.read_bytes()[begin:].decode(errors="replace"))
-        # What a killed attempt took is unknown: the last attempt's time is scaled to all updates.
-        seconds *= self.updates / (self.updates - int(resumed[-1]) if resumed else self.updates)
-        (self.folder / "cpu_seconds").write_text(f"{seconds:.0f}")
 
     def _test(self, lock: int) -> dict[str, str]:
         """BLEU and chrF of the test set, detokenised."""
         log = self.folder / "generate.log"
         log.unlink(missing_ok=True)
-        words = ["-m", "fairseq_cli.generate", *self._data(), *GENERATION.split()]
-        self._execute([*words, "--path", str(self._trained())], log, lock)
-        target = self._languages()[1]
+        words = ["-m", "fairseq_cli.generate", *self.data_options(), *GENERATION.split()]
+        self.execute([*words, "--path", str(self._trained())], log, lock)
+        target = self.languages()[1]
         found = sorted((int(n), h) for n, h in HYPOTHESIS.findall(log.read_text(encoding="utf-8")))
         detokenize = MosesDetokenizer(lang=target).detokenize
         hypotheses = [detokenize(text.split()) for _, text in found]
@@ -148,36 +108,6 @@ class Run:
         (self.folder / "hypotheses").write_text("\n".join(hypotheses) + "\n", encoding="utf-8")
         scores = {"bleu": sacrebleu.corpus_bleu, "chrf": sacrebleu.corpus_chrf}
         return {name: f"{f(hypotheses, [references]).score:.2f}" for name, f in scores.items()}
-
-    def _execute(self, words: list[str], log: Path, lock: int) -> float:
-        """Run ``python``, with one thread unless the environment says more; its CPU seconds."""
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        env = {"OMP_NUM_THREADS": "1", **os.environ}
-        env |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"}
-        with log.open("a") as file:
-            process = subprocess.Popen(
-                [sys.executable, *words],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=env,
-                pass_fds=[lock],  # held while the command runs, even where its worker is killed
-            )
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RunError(f"{words[1]} ended with status {process.returncode}: see {log}")
-        return usage.ru_utime + usage.ru_stime
-
-    def _languages(self) -> list[str]:
-        for index in (self.data / "data-bin").glob("train.*-*.*.idx"):
-            return index.name.split(".")[1].split("-")
-        raise RunError(f"--data {self.data}: expected a folder that prepare.py has made")
-
-    def _data(self) -> list[str]:
-        source, target = self._languages()
-        plugin, folder = ROOT / "fairseq_dartsformer", self.data / "data-bin"
-        words = [folder, "--user-dir", plugin, "--source-lang", source, "--target-lang", target]
-        return list(map(str, words))
 
 
 def read_log(text: str, updates: int) -> dict[str, str]:
@@ -195,45 +125,3 @@ def read_log(text: str, updates: int) -> dict[str, str]:
         for length in lengths(updates):
             row[f"{measure}_{length}"] = f"{float(valid[length][f'valid_{measure}']):.3f}"
     return row
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[int | None]:
-    """Hold a run's lock: its file descriptor, or ``None`` while another process holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield file.fileno()
-
-
-def work(runs: Sequence[Run], table: Table) -> tuple[list[Run], list[Run]]:
-    """Complete the runs in their order, without those that another worker holds.
-
-    Returns:
-        The runs that failed, and those that another worker held.
-    """
-    failed, held = [], []
-    for run in runs:
-        if table.has(run.named.name, run.seed):
-            continue
-        with locked(run.folder) as lock:
-            if lock is None:
-                held.append(run)
-                continue
-            if table.has(run.named.name, run.seed):  # completed since the first look
-                continue
-            print(f"{run.folder.name}: start", flush=True)
-            try:
-                row = run.complete(lock)
-            except RunError as error:
-                print(f"{run.folder.name}: {error}", flush=True)
-                failed.append(run)
-                continue
-            table.add(row)
-            run.clean()
-            print(f"{run.folder.name}: loss {row[f'loss_{run.updates}']}", flush=True)
-    return failed, held

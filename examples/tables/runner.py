@@ -151,7 +151,7 @@ class Runner:
             InputError: no sizes give that number.
         """
         vocabulary, known = self.data[row.pair].vocabulary(), self.scale.sizes
-        sizes = dict(known[row.arch][row.size])
+        sizes = known[row.arch][row.size] | dict.fromkeys(row.flags, True)
         if self.scale.matched and row.arch != "transformer":
             model = model_config("transformer", known["transformer"][row.size], None)
             target = count_parameters(model, vocabulary)

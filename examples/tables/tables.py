@@ -43,6 +43,7 @@ class Row:
         random: alternatively, seed of a genotype drawn uniformly, s = 2, max pooling.
         pair: number of the data set to train on.
         against: cells of the row whose BLEU is subtracted for ``gain``.
+        flags: options of the model that are true, in addition to its sizes.
     """
 
     cells: tuple[str, ...]
@@ -53,11 +54,12 @@ class Row:
     random: int | None = None
     pair: int = 0
     against: tuple[str, ...] | None = None
+    flags: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of its folder for each data set; models that tables share are trained once."""
-        parts = [str(self.arch), self.size]
+        parts = [str(self.arch), self.size, *self.flags]
         if self.search is not None:
             parts += ["of", self.search.name]
         if self.random is not None:
@@ -93,6 +95,7 @@ def dartsformer(pooling: str, layers: int, splits: int = 2, **more: str) -> Sear
 TARGETS = ("de", "fr", "cs")  # Table 4's
 WIDTH = "hidden size of search"  # Table 5's
 BEST = dartsformer("max", 2)  # used in Sections 4.2 to 4.4
+PRE_NORM = ("encoder_normalize_before", "decoder_normalize_before")  # of fairseq's Transformer
 DARTS = Search("--search-layers 2", "search", "darts_transformer_search")
 
 
@@ -103,6 +106,8 @@ def paper(bleu: str, parameters: str | None = None, **more: str) -> dict[str, st
 
 def table1() -> Iterator[Row]:
     yield Row(("Transformer", "", ""), paper("27.7", "61.1M"), "transformer")
+    cells = ("Transformer, Pre-LN (not in the paper)", "", "")
+    yield Row(cells, arch="transformer", flags=PRE_NORM)
     yield Row(("Evolved Transformer", "", ""), paper("28.2", "64.1M"), "evolved_transformer")
     for pooling, numbers in {"max": ("18.7", "60.1M"), "avg": ("16.8", "61.6M")}.items():
         search = dartsformer(pooling, 2, strategy="uniform_sampling")

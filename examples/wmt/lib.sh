@@ -33,6 +33,7 @@ train() {
   local config=$1 folder=$2 data=$work/data/$3/data-bin launcher=(fairseq-hydra-train) accumulate
   [[ $gpus =~ ^[1248]$ ]] || die "--gpus is $gpus, it must be 1, 2, 4 or 8"
   [[ -e $folder/done || -e $data/preprocess.log ]] || die "no data in $data: run 2-prepare.sh"
+  alone "$folder"
   same_options "$folder/options" "$4"
   [[ ! -e $folder/done ]] || return 0
   need fairseq-hydra-train torchrun

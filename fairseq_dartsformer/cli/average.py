@@ -95,7 +95,10 @@ def last_checkpoints(folder: str, count: int) -> list[str]:
         if found:
             break
     if len(found) < count:
-        raise InputError(f"--last {count}: {folder} has {len(found)} checkpoints by number")
+        raise InputError(
+            f"--last {count}: {folder} has {len(found)} checkpoints named "
+            "checkpoint_EPOCH_UPDATES.pt or checkpointEPOCH.pt"
+        )
     return [str(Path(folder, name)) for _, name in sorted(found)[-count:]]
 
 

@@ -61,7 +61,8 @@ def report(
     """
     exclude = snapshot.exclude if exclude is None else exclude
     pooling = f", {snapshot.pooling} pooling" if snapshot.family.pooled else ""
-    lines = [f"{snapshot.path}: {snapshot.updates} updates{pooling}"]
+    norm = f", norm {snapshot.norm}" if snapshot.norm != "post" else ""
+    lines = [f"{snapshot.path}: {snapshot.updates} updates{pooling}{norm}"]
     for node in snapshot.nodes():
         ranked = snapshot.ranked(node)
         allowed = [(name, weight) for name, weight in ranked if name not in exclude]

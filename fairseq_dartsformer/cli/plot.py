@@ -1,5 +1,6 @@
 """``dartsformer-plot``: draw a genotype, or alpha over the checkpoints of a search."""
 
+import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -80,6 +81,10 @@ def main(args: Namespace) -> None:
     inputs, path, kind = args.inputs, Path(args.output), args.kind
     if path.suffix[1:] not in FORMATS:
         raise InputError(f"-o {path}: expected a suffix of {', '.join(FORMATS)}")
+    for given in inputs:
+        if given not in BUILTIN and not os.path.exists(given):
+            known = ", ".join(BUILTIN)
+            raise InputError(f"{given}: no such file, folder or built-in genotype ({known})")
     check_output(path, inputs)
     if path.suffix == ".tsv":
         if kind:

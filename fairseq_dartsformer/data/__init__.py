@@ -2,6 +2,13 @@
 
 from .bilevel_dataset import BilevelDataset, check_sentences
 from .bilevel_iterator import BilevelBatchIterator
-from .data_split import DataSplit, is_empty
+from .binarised import check_binarised
+from .data_split import DataSplit
 
-__all__ = ["BilevelBatchIterator", "BilevelDataset", "DataSplit", "check_sentences", "is_empty"]
+__all__ = [
+    "BilevelBatchIterator",
+    "BilevelDataset",
+    "DataSplit",
+    "check_binarised",
+    "check_sentences",
+]

@@ -167,10 +167,12 @@ class BilevelBatchIterator(EpochBatchIterator):
             saved = {"--arch-start": 0, "--arch-interval": 1, **saved}
         if state_dict.get("iterations_in_epoch", 0) > 0 and saved not in (None, now):
             name = next(name for name in now if now[name] != saved.get(name))
+            options = "--max-tokens, --batch-size and --required-batch-size-multiple"
+            cause = f" ({options} decide)" if name.startswith("batches") else ""
             raise InputError(
                 f"the checkpoint was saved within an epoch with {name} = {saved.get(name)}, now it "
-                f"is {now[name]}: resume with the same, or give --reset-dataloader to begin the "
-                "epoch again"
+                f"is {now[name]}{cause}: resume with the same, or give --reset-dataloader to begin "
+                "the epoch again"
             )
         super().load_state_dict(state_dict)
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,11 +99,6 @@ class DataSplit:
         """The options that decide each sentence's level, in plain types for checkpoints."""
         fraction, seed = (self.fraction, self.seed) if self.subset is None else (None, None)
         return {"--arch-subset": self.subset, "--arch-fraction": fraction, "--seed": seed}
-
-
-def is_empty(folder: str, split: str) -> bool:
-    """Whether a binarised split has no sentence; fairseq cannot open such a split."""
-    return any(path.stat().st_size == 0 for path in Path(folder).glob(f"{split}.*.bin"))
 
 
 def check_same_split(now: Mapping[str, Any], state: Mapping[str, Any]) -> None:

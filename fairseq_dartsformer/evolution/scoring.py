@@ -15,7 +15,7 @@ from fairseq.logging import metrics
 from fairseq.tasks.translation import TranslationConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..data import is_empty
+from ..data import check_binarised
 from ..errors import InputError
 from ..fairseq_patches.reading import load_checkpoint, reading
 from ..reversible.coupling import Mixtures
@@ -121,14 +121,13 @@ class Scorer:
         is an error's first words."""
         cfg, task = self.cfg, self.task
         folder = utils.split_paths(cfg.data)[0]
+        languages = task.cfg.source_lang, task.cfg.target_lang
+        check_binarised(folder, split, *languages, combine=combine)
         try:
-            if is_empty(folder, split):
-                raise FileNotFoundError
             task.load_dataset(split, combine=combine, epoch=1)
         except FileNotFoundError:
             raise InputError(
-                f"{demand} {split!r}, but there is no such binarised split with sentences in "
-                f"{folder}"
+                f"{demand} {split!r}, but there is no such binarised split in {folder}"
             ) from None
         batches = task.get_batch_iterator(
             dataset=task.dataset(split),

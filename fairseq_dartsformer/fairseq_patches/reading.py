@@ -42,8 +42,7 @@ def allow_safe_globals() -> None:
 def load_checkpoint(path: str) -> dict[str, Any]:
     """Load a checkpoint's state to the CPU, without running code from it; raise an
     :class:`InputError` if the file is missing, damaged, or holds more than plain types."""
-    with reading(path):
-        return checkpoint_utils.load_checkpoint_to_cpu(path)
+    return checkpoint_utils.load_checkpoint_to_cpu(path)  # patched below
 
 
 def peek(path: str) -> dict[str, Any]:
@@ -74,8 +73,9 @@ def reading(path: str) -> Iterator[None]:
             reason = f"holds {unsafe[1]}: expected tensors and plain types, which cannot run code"
         else:
             # torch's own words recommend loading unsafely.
-            detail = "" if "weights_only" in text else f": {text.partition(chr(10))[0][:80]}"
-            reason = f"is damaged, or not a fairseq checkpoint ({type(error).__name__}{detail})"
+            words = [] if "weights_only" in text else text.splitlines()[:1]
+            kind = ": ".join([type(error).__name__, *words])[:100]
+            reason = f"is damaged, or not a fairseq checkpoint ({kind})"
         raise InputError(f"checkpoint {path} {reason}") from error
 
 
@@ -122,11 +122,13 @@ def _find_code(value: Any) -> str | None:
 
 @patch("fairseq.checkpoint_utils:load_checkpoint_to_cpu", "unsafe")
 def _checked_load(load: Callable[..., dict[str, Any]], path: str, *args: Any, **kwargs: Any):
-    """Symptom: a checkpoint with a flipped bit is loaded without an error; the text of its options
-    runs code, although tensors are loaded safely. Cause: torch writes checksums and does not
-    compare them; fairseq evaluates options such as Adam's betas. Can go when torch compares them
-    and fairseq uses ``ast.literal_eval``."""
-    compare_checksums(path)
-    state = load(path, *args, **kwargs)
-    check_options(state.get("cfg"), path)
-    return state
+    """Symptom: a checkpoint with a flipped bit is loaded without an error; for a file that is no
+    checkpoint, torch recommends ``weights_only=False``; the text of its options runs code, although
+    tensors are loaded safely. Cause: torch writes checksums and does not compare them; fairseq
+    evaluates options such as Adam's betas. Can go when torch compares them and fairseq uses
+    ``ast.literal_eval``."""
+    with reading(path):
+        compare_checksums(path)
+        state = load(path, *args, **kwargs)
+        check_options(state.get("cfg"), path)
+        return state

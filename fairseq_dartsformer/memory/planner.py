@@ -26,7 +26,7 @@ from .measurement import StorageCounter, fake_tensors
 DRAWS = 10  # updates to plan where they differ: enough to run every operation somewhere
 
 DEFAULTS = "--criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1".split()
-DEFAULTS += ["--lr", "5e-4"]
+DEFAULTS += ["--lr", "5e-4", "--max-update", "1"]  # schedules over a search need its length
 DERIVED_DEFAULTS = "--task translation --optimizer adam".split()
 
 
@@ -50,7 +50,6 @@ def training_config(arch: str, given: Sequence[str]) -> DictConfig:
     for half in ("fp16", "bf16"):
         if cfg.common[f"memory_efficient_{half}"]:
             raise InputError(f"--memory-efficient-{half} cannot be planned, only --{half}")
-    cfg.optimization.max_update = cfg.optimization.max_update or 1  # no schedule changes memory
     if "check_reconstruction" in cfg.model:
         cfg.model.check_reconstruction = 0  # there is nothing to compare
     return cfg

@@ -13,7 +13,7 @@ from ..search_space.families import FIXED_OPERATION, Family
 from ..search_space.genotype import BUILTIN, Genotype
 from ..search_space.mixed_op import MixedOp
 from .architectures import remember
-from .config import CandidatesConfig, GenotypeConfig, SizeConfig
+from .config import CandidatesConfig, GenotypeConfig
 from .option_checks import RATES, Block, check_at_least, parse_operations
 
 
@@ -28,9 +28,10 @@ def searched_blocks(
         nodes: the number of searched nodes in a layer of each stack.
 
     Raises:
-        InputError: s or the candidates are wrong.
+        InputError: s, the candidates or the norm are wrong.
     """
     check_at_least(cfg, "search_layers", 1)
+    family.check_norm(str(cfg.operation_norm), "--operation-norm")
     blocks, alphas = {}, {}
     for stack, count in nodes.items():
         candidates = parse_operations(getattr(cfg, f"{stack}_operations"), stack)
@@ -41,7 +42,7 @@ def searched_blocks(
 
 
 def derived_blocks(cfg: GenotypeConfig, family: Family) -> tuple[dict[str, Block], str | None]:
-    """Read ``--genotype``, and have the model's checkpoints carry its text.
+    """Read ``--genotype``, have the model's checkpoints carry its text, and take its norm.
 
     Returns:
         The blocks of both stacks, with one operation in each node; and the pooling.
@@ -61,6 +62,7 @@ def derived_blocks(cfg: GenotypeConfig, family: Family) -> tuple[dict[str, Block
         )
     _check_agreement(cfg, genotype)
     remember(cfg, "genotype", genotype.to_json())
+    cfg.operation_norm = genotype.norm
     blocks = {
         stack: [[(name,) for name in layer] for layer in getattr(genotype, stack)]
         for stack in ("encoder", "decoder")
@@ -70,6 +72,7 @@ def derived_blocks(cfg: GenotypeConfig, family: Family) -> tuple[dict[str, Block
 
 def _check_agreement(cfg: GenotypeConfig, genotype: Genotype) -> None:
     decided = [("search_layers", genotype.encoder_block), ("search_layers", genotype.decoder_block)]
+    decided.append(("operation_norm", genotype.norm))
     names = ("encoder_splits", "decoder_splits", "pooling")
     decided += [(name, getattr(genotype, name)) for name in names if name in cfg]
     for name, value in decided:
@@ -81,12 +84,12 @@ def _check_agreement(cfg: GenotypeConfig, genotype: Genotype) -> None:
 
 
 def build_layers(
-    cfg: SizeConfig, block: Block, stack: str, channels: int
+    cfg: CandidatesConfig | GenotypeConfig, block: Block, stack: str, channels: int
 ) -> Iterator[list[MixedOp]]:
     """Build the nodes of each layer of a stack; no two layers share weights.
 
     Args:
-        cfg: sizes and rates.
+        cfg: sizes, rates and norm.
         block: the operations of the layers of a block, which the stack repeats.
         stack: ``"encoder"`` or ``"decoder"``.
         channels: width of a node.
@@ -97,6 +100,7 @@ def build_layers(
         ffn_dim=cfg.ffn_dim,
         attention_heads=cfg.attention_heads,
         causal=stack == "decoder",
+        norm=str(cfg.operation_norm),
         **{rate: getattr(cfg, rate) for rate in RATES},
     )
     for i in range(getattr(cfg, f"{stack}_layers")):

@@ -17,6 +17,7 @@ DEFINING = (
     *SIZES,
     *("search_layers", "encoder_splits", "decoder_splits"),
     *("encoder_operations", "decoder_operations", "pooling", "genotype"),
+    "operation_norm",
     *("share_all_embeddings", "share_decoder_input_output_embed", "layernorm_embedding"),
     *("encoder_learned_pos", "decoder_learned_pos"),
     *("no_scale_embedding", "no_token_positional_embeddings"),
@@ -62,7 +63,8 @@ class CheckedModel:
             if None not in (now, then) and now != then:
                 raise InputError(
                     f"{flag(name)} is {now}, but {then} in the training that {path} is of: use "
-                    "that, or train from the start in another --save-dir"
+                    "that, or train from the start in another --save-dir and without "
+                    "--finetune-from-model"
                 )
 
     def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, **kwargs):
@@ -105,8 +107,10 @@ class CheckedModel:
 def _defining(name: str, options: Mapping[str, Any]) -> str | None:
     """Return an option's value in one spelling; ``None`` where other options decide."""
     value = options.get(name)
+    if name == "operation_norm" and name not in options:  # the paper's, before there were others
+        return "post"
     if name.endswith("_operations") and name in options:
         return ",".join(parse_operations(value, name.removesuffix("_operations")))
     if name == "genotype" and value is not None:
-        return Genotype.load(str(value)).to_json()
+        return " ".join(Genotype.load(str(value)).to_json().split())
     return None if value is None else str(value)

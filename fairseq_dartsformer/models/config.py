@@ -11,10 +11,12 @@ from typing import Optional
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import II
 
+from ..operations import NORMS
 from ..reversible import BACKPROPS, POOLINGS
 
 POOLING_CHOICES = ChoiceEnum(list(POOLINGS))
 BACKPROP_CHOICES = ChoiceEnum(list(BACKPROPS))
+NORM_CHOICES = ChoiceEnum(list(NORMS))
 
 
 def option(default, help: str, **metadata):
@@ -83,6 +85,11 @@ class CandidatesConfig(SizeConfig):
     decoder_operations: Optional[str] = option(
         None, "the decoder's candidates, comma-separated (default: all 14)"
     )
+    operation_norm: NORM_CHOICES = option(
+        "post",
+        "residual and norm of each operation o: "
+        + ", ".join(f"{name}: {norm.formula}" for name, norm in NORMS.items()),
+    )
 
 
 @dataclass
@@ -93,6 +100,7 @@ class GenotypeConfig(SizeConfig):
         None, "a genotype: JSON file or built-in name; the checkpoint carries its text"
     )
     search_layers: Optional[int] = option(None, "if given, must agree with the genotype's blocks")
+    operation_norm: Optional[NORM_CHOICES] = option(None, "if given, must agree with the genotype")
 
 
 @dataclass
@@ -125,7 +133,7 @@ class SearchConfig(CandidatesConfig, ReversibleConfig):
 
 @dataclass
 class DerivedConfig(GenotypeConfig, ReversibleConfig):
-    """Options of ``dartsformer``. The genotype decides splits, block and pooling."""
+    """Options of ``dartsformer``. The genotype decides splits, block, pooling and norm."""
 
     encoder_splits: Optional[int] = option(None, "if given, must agree with the genotype")
     decoder_splits: Optional[int] = option(None, "if given, must agree with the genotype")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
 
@@ -33,9 +35,10 @@ class ReversibleTranslationModel(TranslationModel):
             )
         splits = len(block[0])
         if cfg.hidden_dim % splits:
+            both = (getattr(cfg, name, None) or 1 for name in ("encoder_splits", "decoder_splits"))
             raise InputError(
                 f"--hidden-dim is {cfg.hidden_dim}, which the {stack}'s {splits} splits do not "
-                f"divide: take a multiple of {splits}"
+                f"divide: take a multiple of {math.lcm(splits, *both)}"
             )
         check_block(cfg, block, stack, splits)
         layers = build_layers(cfg, block, stack, cfg.hidden_dim // splits)

@@ -10,13 +10,14 @@ from functools import partial
 from torch import nn
 
 from .attention import CrossAttention, SelfAttention
-from .base import Context, OperationConfig, PostNorm
+from .base import NORMS, Context, OperationConfig
 from .convolution import DynamicConv, StandardConv
 from .position_wise import FeedForward, GatedLinearUnit, Identity, Parameterless, Zero
 
 __all__ = [
     "DECODER_OPERATIONS",
     "ENCODER_OPERATIONS",
+    "NORMS",
     "OPERATIONS",
     "OPERATIONS_BY_STACK",
     "Context",
@@ -92,9 +93,9 @@ def describe_operations(stack: str) -> str:
 
 
 def build_operation(name: str, cfg: OperationConfig) -> nn.Module:
-    """Build `LayerNorm(x + dropout(o(x)))` for the operation ``name``, or a bare zero or identity;
-    raise a :class:`KeyError` if there is no such operation."""
+    """Build the operation ``name`` with its residual and norm, or a bare zero or identity; raise a
+    :class:`KeyError` if there is no such operation."""
     operation = OPERATIONS[name](cfg)
     if isinstance(operation, Parameterless):
         return operation
-    return PostNorm(operation, cfg, name)
+    return NORMS[cfg.norm](operation, cfg, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from fairseq.incremental_decoding_utils import with_incremental_state
@@ -26,6 +26,7 @@ class OperationConfig:
         dropout, attention_dropout, activation_dropout, weight_dropout: probabilities, applied where
             fairseq's transformer and lightconv apply them.
         attention_bias: whether the projections of attention have biases.
+        norm: where the norm is, a key of :data:`NORMS`.
     """
 
     channels: int
@@ -38,6 +39,7 @@ class OperationConfig:
     activation_dropout: float = 0.0
     weight_dropout: float = 0.0
     attention_bias: bool = True
+    norm: str = "post"
 
 
 class Context(NamedTuple):
@@ -64,10 +66,13 @@ class Dropout(FairseqDropout):
         return self.p if self.training or self.apply_during_inference else 0.0
 
 
-class PostNorm(nn.Module):
-    """`LayerNorm(x + dropout(o(x)))`: the residual and norm of every operation (Section 2.5).
+class Normed(nn.Module):
+    """Base of the ways to put a norm, and a residual, around an operation `o`.
 
-    They are inside the operation because the reversible stream can carry neither.
+    They are inside the operation because the reversible coupling adds only `G_k`, without a norm.
+
+    Attributes:
+        formula: what the class computes, without dropout.
 
     Args:
         operation: `o`.
@@ -79,6 +84,8 @@ class PostNorm(nn.Module):
             changes.
     """
 
+    formula: ClassVar[str]
+
     def __init__(self, operation: nn.Module, cfg: OperationConfig, name: str):
         super().__init__()
         self.name = name
@@ -86,9 +93,12 @@ class PostNorm(nn.Module):
         self.dropout = Dropout(cfg.dropout, module_name=type(self).__name__)
         self.layer_norm = nn.LayerNorm(cfg.channels)
 
-    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
-        """`T × B × C` to the same shape, in the dtype of the weights."""
-        x = x.to(self.layer_norm.weight.dtype)
+    def cast(self, x: Tensor) -> Tensor:
+        """Return ``x`` in the dtype of the weights."""
+        return x.to(self.layer_norm.weight.dtype)
+
+    def run(self, x: Tensor, context: Context, incremental_state) -> Tensor:
+        """Return `dropout(o(x))`, shaped as ``x``."""
         out = self.operation(x, context, incremental_state)
         if not isinstance(out, Tensor) or out.shape != x.shape:
             found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -96,7 +106,43 @@ class PostNorm(nn.Module):
                 f"operation {self.name} returned {found}, it must be a tensor shaped as its input, "
                 f"length × batch × width: {tuple(x.shape)}"
             )
-        return self.layer_norm(x + self.dropout(out))
+        return self.dropout(out)
+
+
+class PostNorm(Normed):
+    """`LayerNorm(x + dropout(o(x)))` (Section 2.5)."""
+
+    formula = "LN(x + o(x))"
+
+    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape, in the dtype of the weights."""
+        x = self.cast(x)
+        return self.layer_norm(x + self.run(x, context, incremental_state))
+
+
+class PreNorm(Normed):
+    """`x + dropout(o(LayerNorm(x)))` (Xiong et al. 2020, arXiv:2002.04745)."""
+
+    formula = "x + o(LN(x))"
+
+    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape, in the dtype of the weights."""
+        x = self.cast(x)
+        return x + self.run(self.layer_norm(x), context, incremental_state)
+
+
+class BarePreNorm(Normed):
+    """`dropout(o(LayerNorm(x)))`: Pre-LN whose residual is the reversible coupling's."""
+
+    formula = "o(LN(x))"
+
+    def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
+        """`T × B × C` to the same shape, in the dtype of the weights."""
+        return self.run(self.layer_norm(self.cast(x)), context, incremental_state)
+
+
+# The values of --operation-norm and of a genotype's norm; the paper's is the default.
+NORMS: dict[str, type[Normed]] = {"post": PostNorm, "pre": PreNorm, "pre-bare": BarePreNorm}
 
 
 @with_incremental_state

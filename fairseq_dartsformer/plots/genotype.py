@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 
+from ..operations import NORMS
 from ..search_space.families import FAMILIES
 from ..search_space.genotype import Genotype
 from .style import GREY, INK, LOOKS, check_size, in_words, text_color
@@ -209,6 +210,8 @@ def genotype_figure(genotype: Genotype) -> Figure:
     canvas.line((memory, min(ends)), (memory, max(ends)), color=MEMORY, zorder=4)
 
     marks = "Green line: the encoder's output. Double frame: fixed, not searched.\n"
+    if genotype.norm != "post":
+        marks = f"An operation o with parameters computes {NORMS[genotype.norm].formula}.\n{marks}"
     if FAMILIES[genotype.family].pooled:
         marks += "Dot: a split that the operation reads. "
     canvas.text(width / 2, -1.05, f"{marks}× N: repeated, with other weights.", 7, color=GREY)

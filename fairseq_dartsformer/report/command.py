@@ -23,8 +23,9 @@ NAMED = {
     "optimizer": "--optimizer",
     "lr_scheduler": "--lr-scheduler",
 }
-# Options that differ between processes or that fairseq sets itself.
+# Options that differ between processes or that fairseq or a search sets itself.
 OF_PROCESS = {"distributed_rank", "device_id", "distributed_num_procs", "distributed_port"}
+OF_PROCESS |= {"fp16_no_flatten_grads"}
 # Options with the default of another one.
 FOLLOWS = {"max_tokens_valid": "max_tokens", "batch_size_valid": "batch_size"}
 
@@ -62,6 +63,8 @@ def training_options(cfg: Mapping[str, Any]) -> Options | None:
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, SystemExit):
         return None
     skipped = {n for n, other in FOLLOWS.items() if given.get(n) == given.get(other)} | OF_PROCESS
+    if given.get("decoder_splits") == (given.get("encoder_splits") or 0) + 1:  # the default
+        skipped.add("decoder_splits")
     if not given.get("distributed_no_spawn"):
         skipped.add("distributed_init_method")
     found: Options = dict(named)

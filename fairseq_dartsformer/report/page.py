@@ -138,6 +138,7 @@ def _settings(search: Search, options: Options | None) -> list[tuple[str, str]]:
     rows = [("family", snapshot.family.name), ("parameters", f"{search.parameters:,}")]
     if snapshot.pooling:
         rows.append(("pooling", snapshot.pooling))
+    rows.append(("norm of operations", snapshot.norm))
     for stack, alpha in snapshot.alpha.items():
         layers, nodes, _ = alpha.shape
         block = f"{layers} layers of {nodes} searched {snapshot.family.node}s"

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -182,15 +183,17 @@ def read_search(folder: Path, log: Path | None = None) -> Search:
 
     Args:
         folder: holds the checkpoints.
-        log: what fairseq printed or logged; by default the folder's `hydra_train.log`, if any.
+        log: what fairseq printed or logged; by default the folder's `hydra_train.log`, if it holds
+            statistics.
 
     Raises:
-        InputError: the folder is not that of a search, or the log holds no statistics.
+        InputError: the folder is not that of a search, or the given log holds no statistics.
     """
-    paths = find_checkpoints(folder)
-    logged = folder / "hydra_train.log"
-    search = Search(folder, read_log(log or logged) if log or logged.is_file() else Log())
-    search.read(paths)
+    search = Search(folder, read_log(log) if log else Log())
+    if not log:
+        with suppress(InputError):
+            search.log = read_log(folder / "hydra_train.log")
+    search.read(find_checkpoints(folder))
     return search
 
 

@@ -1,38 +1,32 @@
-"""The base class of strategies that learn alpha, and the two ways in which they use data."""
+"""The base class of strategies that learn alpha, with all data for both levels or one candidate."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from fairseq.data import FairseqDataset, LanguagePairDataset
-from fairseq.data.iterators import EpochBatchIterator
-from fairseq.logging import metrics
+from fairseq import utils
+from fairseq.criterions import FairseqCriterion
+from fairseq.distributed import utils as distributed_utils
 from fairseq.optim import FairseqOptimizer
-from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
-from ..data import BilevelBatchIterator, BilevelDataset, DataSplit
 from ..errors import InputError, flag
 from ..reversible.coupling import Mixtures, Partial
-from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
+from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for
 from ..search_space.relaxation import drawing, with_noise
 from ..search_space.sampling import chosen, parameters_not_chosen, searched_stacks
-from .options import ALPHA_OPTIONS, SPLIT_OPTIONS
+from .options import ALPHA_OPTIONS
 from .penalties import build_penalties
 from .strategy import BILEVEL, SearchStrategy, StepResult
 
-# Arguments of fairseq's `get_batch_iterator` that concern the order of the batches.
-ITERATION = (
-    *("seed", "num_shards", "shard_id", "num_workers"),
-    *("skip_remainder_batch", "grouped_shuffling"),
-)
+Batch = Mapping[str, Any]
+# The loss of a batch, summed over its tokens or sentences, and their number.
+Loss = Callable[[nn.Module, Batch], tuple[Tensor, int]]
 
 
 class AlphaStrategy(SearchStrategy):
@@ -42,7 +36,10 @@ class AlphaStrategy(SearchStrategy):
 
     Attributes:
         start: default of ``--arch-start``.
+        loss: the criterion's.
     """
+
+    loss: Loss
 
     levels = LEVELS
     optimizer = BILEVEL
@@ -63,6 +60,16 @@ class AlphaStrategy(SearchStrategy):
     def move_always(self) -> None:
         """Move alpha from the first update on."""
         self.arch_start = 0
+
+    def refuse_half_precision(self, name: str) -> None:
+        """Raise an :class:`InputError` in half precision, for something that computes gradients
+        without a loss scale."""
+        for half in ("fp16", "bf16", "amp"):
+            if self.cfg[half]:
+                raise InputError(
+                    f"--{half} cannot be used with {name}, which computes gradients without a "
+                    "loss scale"
+                )
 
     def progress(self, update_num: int) -> float:
         """Return the share of ``--max-update`` that is done; an :class:`InputError` without it."""
@@ -108,6 +115,49 @@ class AlphaStrategy(SearchStrategy):
             with chosen(model, mixtures):
                 yield
 
+    def mean_loss(
+        self,
+        module: nn.Module,
+        batches: Sequence[Batch],
+        levels: Collection[str],
+        update_num: int,
+        mixtures: Mapping[str, Mixtures] | None = None,
+        loss: Loss | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the mean loss over the batches of all workers, in nats, and its gradients.
+
+        Args:
+            module: the supernet without wrappers.
+            batches: this worker's; all have equally many.
+            levels: of the parameters that take gradients, which are in the model's order.
+            update_num: number of finished updates.
+            mixtures: what runs; by default what the update runs.
+            loss: of one batch; by default the criterion's.
+        """
+        loss = loss or self.loss
+        with gradients_for(module, levels), torch.set_grad_enabled(bool(levels)):
+            parameters = [p for p in module.parameters() if p.requires_grad]
+            sums = [torch.zeros_like(p) for p in parameters]
+            total, size = 0.0, 0
+            for batch in batches:
+                # Anew for each batch: its backward pass frees the graph.
+                running = mixtures or self.mixtures(module, levels, update_num)
+                with chosen(module, running):
+                    value, count = loss(module, batch)
+                if levels:
+                    found = torch.autograd.grad(value, parameters, allow_unused=True)
+                    for summed, grad in zip(sums, found, strict=True):
+                        if grad is not None:
+                            summed += grad
+                total, size = total + value.detach(), size + count
+        numbers = torch.stack([total, total.new_tensor(float(size))])
+        flat = torch.cat([numbers, *(s.flatten() for s in sums)])
+        if torch.distributed.is_initialized():
+            distributed_utils.all_reduce(flat, group=distributed_utils.get_data_parallel_group())
+        means = flat / flat[1]
+        parts = means[2:].split([s.numel() for s in sums])
+        return means[0], [p.view_as(s) for p, s in zip(parts, sums, strict=True)]
+
     def before_optimizer_step(
         self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int
     ) -> None:
@@ -135,6 +185,30 @@ class AlphaStrategy(SearchStrategy):
         for alpha, grad in zip(alphas, grads, strict=True):
             parameter = copies.get(alpha, alpha)
             parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+
+
+def without_wrappers(model: nn.Module) -> nn.Module:
+    """Return the supernet inside distributed wrappers."""
+    while isinstance(getattr(model, "module", None), nn.Module):
+        model = model.module
+    return model
+
+
+def parameters_of(module: nn.Module, levels: Collection[str]) -> list[nn.Parameter]:
+    """The parameters of the levels, in the model's order."""
+    with gradients_for(module, levels):
+        return [p for p in module.parameters() if p.requires_grad]
+
+
+def loss_of(criterion: FairseqCriterion) -> Loss:
+    """Return the criterion's loss and sample size."""
+    return lambda module, batch: criterion(module, batch)[:2]
+
+
+def to_device(batch: Batch, module: nn.Module) -> Batch:
+    """Return the batch on the device of the model's parameters."""
+    device = next(module.parameters()).device
+    return utils.move_to_cuda(batch, device) if device.type == "cuda" else batch
 
 
 def master_copies(optimizer: FairseqOptimizer) -> dict[nn.Parameter, nn.Parameter]:
@@ -198,118 +272,3 @@ class JointStrategy(AlphaStrategy):
         levels = LEVELS if update_num >= self.arch_start else (WEIGHTS,)
         with self.passing(levels, model, optimizer, update_num):
             return train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
-
-
-class SplitStrategy(AlphaStrategy):
-    """Divides the training data between the levels.
-
-    Attributes:
-        interval: default of ``--arch-interval``.
-        alternating: whether an update has a batch of one level; otherwise all have the weights',
-            and a subclass draws batches of alpha from :attr:`iterator`.
-        iterator: the batches of the present epoch.
-    """
-
-    options = (*AlphaStrategy.options, *SPLIT_OPTIONS)
-    interval: ClassVar[int] = 1
-    alternating: ClassVar[bool] = True
-
-    def check(self) -> None:
-        """Read the options of the split."""
-        super().check()
-        cfg = self.cfg
-        self.arch_interval = self.interval if cfg.arch_interval is None else cfg.arch_interval
-        if self.arch_interval < 1:
-            raise InputError(f"--arch-interval is {self.arch_interval}, it must be at least 1")
-        self.split = DataSplit.from_options(
-            cfg.arch_fraction, cfg.arch_subset, cfg.seed, cfg.train_subset
-        )
-        # What identifies the data and their split: options, and a fingerprint of each shard seen.
-        self.identity = self.split.options()
-        self.iterator: BilevelBatchIterator | None = None
-
-    def move_always(self) -> None:
-        """Move alpha in every update that may."""
-        super().move_always()
-        self.arch_interval = 1
-
-    def training_data(
-        self, train: LanguagePairDataset, load_split: Callable[[str], FairseqDataset]
-    ) -> BilevelDataset:
-        """Divide the data between the levels."""
-        return self.split.divide(train, load_split)
-
-    def batches(
-        self,
-        task: FairseqTask,
-        dataset: BilevelDataset,
-        make: Callable[..., EpochBatchIterator],
-        epoch: int = 1,
-        data_buffer_size: int = 0,
-        disable_iterator_cache: bool = False,
-        **arguments: Any,
-    ) -> BilevelBatchIterator:
-        """Return groups of batches, each of one level."""
-        self.task = task
-        if dataset in task.dataset_to_epoch_iter and not disable_iterator_cache:
-            return task.dataset_to_epoch_iter[dataset]
-        shards = len(task.cfg.data.split(os.pathsep))
-        fingerprint = "fingerprint of the training data"
-        if shards > 1:
-            fingerprint += f" (shard {(epoch - 1) % shards + 1})"
-        self.identity[fingerprint] = dataset.fingerprint
-        first = epoch if shards > 1 else 1  # as in the base class
-        batches, offset = {}, 0
-        for level, part in dataset.levels.items():
-            made = make(part, epoch=first, disable_iterator_cache=True, **arguments)
-            batches[level] = [batch + offset for batch in made.frozen_batches]
-            offset += len(part)
-        self.iterator = BilevelBatchIterator(
-            dataset,
-            batches,
-            self.cfg.update_freq,
-            self.identity,
-            start=self.arch_start if self.alternating else 0,
-            interval=self.arch_interval if self.alternating else 0,
-            epoch=epoch,
-            buffer_size=data_buffer_size,
-            reuse_dataloader=True,
-            **{name: arguments[name] for name in ITERATION if name in arguments},
-        )
-        if not disable_iterator_cache:
-            task.dataset_to_epoch_iter[dataset] = self.iterator
-        return self.iterator
-
-    def train_step(
-        self, train_step, sample, model, criterion, optimizer, update_num, ignore_grad
-    ) -> StepResult:
-        """Train the level of the batch."""
-        level = self.level_of_batch(sample, ignore_grad)
-        with self.passing((level,), model, optimizer, update_num):
-            result = train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
-        return with_level_loss(result, level)
-
-    def level_of_batch(self, sample: Mapping[str, Any], ignore_grad: bool) -> str:
-        """Return the batch's level; a dummy batch, whose level need not be the update's, is an
-        error."""
-        if ignore_grad:
-            raise RuntimeError("a worker was left without a batch of the search")
-        return sample["level"]
-
-    def reduce_metrics(self, logging_outputs: Iterable[Mapping[str, Any]]) -> None:
-        """Log each level's loss in training."""
-        for level in LEVELS:
-            size = sum(log.get(f"sample_size_{level}", 0) for log in logging_outputs)
-            if size > 0:
-                loss = sum(log.get(f"loss_{level}", 0) for log in logging_outputs)
-                loss = loss / size / np.log(2)  # in bits, as fairseq's own loss
-                metrics.log_scalar(f"loss_{level}", loss, size, priority=15, round=3)
-
-
-def with_level_loss(result: StepResult, level: str) -> StepResult:
-    """Add the level's loss to the logging output, which is summed over workers like the rest;
-    :meth:`SplitStrategy.reduce_metrics` tells the levels apart by it."""
-    loss, sample_size, logging_output = result
-    logging_output[f"loss_{level}"] = logging_output["loss"]
-    logging_output[f"sample_size_{level}"] = sample_size
-    return loss, sample_size, logging_output

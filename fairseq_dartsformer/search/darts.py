@@ -1,6 +1,6 @@
 """`darts`: weights and alpha are updated alternately (Algorithm 2)."""
 
-from .alpha_strategy import SplitStrategy
+from .split_strategy import SplitStrategy
 
 
 class Darts(SplitStrategy):

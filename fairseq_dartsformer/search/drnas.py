@@ -3,9 +3,9 @@
 from ..errors import InputError
 from ..search_space.relaxation import dirichlet, dirichlet_mean
 from ..search_space.sampling import searched_stacks
-from .alpha_strategy import SplitStrategy
 from .penalties import flat_dirichlet
 from .pruning import check_share, keep_best
+from .split_strategy import SplitStrategy
 
 PENALTY = 1e-3  # of the divergence from the flat distribution, as in the authors' code
 
@@ -26,11 +26,10 @@ class DrNAS(SplitStrategy):
         super().check()
         if not any(penalty is flat_dirichlet for _, penalty in self.penalties):
             self.penalties.append((PENALTY, flat_dirichlet))
-        at = self.cfg.prune_at
-        self.prune_at = None if at is None else int(at)
-        if at is not None and self.prune_at < 1:
-            raise InputError(f"--prune-at is {at}, it must be at least 1")
-        self.prune_keep = check_share(self.cfg.prune_keep, 0.5)
+        self.prune_at = self.cfg.prune_at
+        if self.prune_at is not None and self.prune_at < 1:
+            raise InputError(f"--prune-at is {self.prune_at}, it must be at least 1")
+        self.prune_keep = check_share(self.cfg.prune_keep)
 
     @classmethod
     def relaxation(cls, cfg):
@@ -43,6 +42,7 @@ class DrNAS(SplitStrategy):
 
     def after_update(self, model, optimizer, update_num):
         """Prune, once."""
+        super().after_update(model, optimizer, update_num)
         if update_num == self.prune_at:
             for coder in searched_stacks(model).values():
                 keep_best(coder, self.prune_keep)

@@ -1,8 +1,9 @@
 """`gdas`: bilevel search by single candidates (Dong and Yang 2019, arXiv:1910.04465)."""
 
 from ..search_space.relaxation import gumbel_softmax, straight_through
-from .alpha_strategy import OneCandidate, SplitStrategy, annealed
+from .alpha_strategy import OneCandidate, annealed
 from .options import SPLIT_OPTIONS
+from .split_strategy import SplitStrategy
 
 TEMPERATURES = (10.0, 0.1)  # first and last, as in the authors' code
 

@@ -2,8 +2,9 @@
 
 from ..errors import InputError
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, level_of
+from .alpha_strategy import parameters_of
 from .hypergradient import directional_derivative, neumann_series
-from .own_gradients import OnDemandStrategy, parameters_of
+from .own_gradients import OnDemandStrategy
 
 
 class IDARTS(OnDemandStrategy):

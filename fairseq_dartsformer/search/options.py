@@ -16,7 +16,7 @@ MONITOR_OPTIONS = (
 # Of this package's strategies that learn alpha.
 ALPHA_OPTIONS = ("arch_start", "arch_penalty", "arch_noise")
 # Of those that update alpha on data of its own.
-SPLIT_OPTIONS = ("arch_fraction", "arch_subset", "arch_interval")
+SPLIT_OPTIONS = ("arch_fraction", "arch_subset", "arch_interval", "stop_eigenvalue")
 
 
 def _option(text: str) -> Any:
@@ -57,10 +57,18 @@ class SearchOptions(FairseqDataclass):
         "(default: 1,0.03 for snas, 10,0.1 for gdas, 0.4 for unas)"
     )
     prune_at: Optional[int] = _option(
-        "drnas: update after which candidates are pruned (default: never)"
+        "drnas: update after which candidates are pruned (default: never); prune_then_search: "
+        "update at which pruning ends (default: a third of --max-update)"
     )
     prune_keep: Optional[float] = _option(
-        "share of each node's candidates that pruning keeps (default: 0.5)"
+        "drnas, prune_then_search: share of each node's candidates that pruning keeps "
+        "(default: 0.5)"
+    )
+    prune_rounds: Optional[int] = _option(
+        "prune_then_search: rounds in which candidates are pruned (default: 4)"
+    )
+    then_strategy: Optional[str] = _option(
+        "prune_then_search: strategy that searches what remains (default: darts)"
     )
     neumann_terms: Optional[int] = _option(
         "idarts: products with the Hessian in the Neumann series (default: 2)"
@@ -107,6 +115,11 @@ class SearchOptions(FairseqDataclass):
     stop_entropy: Optional[float] = _option(
         "with alpha: stop when the mean entropy of the mixing weights, in nats, has fallen to this "
         "value (default: never)"
+    )
+    stop_eigenvalue: Optional[float] = _option(
+        "bilevel: stop when the dominant eigenvalue of alpha's loss, measured every "
+        "--log-interval, has grown so that this share of it exceeds the value five before "
+        "(RobustDARTS: 0.75; default: never)"
     )
     stop_unchanged: Optional[int] = _option(
         "with alpha: stop when the genotype has not changed for this many updates (default: never)"

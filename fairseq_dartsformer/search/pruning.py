@@ -14,19 +14,20 @@ from torch import Tensor, nn
 from ..errors import InputError
 
 
-def check_share(value: float | None, default: float) -> float:
+def check_share(value: float | None) -> float:
     """Read ``--prune-keep``; raise an :class:`InputError` if it is not in (0, 1)."""
-    share = default if value is None else value
+    share = 0.5 if value is None else value
     if not 0 < share < 1:
         raise InputError(f"--prune-keep is {share}, it must lie between 0 and 1")
     return share
 
 
 def keep_best(coder: nn.Module, share: float) -> None:
-    """Keep in every node the given share of its remaining candidates, rounded up, by alpha."""
+    """Keep in every node the given share of its candidates, rounded up, by alpha; what has been
+    pruned before does not return."""
     scores = coder.alpha.detach().masked_fill(~coder.remaining, -math.inf)
-    counts = (coder.remaining.sum(-1, keepdim=True) * share).ceil().long()
-    coder.keep(ranks(scores) < counts)
+    count = math.ceil(coder.alpha.size(-1) * share)
+    coder.keep((ranks(scores) < count) & coder.remaining)
 
 
 def ranks(scores: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from .dsnas import DSNAS
 from .gdas import GDAS
 from .idarts import IDARTS
 from .options import MONITOR_OPTIONS, SearchOptions
+from .prune_then_search import PruneThenSearch
 from .sequence_reward import SequenceReward
 from .single_level import SingleLevel
 from .snas import SNAS
@@ -21,9 +22,10 @@ STRATEGIES: dict[str, type[SearchStrategy]] = {
     strategy.name: strategy
     for strategy in (
         *(Darts, UniformSampling, SingleLevel, SNAS, DSNAS, GDAS),
-        *(DrNAS, IDARTS, DARTSPrime, UNAS, SequenceReward),
+        *(DrNAS, IDARTS, DARTSPrime, UNAS, SequenceReward, PruneThenSearch),
     )
 }
+PruneThenSearch.strategies = STRATEGIES
 
 
 def register_strategy(strategy: type[SearchStrategy]) -> type[SearchStrategy]:
@@ -47,9 +49,9 @@ def build_strategy(cfg: SearchOptions) -> SearchStrategy:
             "or one that a plugin (--user-dir) registers when it is imported"
         )
     strategy = STRATEGIES[cfg.search_strategy]
-    own = _options(strategy)
+    own = _options(strategy, cfg)
     for other in STRATEGIES.values():
-        for option in _options(other) - own:
+        for option in _options(other, cfg) - own:
             if cfg.get(option) is not None:  # the option may be of a plugin's task
                 raise InputError(
                     f"{flag(option)} is {cfg[option]}: it is an option of --search-strategy "
@@ -63,5 +65,5 @@ def build_strategy(cfg: SearchOptions) -> SearchStrategy:
     return strategy(cfg)
 
 
-def _options(strategy: type[SearchStrategy]) -> set[str]:
-    return {*strategy.options, *(MONITOR_OPTIONS if strategy.learns_alpha() else ())}
+def _options(strategy: type[SearchStrategy], cfg: SearchOptions) -> set[str]:
+    return {*strategy.options_of(cfg), *(MONITOR_OPTIONS if strategy.learns_alpha() else ())}

@@ -9,8 +9,8 @@ from fairseq.data import data_utils
 
 from ..errors import InputError
 from ..search_space.levels import LEVELS, WEIGHTS
-from .alpha_strategy import JointStrategy
-from .own_gradients import OwnGradients, parameters_of, without_wrappers
+from .alpha_strategy import JointStrategy, parameters_of, without_wrappers
+from .own_gradients import OwnGradients
 from .rewards import REWARDS, rewards, translate
 
 

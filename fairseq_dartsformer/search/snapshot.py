@@ -53,6 +53,7 @@ class Snapshot:
             empty before any were.
         relaxation: how the strategy turns alpha into mixing weights.
         exclude: operations that are not chosen (``--derive-exclude``).
+        norm: residual and norm of the operations (``--operation-norm``).
     """
 
     path: str
@@ -65,6 +66,7 @@ class Snapshot:
     remaining: Mapping[str, Tensor] = field(default_factory=dict)
     relaxation: Relaxation = softmax
     exclude: tuple[str, ...] = ()
+    norm: str = "post"
 
     @property
     def learns_alpha(self) -> bool:
@@ -125,7 +127,7 @@ class Snapshot:
             searched = ([names[o] for o in layer] for layer in choice[stack])
             blocks.append([self.family.with_fixed(stack, s, FIXED_OPERATION) for s in searched])
         try:
-            return Genotype(*blocks, self.pooling, self.family.name)
+            return Genotype(*blocks, self.pooling, self.family.name, norm=self.norm)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from None
 
@@ -207,6 +209,7 @@ def take_snapshot(
         remaining={s: m.cpu() for s, m in masks.items() if m is not None and not m.all()},
         relaxation=STRATEGIES.get(strategy, SearchStrategy).relaxation(task),
         exclude=read_names(task.get("derive_exclude"), "--derive-exclude"),
+        norm=str(cfg.get("operation_norm", "post")),  # none in version 0.1
     )
 
 
@@ -247,7 +250,7 @@ def history_of(snapshots: Iterable[Snapshot]) -> AlphaHistory:
 
 def check_one_space(snapshots: Sequence[Snapshot]) -> None:
     """Raise an :class:`InputError` if two snapshots have different search spaces."""
-    spaces = [(s.family, s.pooling, s.candidates, list(s.nodes())) for s in snapshots]
+    spaces = [(s.family, s.pooling, s.norm, s.candidates, list(s.nodes())) for s in snapshots]
     for snapshot, space in zip(snapshots, spaces, strict=True):
         if space != spaces[0]:
             raise InputError(

@@ -71,6 +71,11 @@ class SearchStrategy:
         given the task's options."""
         return softmax
 
+    @classmethod
+    def options_of(cls, cfg: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return :attr:`options`, which may depend on the task's options."""
+        return cls.options
+
     def prepare(self, model: nn.Module) -> None:
         """Set the model's relaxation, and let only parameters that updates move take gradients;
         raise an :class:`InputError` if the optimizer cannot do these updates."""

@@ -35,6 +35,7 @@ class Genotype:
     pooling: str | None = "max"  # None in a family without splits
     family: str = DARTSFORMER.name
     version: int = VERSION
+    norm: str = "post"  # a key of NORMS, for all operations
 
     def __post_init__(self) -> None:
         # True and 1.0 also equal 1
@@ -49,6 +50,7 @@ class Genotype:
         if not family.pooled and self.pooling is not None:
             expected = f"expected none, as {self.family} has no splits"
             raise InputError(f"pooling is {shown(self.pooling)}: {expected}")
+        family.check_norm(self.norm, "norm")
         for stack in OPERATIONS_BY_STACK:
             object.__setattr__(self, stack, _block(getattr(self, stack), stack, family))
 
@@ -81,6 +83,7 @@ class Genotype:
             "version": json.dumps(self.version),
             "family": json.dumps(self.family),
             **({} if self.pooling is None else {"pooling": json.dumps(self.pooling)}),
+            **({} if self.norm == "post" else {"norm": json.dumps(self.norm)}),
             "encoder": block(self.encoder),
             "decoder": block(self.decoder),
         }
@@ -138,8 +141,8 @@ def _record(text: str) -> dict[str, Any]:
         raise InputError(f"is {shown(record)}: expected an object {{...}}")
     required = ("version", "pooling", "encoder", "decoder")
     for key in record:
-        if key not in (*required, "family"):
-            expected = f"expected {', '.join(required)}, and perhaps family"
+        if key not in (*required, "family", "norm"):
+            expected = f"expected {', '.join(required)}, and perhaps family or norm"
             raise InputError(f"unknown key {shown(key)}: {expected}")
     family = record.get("family")
     if isinstance(family, str) and family in FAMILIES and not FAMILIES[family].pooled:

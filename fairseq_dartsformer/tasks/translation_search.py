@@ -10,7 +10,7 @@ from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
-from ..data import is_empty
+from ..data import check_binarised
 from ..errors import InputError
 from ..search import SearchStrategy, build_strategy
 from ..search.monitor import Monitor
@@ -74,22 +74,24 @@ class TranslationSearchTask(TranslationTask):
         ``combine=False``, and generation passes ``task_cfg``.
 
         Raises:
-            InputError: data that the strategy needs are missing or empty.
+            InputError: data that the strategy needs are missing, empty or damaged.
         """
-        super().load_dataset(split, epoch=epoch, combine=bool(combine), **kwargs)
         in_order = combine is False or "task_cfg" in kwargs
+        if not in_order:
+            folders, cfg = utils.split_paths(self.cfg.data), self.cfg
+            # fairseq shards only training splits.
+            folder = folders[(epoch - 1) % len(folders) if split == cfg.train_subset else 0]
+            check_binarised(folder, split, cfg.source_lang, cfg.target_lang, bool(combine))
+        super().load_dataset(split, epoch=epoch, combine=bool(combine), **kwargs)
         if split == self.cfg.train_subset and not in_order:
 
             def load_split(name: str) -> FairseqDataset:
-                folder = utils.split_paths(self.cfg.data)[0]  # fairseq shards only training splits
                 try:
-                    if is_empty(folder, name):
-                        raise FileNotFoundError
                     self.load_dataset(name, epoch=epoch)
                 except FileNotFoundError as error:
                     raise InputError(
-                        f"--arch-subset is {name!r}, but there is no such binarised split with "
-                        f"sentences in {folder}"
+                        f"--arch-subset is {name!r}, but there is no such binarised split in "
+                        f"{self.cfg.data}"
                     ) from error
                 return self.datasets[name]
 

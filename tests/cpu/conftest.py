@@ -1,3 +1,4 @@
+import logging
 import warnings
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from helpers.plugins import EXTENDING
 from hypothesis import settings
 
 warnings.filterwarnings("ignore", message=".*pin_memory.*")
+
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq turns on its debug notes
 
 torch.set_num_threads(1)  # the tensors are small
 

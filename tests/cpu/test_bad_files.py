@@ -4,6 +4,8 @@
 """
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from helpers.bad_checkpoints import (
     odd_words,
     saved,
 )
+from helpers.fairseq_commands import SEARCH, training
 from helpers.snapshots import results
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -136,6 +139,17 @@ def test_touch_runs_where_files_are_not_read_safely(tmp_path):
     (tmp_path / "c.pt").write_bytes(saved({"model": Touch(tmp_path / "marker")}))
     torch.load(tmp_path / "c.pt", weights_only=False)
     assert (tmp_path / "marker").exists()
+
+
+# -- binarised data
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 999)])
+def test_damaged_data(data, tmp_path, damage):
+    copy = shutil.copytree(data, tmp_path / "data")
+    damage(copy / "train.aa-bb.bb.bin")
+    line = attempt("train", *training(SEARCH, copy, tmp_path)).line
+    assert line.startswith(f"{copy}/train.aa-bb.bb.bin and .idx cannot be read")
 
 
 # -- paths

@@ -33,6 +33,7 @@ REORDERED = "conv_3,dynamic_conv_3,self_attention,identity,ffn"
 SEARCHES = [
     # sizes
     ("--hidden-dim 25", "--hidden-dim is 25, .* encoder's 2 splits"),
+    ("--hidden-dim 28", "--hidden-dim is 28, .* decoder's 3 splits .* multiple of 6"),
     ("--hidden-dim 2 --decoder-splits 2", "--hidden-dim is 2, it must be at least 4"),
     ("--attention-heads 5", "--attention-heads is 5, .* encoder's .* 24/2 = 12"),
     ("--attention-heads 3", "--attention-heads is 3, .* decoder's .* 24/3 = 8"),
@@ -51,7 +52,7 @@ SEARCHES = [
     ("--stop-entropy nan", None),
     # alpha's data
     ("--arch-subset no_such", "--arch-subset is 'no_such'"),
-    ("--arch-subset test1", "--arch-subset is 'test1'.* with sentences"),
+    ("--arch-subset test1", r"test1\.aa-bb\.aa\.bin .*empty"),
     ("--arch-subset train", "--arch-subset is 'train'"),
     ("--arch-subset train1", "--arch-subset is 'train1'"),
     ("--arch-subset test --arch-fraction 0.4", "--arch-subset and --arch-fraction"),

@@ -13,6 +13,8 @@ from helpers.fairseq_commands import DARTS_GENOTYPE, checkpoint, start
 from omegaconf import DictConfig, OmegaConf
 
 from fairseq_dartsformer.models.architectures import FFN_RATIOS, SIZES
+from fairseq_dartsformer.search.own_gradients import OwnGradients
+from fairseq_dartsformer.search.registry import STRATEGIES
 from fairseq_dartsformer.search_space.genotype import BUILTIN
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
@@ -79,7 +81,7 @@ def test_fairseq_takes_every_option(config):
 @pytest.mark.parametrize(
     "name",
     [
-        *("search/sampling_avg_s2", "search/darts_transformer"),
+        *("search/sampling_avg_s2", "search/darts_transformer", "search/idarts_avg_s2"),
         *("train/base", "train/evolved_transformer"),
     ],
 )
@@ -123,8 +125,18 @@ def test_sizes_are_the_architectures(config):
         expected = {name: getattr(args, name) for name in names}
     assert {name: model[name] for name in expected} == expected
     if config.parent.name == "search" and "pooling" in model:
-        pooling, layers = config.stem.removeprefix("sampling_").split("_s")
-        assert (model.pooling, model.search_layers) == (pooling, int(layers))
+        *_, pooling, layers = config.stem.split("_")
+        assert (model.pooling, f"s{model.search_layers}") == (pooling, layers)
+
+
+def test_every_strategy_has_a_search():
+    """In a precision that it takes."""
+    found = {}
+    for config in (path for path in CONFIGS if path.parent.name == "search"):
+        cfg = load(config)
+        found[cfg.task.get("search_strategy", "darts")] = cfg.common.fp16
+    assert found.keys() == STRATEGIES.keys()
+    assert not any(found[n] for n, s in STRATEGIES.items() if issubclass(s, OwnGradients))
 
 
 def test_bad_input_is_one_line(data, tmp_path):

@@ -112,7 +112,7 @@ def test_equals_fairseq(request, kind, tied, dtype, prefix):
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_level_takes_its_gradients_alone(level):
     model = build_search().double()
-    with gradients_for(model, level):
+    with gradients_for(model, [level]):
         (_, grads), (_, chunked) = (update(c, model) for c in CRITERIA)
     assert any("alpha" in name for name in chunked) == (level == "alpha")
     assert worst(chunked, grads) < 1e-12

@@ -15,6 +15,8 @@ from fairseq import options
 
 from fairseq_dartsformer.models import config
 from fairseq_dartsformer.optim.bilevel_adam import BilevelAdamConfig
+from fairseq_dartsformer.search.penalties import PENALTIES
+from fairseq_dartsformer.search.registry import STRATEGIES
 from fairseq_dartsformer.tasks.translation_search import TranslationSearchConfig
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +39,12 @@ def test_sphinx_builds_without_warnings(tmp_path):
         [*command, str(DOCS), str(tmp_path)], capture_output=True, text=True, env=settings
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_every_strategy_and_penalty_has_a_row():
+    page = (DOCS / "strategies.md").read_text()
+    for name in (*STRATEGIES, *PENALTIES):
+        assert len(re.findall(rf"^\| `{name}` \|", page, re.MULTILINE)) == 1, name
 
 
 def test_options_of_every_command_are_listed():

@@ -71,7 +71,8 @@ def test_marks_go_and_verses_that_do_not_match_are_left_out(english, german, exp
 
 def write(prefix: Path, lines: list[str], others: list[str]) -> None:
     corpus.beside(prefix, "x").write_text("".join(f"{line}\n" for line in lines))
-    corpus.beside(prefix, "y").write_text("".join(f"{line}\n" for line in others))
+    text = "".join(f"{line}\n" for line in others)
+    corpus.beside(prefix, "y").write_text(text, errors="surrogateescape")
 
 
 def split(text: Path, out: Path) -> dict[str, list[tuple[str, str]]]:
@@ -105,6 +106,7 @@ def test_the_users_own_valid_and_test_are_kept(tmp_path, folder):
     [
         (["a", "b"], ["a"], "differ in their number of lines"),
         (["a"], ["b"], "too few"),
+        (["a", "b"], ["a", "\udcff"], r"mine\.y:2: not UTF-8"),
     ],
 )
 def test_unusable_text_is_refused(tmp_path, lines, others, message):
@@ -189,6 +191,17 @@ def test_text_that_is_used_unchanged_has_no_empty_lines(prepared, tmp_path):
     result = script("prepare.sh", "--text", tmp_path / "text", "--out", tmp_path, *given)
     assert result.returncode == 1
     assert f"{tmp_path}/text/test.pt_BR:3: the line is empty" in result.stderr
+
+
+def test_scripts_that_write_to_one_folder_take_turns(tmp_path):
+    script = f"source {EXAMPLES}/lib.sh; alone {tmp_path}; echo begins; read -r || true"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(["bash", "-euc", script], **pipes) as first:
+        assert first.stdout.readline() == "begins\n"
+        with subprocess.Popen(["bash", "-euc", script], **pipes) as second:
+            assert second.stdout.readline().startswith("waiting for another script")
+            first.stdin.close()
+            assert second.stdout.readline() == "begins\n"
 
 
 def test_tokenisation_is_the_one_of_sacremoses(tmp_path, monkeypatch):

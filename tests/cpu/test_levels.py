@@ -115,5 +115,5 @@ def test_arithmetic_of_one_level(backprop):
         forward = multiplications(lambda: model(**net))
     again = backprop == "reconstruct"
     for level, passes in ((WEIGHTS, 3 + again), (ALPHA, 2 + again)):
-        with gradients_for(model, level):
+        with gradients_for(model, [level]):
             assert multiplications(update) / forward == pytest.approx(passes, abs=0.1)

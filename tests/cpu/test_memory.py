@@ -86,7 +86,7 @@ def test_activations_are_those_of_real_tensors(backprop):
     held = []
     for level in LEVELS:
         model.zero_grad()
-        with gradients_for(model, level), as_on_gpu():
+        with gradients_for(model, [level]), as_on_gpu():
             forward, whole = (measured_peak(partial(step, kept)) for kept in ([], None))
         gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
         held.append(max(forward, whole - gradients))

@@ -15,11 +15,12 @@ from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATION
 from fairseq_dartsformer.search_space.genotype import BUILTIN
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "nas_benchmark"))
+from jobs import RunError, locked, work
 from placing import Benchmark, place, query
 from prepare import select
 from sampling import Named, from_cells, read_list, sample, to_cells, write_list
 from table import Table, columns, lengths
-from training import Run, RunError, locked, read_log, work
+from training import Run, read_log
 
 SPLITS = ("train", "valid", "test")
 

@@ -1,5 +1,7 @@
 """Reports read what fairseq logs, in each of its formats, and nothing else."""
 
+import shutil
+
 import pytest
 
 from fairseq_dartsformer.report.log import read_log
@@ -60,6 +62,12 @@ def test_log_of_a_resumed_search(logged_search, tmp_path):
     for count, done in ((0, True), (start + 1, False), (end, False), (end + 1, True)):
         log.write_text(first + "".join(second[:count]))
         assert read_log(log).done is done
+
+
+def test_hydras_log_without_statistics_is_passed_over(logged_search, tmp_path):
+    folder = shutil.copytree(logged_search / "checkpoints", tmp_path / "run")
+    (folder / "hydra_train.log").write_text("[2026-11-28 15:56:49,588][fairseq][INFO] - begins\n")
+    assert any(read_search(folder).losses().values())
 
 
 def test_other_lines_are_passed_over(logged_search, tmp_path):

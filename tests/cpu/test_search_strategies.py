@@ -17,6 +17,7 @@ from helpers.kill_and_resume import check_same_end
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.memory.planner import Training, training_config
+from fairseq_dartsformer.search.eigenvalue import dominant_eigenvalue, has_grown
 from fairseq_dartsformer.search.hypergradient import directional_derivative, neumann_series
 from fairseq_dartsformer.search.registry import STRATEGIES
 from fairseq_dartsformer.search.snapshot import snapshot_of
@@ -24,7 +25,7 @@ from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS, leve
 
 # Every strategy that learns alpha, with the options whose paths differ.
 CASES = [
-    "darts --arch-penalty beta:1,parameters:0.1 --arch-noise 0.1",
+    "darts --arch-penalty beta:1,parameters:0.1 --arch-noise 0.1 --stop-eigenvalue 0.75",
     "single_level",
     "snas",
     "dsnas",
@@ -36,6 +37,8 @@ CASES = [
     "unas",
     "unas --unas-reward chrf",
     "sequence_reward",
+    "prune_then_search --prune-at 6 --prune-rounds 2",
+    "prune_then_search --prune-at 2 --then-strategy idarts --arch-interval 2",
 ]
 LEARNING = [name for name, strategy in STRATEGIES.items() if strategy.learns_alpha()]
 
@@ -48,7 +51,11 @@ def test_every_strategy_is_here():
     assert {case.split()[0] for case in CASES} == {*LEARNING}
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if "reward" not in case])
+# What these compute, others do, too; REINFORCE's first gradient is zero.
+GRADIENTS = [case for case in CASES if "reward" not in case and "prune_then" not in case]
+
+
+@pytest.mark.parametrize("case", GRADIENTS)
 def test_gradients_are_those_of_stored_activations(case):
     """To 1e-9 in float64, with dropout, in updates of all kinds."""
     found = []
@@ -81,7 +88,11 @@ def test_gradients_are_those_of_stored_activations(case):
     assert any("encoder.alpha" in grads and grads["encoder.alpha"].any() for grads in found)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "darts_prime"])
+# One moves alpha when it sees fit, the other lets alpha begin anew.
+MOVING = [case for case in CASES if case != "darts_prime" and "idarts --arch" not in case]
+
+
+@pytest.mark.parametrize("case", [*MOVING, "idarts --arch-interval 2"])
 def test_updates_move_only_their_levels(data, tmp_path, case):
     """And alpha rests before ``--arch-start``."""
     options = "--max-update 8 --arch-start 4 --disable-validation --log-interval 4".split()
@@ -135,6 +146,8 @@ def test_two_workers_reach_the_result_of_one(data, tmp_path, case, backend):
     [
         ("darts --arch-start -1", "--arch-start is -1"),
         ("darts --arch-interval 0", "--arch-interval is 0"),
+        ("darts --stop-eigenvalue 1", "--stop-eigenvalue is 1"),
+        ("darts --stop-eigenvalue 0.75 --fp16", "--fp16 cannot be used with --stop-eigenvalue"),
         ("single_level --arch-interval 2", "--arch-interval is 2: it is an option of"),
         ("gdas --arch-noise 0.1", "--arch-noise is 0.1: it is an option of"),
         ("darts --arch-penalty beta", "--arch-penalty: 'beta' must be NAME:WEIGHT"),
@@ -148,6 +161,9 @@ def test_two_workers_reach_the_result_of_one(data, tmp_path, case, backend):
         ("idarts --fp16", "--fp16 cannot be used with --search-strategy idarts"),
         ("darts_prime --prime-schedule slow", "--prime-schedule is slow, it must be one of"),
         ("unas --unas-reward ter", "--unas-reward is ter"),
+        ("prune_then_search --then-strategy uniform_sampling", "--then-strategy is uniform_samp"),
+        ("prune_then_search --prune-rounds 0", "--prune-rounds is 0"),
+        ("prune_then_search --arch-temperature 1", "--arch-temperature is 1: it is an option of"),
         ("sequence_reward --reward-weight 2", "--reward-weight is 2"),
     ],
 )
@@ -159,7 +175,8 @@ def test_options_are_refused(options, message):
 
 
 def test_a_schedule_needs_the_search_to_end(data, tmp_path):
-    refused(kind("snas"), data, tmp_path, "--max-update is 0, it must be the search's length", "--max-update", "0")
+    pattern = "--max-update is 0, it must be the search's length"
+    refused(kind("snas"), data, tmp_path, "--max-update", "0", pattern=pattern)
 
 
 def test_hessian_products_and_their_series():
@@ -182,6 +199,17 @@ def test_hessian_products_and_their_series():
     assert torch.equal(theta, before)
     many = neumann_series(lambda v: [hessian @ v[0]], vector, 500, 0.1)[0]
     torch.testing.assert_close(many, torch.linalg.solve(hessian, vector[0]))
+
+    sharp = torch.diag(torch.tensor([0.1, -3.0, 0.5, 1.0, 0.2, 0.3], dtype=torch.double))
+    value = dominant_eigenvalue(lambda: [sharp @ theta], [theta])
+    assert value == pytest.approx(-3, rel=1e-3) and torch.equal(theta, before)
+
+
+def test_search_stops_when_the_eigenvalue_has_grown():
+    """The mean of three values exceeds that of the three five steps before."""
+    assert not has_grown([1.0] * 20, 0.75) and not has_grown([1.0, 1.0, 9.0], 0.75)
+    assert has_grown([1.0, 1.0, 1.0, 1.2, 1.4, 1.5, 1.6, 1.7], 0.75)
+    assert not has_grown([1.0, 1.0, 1.0, 1.1, 1.1, 1.2, 1.2, 1.3], 0.75)
 
 
 def test_pruned_search_is_derived_from_what_remains(data, tmp_path):

@@ -28,7 +28,7 @@ ROWS = [row for table in TABLES.values() for row in table.rows]
 
 def test_the_papers_numbers():
     """Every row has one, except those that are not in the paper."""
-    assert [len(table.rows) for table in TABLES.values()] == [11, 6, 2, 18, 6, 8]
+    assert [len(table.rows) for table in TABLES.values()] == [12, 6, 2, 18, 6, 8]
     for row in ROWS:
         bare = row.cells in {("Transformer", "small"), ("Transformer", "medium")}  # Figure 5
         assert bool(row.paper) != (bare or "not in the paper" in row.cells[0])

@@ -20,7 +20,7 @@ OLD = {"_use_new_zipfile_serialization": False}
 FOREIGN = "is damaged, or not a fairseq checkpoint"
 CODE = "holds {}: expected tensors and plain types, which cannot run code$"
 UNREADABLE = {
-    "nothing": (b"", FOREIGN),
+    "nothing": (b"", rf"{FOREIGN} \(EOFError\)"),
     "text": (b"hello", FOREIGN),
     "pickle": (pickle.dumps(Touch("x"), protocol=5), FOREIGN),
     "old pickle": (pickle.dumps(Touch("x"), protocol=2), CODE.format(f"{os.name}.mkdir")),

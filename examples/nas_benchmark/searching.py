@@ -1,0 +1,89 @@
+"""Searches by every strategy, by the comparison's settings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import Job
+from sampling import from_cells, to_cells
+from settings import SETTINGS, options
+from training import TRAINING
+
+from fairseq_dartsformer.search.snapshot import derive, load_snapshot
+from fairseq_dartsformer.search_space.genotype import Genotype
+
+MODEL, OPTIMIZATION = TRAINING.split("--task")
+SEARCH = f"""
+{MODEL.replace("--arch dartsformer", "--arch dartsformer_search --pooling max")}
+--task translation_search
+{re.sub("^ translation", "", OPTIMIZATION).replace("--max-tokens 2000", "--max-tokens 1000")}
+--save-interval-updates 500 --disable-validation
+"""
+EVOLUTION = """
+--score loss --population 50 --parents 10 --generations 4 --crossovers 25 --mutations 25
+--max-tokens 8000 --seed
+"""
+COLUMNS = ["name", "seed", "updates", "cpu_seconds", "peak_bytes"]
+WITHOUT_ZERO = "without zero: "  # how the columns of the second genotype begin
+
+
+@dataclass(frozen=True)
+class Search(Job):
+    """One search, and the genotypes derived from it.
+
+    Attributes:
+        name: of the strategy.
+    """
+
+    name: str
+    seed: int
+    data: Path
+    out: Path
+
+    def complete(self, lock: int) -> dict[str, str]:
+        """Search and derive, with and without `zero`; sampling is followed by evolution."""
+        words = self.command()
+        self.claim(words)
+        updates = SETTINGS[self.name].updates
+        last = self.folder / "checkpoint_last.pt"
+        if not (self.folder / "cpu_seconds").exists():
+            self.train_to_the_end(words, updates, lock)
+        if self.name == "uniform_sampling":
+            genotype = without = self._evolve(last, lock)
+        else:
+            snapshot = load_snapshot(str(last))
+            genotype, without = derive(snapshot), derive(snapshot, ("zero",))
+        cells = to_cells(genotype)
+        cells |= {WITHOUT_ZERO + name: cell for name, cell in to_cells(without).items()}
+        numbers = [self.name, str(self.seed), str(updates)]
+        numbers += [(self.folder / name).read_text() for name in COLUMNS[3:]]
+        return dict(zip(COLUMNS, numbers, strict=True)) | cells
+
+    def command(self) -> list[str]:
+        """Arguments of ``python``: the module, then fairseq-train's."""
+        words = ["-m", "fairseq_cli.train", *self.data_options(), *SEARCH.split()]
+        words += ["--seed", str(self.seed), "--save-dir", str(self.folder), *options(self.name)]
+        if self.name != "uniform_sampling":
+            words[words.index("--optimizer") + 1] = "bilevel_adam"
+        return words
+
+    def _evolve(self, checkpoint: Path, lock: int) -> Genotype:
+        """Search the sampled supernet's architectures; its time counts."""
+        found, log = self.folder / "genotype.json", self.folder / "evolve.log"
+        if not found.exists():
+            words = ["-m", "fairseq_dartsformer.cli.evolve", str(checkpoint)]
+            words += [str(self.data / "data-bin"), "-o", str(found), *EVOLUTION.split()]
+            seconds, _ = self.execute([*words, str(self.seed)], log, lock)
+            cost = self.folder / "cpu_seconds"
+            cost.write_text(f"{float(cost.read_text()) + seconds:.0f}")
+        return Genotype.load(str(found))
+
+
+def found_in(row: dict[str, str], without_zero: bool) -> Genotype:
+    """The genotype in a row of the table of searches."""
+    begin = WITHOUT_ZERO if without_zero else ""
+    return from_cells(
+        {name: row[begin + name] for name in ("pooling", "norm", "encoder", "decoder")}
+    )

@@ -1,0 +1,91 @@
+"""The comparison's settings, fixed before any of its searches ran.
+
+Every search costs as much as 1,000 updates of `darts` on 1,000 tokens, counted in candidate passes:
+one candidate's forward or backward pass over one batch. With reconstruction an update costs three
+passes a candidate (forward, recomputation, backward); c candidates a node make 3c passes. No
+search has more than 4,000 updates. The weights are trained as the benchmark trains a genotype;
+alpha's rate is 1e-2 where alpha are logits; alpha first moves after a fifth of the updates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+C = 13.5  # candidates of a node: 13 in the encoder, 14 in the decoder
+DENSE = 3 * C  # passes of an update in which all candidates run
+BUDGET = 1000 * DENSE
+MOST_UPDATES = 4000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a strategy is run.
+
+    Attributes:
+        passes: mean candidate passes of an update.
+        why: how they are counted.
+        options: besides those that all share.
+    """
+
+    passes: float
+    why: str
+    options: str = ""
+
+    @property
+    def updates(self) -> int:
+        """Of a search within the budget."""
+        return min(MOST_UPDATES, round(BUDGET / self.passes))
+
+
+LOGITS = "--arch-lr 1e-2 --arch-weight-decay 0"
+HALF_PRUNED = 0.5 * DENSE + 0.5 * DENSE / 2  # half of the candidates for half of the updates
+
+SETTINGS: dict[str, Setting] = {
+    "darts": Setting(DENSE, "3c", LOGITS),
+    "single_level": Setting(DENSE, "3c", LOGITS),
+    "snas": Setting(DENSE, "3c", f"{LOGITS} --arch-adam-betas (0.5,0.999)"),
+    "dsnas": Setting(3, "3", LOGITS),
+    "gdas": Setting(3, "3", f"{LOGITS} --arch-adam-betas (0.5,0.999)"),
+    "drnas": Setting(
+        HALF_PRUNED,
+        "3c, and 3c/2 after half of the updates",
+        f"{LOGITS} --arch-adam-betas (0.5,0.999) --prune-at {{half}} --prune-keep 0.5",
+    ),
+    "idarts": Setting(
+        (4 + 7) / 4 * DENSE,
+        "3c for the weights; every fourth update 7 · 3c more, K = 2",
+        f"{LOGITS} --arch-adam-betas (0.5,0.999) --arch-interval 4",
+    ),
+    "darts_prime": Setting(
+        DENSE + DENSE / 11,
+        "3c, and 3c more when alpha moves, in the long run once in 11 updates",
+        LOGITS,
+    ),
+    "unas": Setting(
+        3 * DENSE + 2,
+        "3c for the weights, 2 · 3c for the soft losses, 2 for the hard ones",
+        LOGITS,
+    ),
+    "prune_then_search": Setting(
+        0.25 * 3 + 0.75 * DENSE / 2,
+        "3 for a quarter of the updates, then 3c/2",
+        f"{LOGITS} --prune-at {{quarter}} --prune-keep 0.5",
+    ),
+    "sequence_reward": Setting(
+        3 * DENSE,
+        "3c for each loss; about 3c for generating two translations",
+        LOGITS,
+    ),
+    "uniform_sampling": Setting(3, "3; then the evolution, 1 a genotype and validation batch"),
+}
+
+
+def options(strategy: str) -> list[str]:
+    """The options of a strategy's search, its length among them."""
+    setting = SETTINGS[strategy]
+    updates = setting.updates
+    places = {"half": updates // 2, "quarter": updates // 4}
+    found = ["--search-strategy", strategy, "--max-update", str(updates)]
+    if strategy != "uniform_sampling":
+        found += ["--arch-start", str(updates // 5)]
+    return found + setting.options.format(**places).split()
