@@ -226,10 +226,14 @@ class _Phases:
         self.counter, self.decoder = counter, decoder
 
     def __enter__(self) -> _Phases:
-        extract = self.decoder.extract_features
+        extract, self.forward = self.decoder.extract_features, None
 
         def extract_features(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
             features, extra = extract(*args, **kwargs)
+            if (
+                self.forward is not None
+            ):  # a further pass of a strategy: counted with the last phase
+                return features, extra
             self.forward = self.counter.peak
             self.counter.peak = self.kept = self.counter.held
             if features.requires_grad:

@@ -21,7 +21,7 @@ from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for
 from ..search_space.relaxation import drawing, with_noise
 from ..search_space.sampling import chosen, parameters_not_chosen, searched_stacks
 from .options import ALPHA_OPTIONS
-from .penalties import build_penalties
+from .penalties import SCHEDULED, build_penalties
 from .strategy import BILEVEL, SearchStrategy, StepResult
 
 Batch = Mapping[str, Any]
@@ -54,8 +54,11 @@ class AlphaStrategy(SearchStrategy):
             if not value >= 0:
                 raise InputError(f"{flag(name)} is {value}, it must be at least 0")
         self.penalties = build_penalties(cfg.arch_penalty)
-        if cfg.arch_noise:
+        if cfg.arch_noise or any(penalty in SCHEDULED for _, penalty in self.penalties):
             self.progress(0)  # reports a search without an end
+
+    def begin(self, coder: nn.Module) -> None:
+        """Give a stack's alpha its first values, if they are not the model's."""
 
     def move_always(self) -> None:
         """Move alpha from the first update on."""
@@ -95,10 +98,11 @@ class AlphaStrategy(SearchStrategy):
             found = {}
             for stack, coder in searched_stacks(model).items():
                 weights = self.sample(coder, update_num)
-                if self.cfg.arch_noise and ALPHA not in levels:
+                dense = isinstance(weights, Tensor)
+                if dense and self.cfg.arch_noise and ALPHA not in levels:
                     scale = self.cfg.arch_noise * self.progress(update_num)
                     weights = with_noise(weights, scale, coder.mask)
-                found[stack] = weights if isinstance(weights, Partial) else coder.mix(weights)
+                found[stack] = coder.mix(weights) if dense else weights
             return found
 
     @contextmanager

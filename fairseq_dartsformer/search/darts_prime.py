@@ -1,7 +1,6 @@
 """`darts_prime`: DARTS-PRIME's three parts (Noakes et al. 2021, arXiv:2106.11655)."""
 
 import torch
-from torch.nn import init
 
 from ..errors import InputError, flag
 from ..search_space.relaxation import clamp, softmax
@@ -45,7 +44,12 @@ class DARTSPrime(OnDemandStrategy):
             setattr(self, name.removeprefix("prime_"), value)
         self.information, self.threshold, self.due = 0.0, 1.0, False
         self.steps, self.dual, self.target = 0, {}, {}
-        if self.regularizer == "proximity":
+        if self.schedule == "dynamic" and self.cfg.arch_interval is not None:
+            raise InputError(
+                f"--arch-interval is {self.cfg.arch_interval}, which needs --prime-schedule fixed"
+            )
+        given = any(penalty is proximity for _, penalty in self.penalties)
+        if self.regularizer == "proximity" and not given:
             self.penalties.append((RHO, proximity))
             self.progress(0)  # reports a search without an end
         if self.regularizer == "admm":
@@ -62,11 +66,17 @@ class DARTSPrime(OnDemandStrategy):
         return clamp if cfg.get("prime_activation") == "clamp" else softmax
 
     def prepare(self, model) -> None:
-        """Begin the bounded activation near the middle."""
+        """Give alpha its first values."""
         super().prepare(model)
+        for coder in searched_stacks(model).values():
+            self.begin(coder)
+
+    @torch.no_grad()
+    def begin(self, coder) -> None:
+        """Begin the bounded activation where all candidates have the same weight, nearly."""
         if self.activation == "clamp":
-            for coder in searched_stacks(model).values():
-                init.normal_(coder.alpha, 1 / coder.alpha.size(-1), 1e-4)
+            noise = torch.randn(coder.alpha.shape).to(coder.alpha)
+            coder.alpha.copy_(1 / coder.alpha.size(-1) + 1e-4 * noise)
 
     def moves_alpha(self, update_num: int) -> bool:
         """As the schedule says."""
@@ -79,8 +89,8 @@ class DARTSPrime(OnDemandStrategy):
         distances = []
         for stack, coder in coders.items():
             weights = coder.mixing_weights()
-            dual = self.dual.get(stack, torch.zeros_like(weights))
-            target = self.target.get(stack, discretised(weights).detach())
+            dual = self.dual.get(stack, torch.zeros_like(weights)).to(weights)
+            target = self.target.get(stack, discretised(weights).detach()).to(weights)
             distances.append((weights - target + dual).norm(dim=-1).sum())
         return sum(distances) / 2
 
@@ -100,9 +110,12 @@ class DARTSPrime(OnDemandStrategy):
         for stack, coder in searched_stacks(model).items():
             if self.activation == "clamp":
                 scores = coder.alpha.masked_fill(~coder.remaining, -torch.inf)
-                coder.keep((scores > 0) | discretised(scores).bool())
+                best = discretised(scores).bool()
+                dead = (scores <= 0).all(-1, keepdim=True)
+                coder.alpha.masked_fill_(best & dead, 1 / coder.alpha.size(-1))
+                coder.keep((scores > 0) | best)
             if self.regularizer == "admm" and self.steps % ADMM_INTERVAL == 0:
-                dual = self.dual.get(stack, torch.zeros_like(coder.alpha))
+                dual = self.dual.get(stack, torch.zeros_like(coder.alpha)).to(coder.alpha)
                 weights = coder.mixing_weights()
                 self.target[stack] = discretised(coder.relaxation(coder.alpha + dual, coder.mask))
                 self.dual[stack] = dual + weights - self.target[stack]

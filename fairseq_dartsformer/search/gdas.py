@@ -12,7 +12,8 @@ class GDAS(OneCandidate, SplitStrategy):
     """One candidate runs in each node, the largest of a Gumbel-softmax sample.
 
     Its weight is 1, with the derivatives of the sample. The levels alternate as in `darts`. The
-    temperature falls linearly over the search.
+    temperature falls linearly over the search. Unlike the authors' code, the weights of the other
+    candidates are not added to the output as numbers.
     """
 
     name = "gdas"

@@ -30,8 +30,9 @@ class SearchOptions(FairseqDataclass):
 
     search_strategy: str = option(
         "darts",
-        "how the supernet is trained: darts alternates between weights and alpha; uniform_sampling "
-        "trains the weights of one operation per search node, drawn for each update",
+        "how the supernet is trained: darts, single_level, snas, dsnas, gdas, drnas, idarts, "
+        "darts_prime, unas, sequence_reward, prune_then_search, or uniform_sampling, which does "
+        "not learn alpha",
     )
     arch_fraction: Optional[float] = _option(
         "bilevel: fraction of the training sentences that alpha is updated on, drawn by --seed; "

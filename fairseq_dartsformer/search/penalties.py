@@ -43,7 +43,8 @@ def proximity(coders: Mapping[str, nn.Module], progress: Callable[[], float]) ->
 
 
 def flat_dirichlet(coders: Mapping[str, nn.Module], progress: Callable[[], float]) -> Tensor:
-    """Mean KL divergence of DrNAS's Dirichlet distributions from the flat one (2006.10355)."""
+    """KL divergence of DrNAS's Dirichlet distributions from the flat one, summed over the nodes
+    (2006.10355)."""
     found = []
     for coder in coders.values():
         remaining, c = coder.remaining, concentration(coder.alpha)
@@ -51,8 +52,8 @@ def flat_dirichlet(coders: Mapping[str, nn.Module], progress: Callable[[], float
         terms = (c - 1) * (c.digamma() - total.digamma().unsqueeze(-1)) - c.lgamma()
         counts = remaining.sum(-1).to(c)
         divergence = total.lgamma() - counts.lgamma() + terms.masked_fill(~remaining, 0).sum(-1)
-        found.append(divergence.flatten())
-    return torch.cat(found).mean()
+        found.append(divergence.sum())
+    return sum(found)
 
 
 def expected_cost(
@@ -107,6 +108,7 @@ def _remaining(coder: nn.Module) -> Tensor:
     return coder.alpha.masked_fill(~coder.remaining, -math.inf)
 
 
+SCHEDULED = (beta, proximity)  # grow over the search, whose length they need
 PENALTIES: dict[str, Penalty] = {
     "beta": beta,
     "proximity": proximity,

@@ -30,9 +30,10 @@ class PruneThenSearch(AlphaStrategy):
 
     Until ``--prune-at``, the weights of the drawn candidates are trained, and alpha moves by
     REINFORCE: `(L - b) ∇ log p(z)`, where b is a running mean of L. In ``--prune-rounds`` rounds
-    the least probable candidates are pruned down to the share ``--prune-keep``. Then alpha begins
-    anew, and ``--then-strategy`` searches what remains with the trained weights. L is the loss on
-    alpha's data if that strategy alternates between the levels, else on the weights' data.
+    the least probable candidates are pruned down to the share ``--prune-keep``. Then alpha shrinks
+    to the scale that it had at first, and ``--then-strategy`` searches what remains with the
+    trained weights. L is the loss on alpha's data if that strategy alternates between the levels,
+    else on the weights' data.
 
     Attributes:
         strategies: those that can follow, by name.
@@ -57,6 +58,7 @@ class PruneThenSearch(AlphaStrategy):
     def check(self) -> None:
         """Read when and how much to prune, and build the strategy that follows."""
         super().check()
+        self.refuse_half_precision(f"--search-strategy {self.name}")
         cfg, name = self.cfg, self.cfg.then_strategy or "darts"
         known = [n for n, s in self.strategies.items() if s.learns_alpha() and n != self.name]
         if name not in known:
@@ -65,7 +67,7 @@ class PruneThenSearch(AlphaStrategy):
         self.keep = check_share(cfg.prune_keep)
         self.rounds = 4 if cfg.prune_rounds is None else cfg.prune_rounds
         self.progress(0)  # reports a search without an end
-        self.prune_at = cfg.max_update // 3 if cfg.prune_at is None else cfg.prune_at
+        self.prune_at = max(1, cfg.max_update // 3) if cfg.prune_at is None else cfg.prune_at
         for option, value in (("rounds", self.rounds), ("at", self.prune_at)):
             if value < 1:
                 raise InputError(f"--prune-{option} is {value}, it must be at least 1")
@@ -127,27 +129,27 @@ class PruneThenSearch(AlphaStrategy):
         total = torch.stack(self.losses).sum(0)
         if torch.distributed.is_initialized():
             distributed_utils.all_reduce(total, group=distributed_utils.get_data_parallel_group())
-        self.loss = float(total[0] / total[1])
+        self.mean = float(total[0] / total[1])
         module = without_wrappers(model)
         alphas = parameters_of(module, (ALPHA,))
         with torch.enable_grad():
             drawn = self.mixtures(module, (ALPHA,), update_num)
             probability = sum(mixture.weights.sum() for mixture in drawn.values())
             grads = torch.autograd.grad(probability, alphas)
-        advantage = 0.0 if self.baseline is None else self.loss - self.baseline
+        advantage = 0.0 if self.baseline is None else self.mean - self.baseline
         add_gradients(alphas, [advantage * grad for grad in grads])
         if optimizer.optimizer.levels == (WEIGHTS,):
             optimizer.optimizer.levels = LEVELS
 
     @torch.no_grad()
     def after_update(self, model, optimizer, update_num) -> None:
-        """Advance the baseline; prune; begin alpha anew."""
+        """Advance the baseline; prune; shrink alpha."""
         if update_num > self.prune_at:
             self.inner.after_update(model, optimizer, update_num)
             return
         if self.losses:
-            before = self.loss if self.baseline is None else self.baseline
-            self.baseline = MEMORY * before + (1 - MEMORY) * self.loss
+            before = self.mean if self.baseline is None else self.baseline
+            self.baseline = MEMORY * before + (1 - MEMORY) * self.mean
             self.losses = []
         for r in range(1, self.rounds + 1):
             if update_num == max(1, self.prune_at * r // self.rounds):
@@ -156,6 +158,7 @@ class PruneThenSearch(AlphaStrategy):
         if update_num == self.prune_at:
             for coder in searched_stacks(model).values():
                 coder.alpha.mul_(1e-3 / coder.alpha.std().clamp_min(1e-12))
+                self.inner.begin(coder)
                 optimizer.optimizer.state.pop(coder.alpha, None)
 
     def valid_step(self, valid_step, sample, model, criterion):

@@ -17,8 +17,8 @@ from .rewards import REWARDS, rewards, translate
 class SequenceReward(OwnGradients, JointStrategy):
     """Every update moves both levels by `(1 - λ) CE + λ RL` on one batch.
 
-    `RL = (r(greedy) - r(sampled)) · (-log p(sampled))`, negative where sampling beats the greedy
-    translation; r is the sentence's BLEU or chrF, λ is ``--reward-weight``. Both means are per
+    `RL = (r(greedy) - r(sampled)) · log p(sampled)`, which makes a sampled translation likelier
+    if it beats the greedy one; r is the sentence's BLEU or chrF, λ is ``--reward-weight``. Both means are per
     token. An update generates two translations of its batch.
     """
 

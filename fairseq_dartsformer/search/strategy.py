@@ -158,7 +158,7 @@ class SearchStrategy:
 
     @contextmanager
     def updating(
-        self, levels: Collection[str], model: nn.Module, optimizer: FairseqOptimizer
+        self, levels: str | Collection[str], model: nn.Module, optimizer: FairseqOptimizer
     ) -> Iterator[None]:
         """Let ``bilevel_adam`` move only these levels; wraps an update's forward and backward pass.
 
@@ -167,12 +167,13 @@ class SearchStrategy:
         Raises:
             ValueError: a level is not one of :attr:`levels`.
         """
+        levels = (levels,) if isinstance(levels, str) else tuple(levels)
         for level in levels:
             if level not in self.levels:
                 raise ValueError(
                     f"{type(self).__name__} updates {level!r}, but its `levels` are {self.levels}"
                 )
-        optimizer.optimizer.levels = tuple(levels)  # torch's optimizer, in fairseq's wrappers
+        optimizer.optimizer.levels = levels  # torch's optimizer, in fairseq's wrappers
         with gradients_for(model, levels):
             yield
 

@@ -60,13 +60,12 @@ class UNAS(OnDemandStrategy):
             of_hard = [self.mean_loss(module, b, (), update_num, hard)[0] for b in (train, valid)]
             difference = _loss(*of_hard) - _loss(train_loss, valid_loss)
         else:
-            score = reward_of(self.task, REWARDS[self.reward])
-            soft_mixtures = self.mixtures(module, (), update_num)
-            better, worse = (
-                self.mean_loss(module, valid, (), update_num, mixtures, score)[0]
-                for mixtures in (soft_mixtures, hard)
+            reward = reward_of(self.task, REWARDS[self.reward])
+            of_soft, of_hard = (
+                self.mean_loss(module, valid, (), update_num, mixtures, reward)[0]
+                for mixtures in (None, hard)
             )
-            difference = better - worse
+            difference = of_soft - of_hard
         with torch.enable_grad():
             probability = sum(
                 (

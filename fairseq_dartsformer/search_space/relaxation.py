@@ -96,9 +96,11 @@ def score_function(alpha: Tensor, remaining: Tensor | None = None) -> Partial:
 
 
 def with_noise(weights: Tensor, scale: float, remaining: Tensor | None = None) -> Tensor:
-    """Add uniform noise in ±``scale`` (SDARTS-RS, 2002.05283)."""
+    """Add uniform noise in ±``scale``, clamp to [0, 1], and restore the sum (SDARTS-RS,
+    2002.05283)."""
     noise = torch.empty_like(weights, device="cpu").uniform_(-scale, scale).to(weights.device)
-    return weights + (noise if remaining is None else noise.masked_fill(~remaining, 0))
+    noisy = (weights + noise).clamp(1e-7, 1)
+    return _normalised(noisy, remaining) * weights.sum(dim=-1, keepdim=True)
 
 
 @contextmanager
