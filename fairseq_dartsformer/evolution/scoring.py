@@ -5,10 +5,12 @@ The score is that of a derived model with the supernet's weights.
 
 import json
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from fairseq import checkpoint_utils, tasks, utils
+from fairseq.data.iterators import EpochBatchIterator
 from fairseq.logging import metrics
 from fairseq.tasks.translation import TranslationConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -16,7 +18,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ..data import check_binarised
 from ..errors import InputError
 from ..fairseq_patches.reading import load_checkpoint, reading
+from ..reversible.coupling import Mixtures
 from ..search.snapshot import Snapshot, snapshot_of
+from ..search_space.genotype import Genotype
 from ..search_space.sampling import Choice, chosen
 from .population import Architecture
 
@@ -92,31 +96,54 @@ class Scorer:
         return tasks.setup_task(OmegaConf.masked_copy(saved.task, known))
 
     def _batches(self) -> list[dict]:
-        """The validation set on the device, without sentences too long for the model or a batch."""
+        """The validation set on the device."""
+        batches = self._iterator(self.cfg.valid_subset, "--valid-subset is")
+        return list(map(self._on_device, batches.next_epoch_itr(shuffle=False)))
+
+    def training_batches(self, seed: int) -> Iterator[dict]:
+        """Yield batches of the training split on the device, shuffled by ``seed``, without end;
+        raise an :class:`InputError` if the data have no such split."""
+        batches = self._iterator("train", "--tune-updates needs", combine=True, seed=seed)
+
+        def endless() -> Iterator[dict]:
+            while True:
+                yield from map(self._on_device, batches.next_epoch_itr())
+
+        return endless()
+
+    def _on_device(self, batch: dict) -> dict:
+        return utils.apply_to_sample(lambda t: t.to(self.device), batch)
+
+    def _iterator(
+        self, split: str, demand: str, combine: bool = False, seed: int = 1
+    ) -> EpochBatchIterator:
+        """The batches of a split, without sentences too long for the model or a batch; ``demand``
+        is an error's first words."""
         cfg, task = self.cfg, self.task
         folder = utils.split_paths(cfg.data)[0]
-        check_binarised(folder, cfg.valid_subset, task.cfg.source_lang, task.cfg.target_lang)
+        languages = task.cfg.source_lang, task.cfg.target_lang
+        check_binarised(folder, split, *languages, combine=combine)
         try:
-            task.load_dataset(cfg.valid_subset, combine=False, epoch=1)
+            task.load_dataset(split, combine=combine, epoch=1)
         except FileNotFoundError:
             raise InputError(
-                f"--valid-subset is {cfg.valid_subset!r}, but there is no such binarised split "
-                f"in {folder}"
+                f"{demand} {split!r}, but there is no such binarised split in {folder}"
             ) from None
         batches = task.get_batch_iterator(
-            dataset=task.dataset(cfg.valid_subset),
+            dataset=task.dataset(split),
             max_tokens=cfg.max_tokens,
             max_positions=utils.resolve_max_positions(
                 task.max_positions(), self.model.max_positions(), cfg.max_tokens
             ),
             ignore_invalid_inputs=True,
-        ).next_epoch_itr(shuffle=False)
-        if len(batches) == 0:
+            seed=seed,
+        )
+        if len(batches.frozen_batches) == 0:
             raise InputError(
-                f"--max-tokens is {cfg.max_tokens}, which every sentence of --valid-subset "
-                f"{cfg.valid_subset} exceeds"
+                f"--max-tokens is {cfg.max_tokens}, which every sentence of the split {split} "
+                "exceeds"
             )
-        return [utils.apply_to_sample(lambda t: t.to(self.device), batch) for batch in batches]
+        return batches
 
     def choice(self, architecture: Architecture) -> Choice:
         """Convert an architecture to the form that the supernet takes."""
@@ -127,6 +154,13 @@ class Scorer:
         for node, o in zip(self.nodes, architecture, strict=True):
             choice[node.stack][node.layer][node.row] = o
         return choice
+
+    def architecture(self, genotype: Genotype) -> Architecture:
+        """Convert a genotype of this search space to an architecture."""
+        return tuple(
+            self.snapshot.candidates[n.stack].index(getattr(genotype, n.stack)[n.layer][n.place])
+            for n in self.nodes
+        )
 
     def parameters(self) -> tuple[list[list[int]], int]:
         """Parameters that each candidate of each node adds to a derived model, and those of every
@@ -145,11 +179,15 @@ class Scorer:
         alpha = sum(alpha.numel() for alpha in self.snapshot.alpha.values())
         return table, sum(p.numel() for p in self.model.parameters()) - searched - alpha
 
-    @torch.no_grad()
     def score(self, architecture: Architecture) -> float:
         """Loss in bits (infinite instead of NaN) or BLEU."""
+        return self.score_mixtures(self.choice(architecture))
+
+    @torch.no_grad()
+    def score_mixtures(self, mixtures: Mapping[str, Mixtures]) -> float:
+        """As :meth:`score`, with the given mixtures, by stack, in the search nodes."""
         with (
-            chosen(self.model, self.choice(architecture)),
+            chosen(self.model, mixtures),
             metrics.aggregate(new_root=True) as meters,
         ):
             logs = [
