@@ -3,7 +3,11 @@
 from argparse import Namespace
 from fractions import Fraction
 
-from fairseq.models import ARCH_CONFIG_REGISTRY, register_model_architecture
+from fairseq.models import (
+    ARCH_CONFIG_REGISTRY,
+    MODEL_DATACLASS_REGISTRY,
+    register_model_architecture,
+)
 from fairseq.models.transformer.transformer_legacy import base_architecture
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -42,6 +46,19 @@ def register_sizes(model: str) -> None:
             register_model_architecture(model, model + suffix)(undo_tpu)
         else:
             ARCH_CONFIG_REGISTRY[model] = undo_tpu
+
+
+def fill_defaults(cfg: NetworkConfig, model: str) -> None:
+    """Fill in the options that a checkpoint of an earlier version lacks.
+
+    fairseq does so for models, but not for their named architectures.
+    """
+    for name, default in OmegaConf.structured(MODEL_DATACLASS_REGISTRY[model]).items_ex(
+        resolve=False
+    ):
+        if name not in cfg:
+            with open_dict(cfg):
+                cfg[name] = default
 
 
 def fill_sizes(cfg: NetworkConfig, model: str) -> None:

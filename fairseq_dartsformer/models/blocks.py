@@ -12,7 +12,7 @@ from ..search_space.alpha import new_alpha
 from ..search_space.families import FIXED_OPERATION, Family
 from ..search_space.genotype import BUILTIN, Genotype
 from ..search_space.mixed_op import MixedOp
-from .architectures import remember
+from .architectures import fill_defaults, remember
 from .config import CandidatesConfig, GenotypeConfig
 from .option_checks import RATES, Block, check_at_least, parse_operations
 
@@ -30,6 +30,7 @@ def searched_blocks(
     Raises:
         InputError: s, the candidates or the norm are wrong.
     """
+    fill_defaults(cfg, family.supernet)
     check_at_least(cfg, "search_layers", 1)
     family.check_norm(str(cfg.operation_norm), "--operation-norm")
     blocks, alphas = {}, {}
@@ -50,6 +51,7 @@ def derived_blocks(cfg: GenotypeConfig, family: Family) -> tuple[dict[str, Block
     Raises:
         InputError: the genotype is missing, wrong, of another family, or contradicted by an option.
     """
+    fill_defaults(cfg, family.name)
     if cfg.genotype is None:
         builtin = [name for name, g in BUILTIN.items() if g.family == family.name]
         known = f" or a built-in name ({', '.join(builtin)})" if builtin else ""

@@ -36,6 +36,22 @@ def checkpoint(kind: str, tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [("search", "dartsformer_search_tiny"), ("dartsformer", "dartsformer_small")]
+)
+def test_named_architecture_loads(kind, name, checkpoint):
+    """For these, fairseq fills in no options that the checkpoint lacks."""
+    state = torch.load(checkpoint, weights_only=False)
+    state["cfg"]["model"]["_name"] = name
+    torch.save(state, checkpoint)
+    overrides = {"data": str(DATA)}
+    (model,), *_ = checkpoint_utils.load_model_ensemble_and_task([checkpoint], overrides)
+    found, expected = model.state_dict(), state["model"]
+    assert all(
+        torch.equal(found[name], tensor.to(found[name])) for name, tensor in expected.items()
+    )
+
+
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_evaluation_and_generation(kind, checkpoint):
     """The loss in float32, summed over the test split as one batch, and the best hypotheses."""
