@@ -127,7 +127,7 @@ def main(args: Namespace) -> None:
     cfg, evolution = _picked(ScoreConfig, args), _picked(Evolution, args)
     torch.set_num_threads(1)  # workers share the cores; scores do not depend on their number
     scorer = Scorer(cfg, devices[0] if len(devices) == 1 else "cpu")
-    space = Space(*scorer.parameters(), args.max_parameters)
+    space = Space(*scorer.parameters(), args.max_parameters, scorer.allowed())
     history = History(path, cfg.score, _settings(cfg, evolution, args.max_parameters))
     with scoring(scorer, devices) as scores:
         search = Search(scorer, space, history, scores)

@@ -28,6 +28,7 @@ class Space:
             model.
         shared: parameters of every derived model.
         limit: allowed parameters of a derived model; ``None`` for any number.
+        allowed: for every node the candidates that may be chosen; ``None`` for all.
 
     Raises:
         InputError: the smallest architecture exceeds the limit.
@@ -36,13 +37,22 @@ class Space:
     parameters: Sequence[Sequence[int]]
     shared: int
     limit: int | None = None
+    allowed: Sequence[Sequence[int]] | None = None
 
     def __post_init__(self) -> None:
-        smallest = self.count(tuple(sizes.index(min(sizes)) for sizes in self.parameters))
+        smallest = self.shared + sum(min(sizes.values()) for sizes in self._sizes())
         if self.limit is not None and smallest > self.limit:
             raise InputError(
                 f"--max-parameters is {self.limit}, but the smallest architecture has {smallest}"
             )
+
+    def _sizes(self) -> list[dict[int, int]]:
+        """For every node the parameters of each allowed candidate."""
+        sizes = [dict(enumerate(table)) for table in self.parameters]
+        if self.allowed is None:
+            return sizes
+        pairs = zip(sizes, self.allowed, strict=True)
+        return [{o: table[o] for o in allowed} for table, allowed in pairs]
 
     def count(self, architecture: Architecture) -> int:
         """Parameters of the derived model."""
@@ -59,13 +69,14 @@ class Space:
         Draws nodes in a random order, from the candidates that leave enough parameters for the
         smallest candidates of the remaining nodes.
         """
-        least = [min(sizes) for sizes in self.parameters]
+        sizes = self._sizes()
+        least = [min(table.values()) for table in sizes]
         limit = math.inf if self.limit is None else self.limit
         spare = limit - self.shared - sum(least)
         drawn = [0] * len(least)
         for i in generator.sample(range(len(least)), len(least)):
-            extra = [size - least[i] for size in self.parameters[i]]
-            drawn[i] = generator.choice([o for o, more in enumerate(extra) if more <= spare])
+            extra = {o: size - least[i] for o, size in sizes[i].items()}
+            drawn[i] = generator.choice([o for o, more in extra.items() if more <= spare])
             spare -= extra[drawn[i]]
         return tuple(drawn)
 

@@ -162,6 +162,13 @@ class Scorer:
             for n in self.nodes
         )
 
+    def allowed(self) -> list[list[int]]:
+        """For every node the candidates that the search has not pruned."""
+        return [
+            self.snapshot.scores(n.stack)[n.layer, n.row].isfinite().nonzero().flatten().tolist()
+            for n in self.nodes
+        ]
+
     def parameters(self) -> tuple[list[list[int]], int]:
         """Parameters that each candidate of each node adds to a derived model, and those of every
         derived model."""

@@ -50,6 +50,16 @@ def test_generations(limit):
     assert min(distance(everything)) <= (0 if limit is None else 1)
 
 
+def test_candidates_that_are_not_allowed_are_never_chosen():
+    allowed = [[0], [1, 2], [0, 2], [0, 1, 2], [2], [0, 1]]
+    space = Space(SPACE.parameters, SPACE.shared, 17, allowed)
+    for generation in generations(Evolution(8, 3, 3, 3, 0.5, seed=1), space, 3):
+        for architecture in generation:
+            assert all(o in of for o, of in zip(architecture, allowed, strict=True))
+    with pytest.raises(InputError, match="the smallest architecture has 13"):
+        Space(SPACE.parameters, SPACE.shared, 12, allowed)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_children_are_of_the_best(seed):
     scored: list[list[tuple]] = []
