@@ -7,7 +7,8 @@ from pathlib import Path
 
 from .. import plots
 from ..errors import InputError
-from ..search.snapshot import Snapshot, derive, find_checkpoints, history_of, load_snapshot
+from ..search.history import find_checkpoints, history_of
+from ..search.snapshot import Snapshot, derive, load_snapshot
 from ..search_space.alpha_history import AlphaHistory
 from ..search_space.genotype import BUILTIN, Genotype
 from .command import FIGURE_FORMATS, CommandParser, check_output, replacing, run_command

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 from ..errors import InputError
 from ..fairseq_patches import load_checkpoint
-from ..search.snapshot import Snapshot, derive, find_checkpoints, history_of, snapshot_of
+from ..search.history import find_checkpoints, history_of
+from ..search.snapshot import Snapshot, derive, snapshot_of
 from ..search_space.alpha_history import AlphaHistory
 from ..search_space.genotype import Genotype
 from ..search_space.levels import LEVELS

@@ -1,9 +1,8 @@
 """A snapshot of a search: alpha and the search space, and the genotypes derived from them."""
 
 from argparse import Namespace
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +13,6 @@ from ..errors import InputError
 from ..fairseq_patches import load_checkpoint
 from ..models.option_checks import parse_operations
 from ..operations import OPERATIONS_BY_STACK, describe_operations
-from ..search_space.alpha_history import AlphaHistory, NodeHistory
 from ..search_space.families import DARTSFORMER, FAMILIES, FIXED_OPERATION, Family
 from ..search_space.genotype import Genotype
 from ..search_space.relaxation import Relaxation, softmax
@@ -228,37 +226,6 @@ def _check_alpha(alpha: Any, expected: tuple[int | None, ...], where: str, node:
     return alpha.detach().cpu()
 
 
-def history_of(snapshots: Iterable[Snapshot]) -> AlphaHistory:
-    """Order snapshots by update into alpha's history; the last one of equal updates counts.
-
-    Raises:
-        InputError: the search spaces differ, or the strategy did not learn alpha.
-    """
-    by_updates = {snapshot.updates: snapshot for snapshot in snapshots}
-    ordered = [by_updates[updates] for updates in sorted(by_updates)]
-    check_one_space(ordered)
-    genotypes = [derive(snapshot) for snapshot in ordered]
-    nodes = []
-    for node in ordered[0].nodes():
-        rankings = [dict(snapshot.ranked(node)) for snapshot in ordered]
-        names = ordered[0].candidates[node.stack]
-        weights = {name: [ranking[name] for ranking in rankings] for name in names}
-        chosen = [getattr(g, node.stack)[node.layer][node.place] for g in genotypes]
-        nodes.append(NodeHistory(node.stack, node.layer, node.place, weights, chosen))
-    return AlphaHistory(sorted(by_updates), nodes, ordered[0].family)
-
-
-def check_one_space(snapshots: Sequence[Snapshot]) -> None:
-    """Raise an :class:`InputError` if two snapshots have different search spaces."""
-    spaces = [(s.family, s.pooling, s.norm, s.candidates, list(s.nodes())) for s in snapshots]
-    for snapshot, space in zip(snapshots, spaces, strict=True):
-        if space != spaces[0]:
-            raise InputError(
-                f"{snapshot.path}: has another search space than {snapshots[0].path}: expected "
-                "checkpoints of one search"
-            )
-
-
 def read_names(text: str | None, name: str) -> tuple[str, ...]:
     """Read a comma-separated list of operations, given by the option ``name``; raise an
     :class:`InputError` if one is unknown."""
@@ -296,14 +263,3 @@ def derive(snapshot: Snapshot, exclude: Collection[str] | None = None) -> Genoty
             )
         choice[stack] = scores.argmax(-1).tolist()
     return snapshot.genotype(choice)
-
-
-def find_checkpoints(folder: Path) -> list[Path]:
-    """Find the checkpoints in the save folder of a training, sorted by name; raise an
-    :class:`InputError` if there are none."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: is not a folder")
-    paths = sorted(folder.glob("checkpoint*.pt"))
-    if not paths:
-        raise InputError(f"{folder}: holds no checkpoint: expected checkpoint*.pt files")
-    return paths

@@ -5,7 +5,8 @@ from helpers.snapshots import RECORDED, results, search_state
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
-from fairseq_dartsformer.search.snapshot import derive, history_of, snapshot_of
+from fairseq_dartsformer.search.history import history_of
+from fairseq_dartsformer.search.snapshot import derive, snapshot_of
 from fairseq_dartsformer.search_space.alpha import entropy
 from fairseq_dartsformer.search_space.alpha_history import AlphaHistory
 

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from fairseq_dartsformer.errors import LONGEST, InputError
 from fairseq_dartsformer.evolution.history import History
-from fairseq_dartsformer.search.snapshot import history_of
+from fairseq_dartsformer.search.history import history_of
 from fairseq_dartsformer.search_space.alpha_history import AlphaHistory
 from fairseq_dartsformer.search_space.genotype import BUILTIN, Genotype
 

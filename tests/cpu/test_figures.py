@@ -17,7 +17,8 @@ from matplotlib.transforms import Bbox
 from fairseq_dartsformer import plots
 from fairseq_dartsformer.operations import DECODER_OPERATIONS
 from fairseq_dartsformer.plots.style import LOOKS, in_words, text_color
-from fairseq_dartsformer.search.snapshot import derive, history_of, snapshot_of
+from fairseq_dartsformer.search.history import history_of
+from fairseq_dartsformer.search.snapshot import derive, snapshot_of
 from fairseq_dartsformer.search_space.alpha_history import AlphaHistory
 from fairseq_dartsformer.search_space.families import FAMILIES
 from fairseq_dartsformer.search_space.genotype import BUILTIN, Genotype

@@ -36,7 +36,8 @@ from fairseq_dartsformer.operations import (
     build_operation,
 )
 from fairseq_dartsformer.plots import genotype_figure
-from fairseq_dartsformer.search.snapshot import check_one_space, derive, snapshot_of
+from fairseq_dartsformer.search.history import check_one_space
+from fairseq_dartsformer.search.snapshot import derive, snapshot_of
 from fairseq_dartsformer.search_space.families import DARTS_TRANSFORMER, DARTSFORMER
 from fairseq_dartsformer.search_space.genotype import BUILTIN, Genotype
 from fairseq_dartsformer.search_space.sampling import chosen, draw
