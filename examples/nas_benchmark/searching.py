@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import Job
 from sampling import from_cells, to_cells
 from settings import SETTINGS, options
-from training import TRAINING
+from training import MODEL, OPTIMIZATION
 
 from fairseq_dartsformer.search.snapshot import derive, load_snapshot
 from fairseq_dartsformer.search_space.genotype import Genotype
 
-MODEL, OPTIMIZATION = TRAINING.split("--task")
 SEARCH = f"""
-{MODEL.replace("--arch dartsformer", "--arch dartsformer_search --pooling max")}
---task translation_search
-{re.sub("^ translation", "", OPTIMIZATION).replace("--max-tokens 2000", "--max-tokens 1000")}
+--arch dartsformer_search --pooling max {MODEL}
+--task translation_search {OPTIMIZATION} --max-tokens 1000
 --save-interval-updates 500 --disable-validation
 """
 EVOLUTION = """

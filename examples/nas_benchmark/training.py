@@ -21,12 +21,13 @@ UPDATES = 4000
 
 # The chunked criterion is fairseq's label_smoothed_cross_entropy, a third faster here. Epochs
 # neither validate nor save: the interval in updates does.
-TRAINING = """
---arch dartsformer --embed-dim 64 --hidden-dim 120 --ffn-dim 480 --attention-heads 4
+MODEL = """
+--embed-dim 64 --hidden-dim 120 --ffn-dim 480 --attention-heads 4
 --encoder-layers 2 --decoder-layers 2 --share-all-embeddings --dropout 0.1
---task translation --criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1
+"""
+OPTIMIZATION = """
+--criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1
 --optimizer adam --adam-betas (0.9,0.98) --lr 3e-3 --lr-scheduler inverse_sqrt --warmup-updates 200
---max-tokens 2000
 --validate-interval 1000000 --save-interval 1000000 --no-epoch-checkpoints
 --keep-interval-updates 1 --num-workers 0 --log-format json --log-interval 100
 """
@@ -81,7 +82,16 @@ class Run(Job):
     def train_command(self) -> list[str]:
         """Arguments of ``python``: the module, then fairseq-train's."""
         interval = str(lengths(self.updates)[0])
-        words = ["-m", "fairseq_cli.train", *self.data_options(), *TRAINING.split()]
+        words = [
+            "-m",
+            "fairseq_cli.train",
+            *self.data_options(),
+            "--arch",
+            "dartsformer",
+            "--task",
+            "translation",
+        ]
+        words += [*MODEL.split(), *OPTIMIZATION.split(), "--max-tokens", "2000"]
         words += ["--seed", str(self.seed), "--max-update", str(self.updates)]
         words += ["--validate-interval-updates", interval, "--save-interval-updates", interval]
         words += ["--genotype", str(self.folder / "genotype.json"), "--save-dir", str(self.folder)]
