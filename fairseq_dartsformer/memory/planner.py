@@ -230,9 +230,8 @@ class _Phases:
 
         def extract_features(*args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
             features, extra = extract(*args, **kwargs)
-            if (
-                self.forward is not None
-            ):  # a further pass of a strategy: counted with the last phase
+            # A strategy's further passes belong to the last phase.
+            if self.forward is not None:
                 return features, extra
             self.forward = self.counter.peak
             self.counter.peak = self.kept = self.counter.held

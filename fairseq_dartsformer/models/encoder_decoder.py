@@ -66,9 +66,6 @@ class _CoderBase(nn.Module):
     def keep(self, remaining: Tensor) -> None:
         """Prune all candidates but those that the mask, shaped like alpha, names."""
         self.remaining.copy_(remaining)
-        self._find_active()
-
-    def _find_active(self) -> None:
         self.active = None
         if not self.remaining.all():
             self.active = [
