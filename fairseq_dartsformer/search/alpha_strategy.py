@@ -18,11 +18,17 @@ from torch import Tensor, nn
 from ..errors import InputError, flag
 from ..reversible.coupling import Mixtures, Partial
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for
-from ..search_space.relaxation import drawing, with_noise
-from ..search_space.sampling import chosen, parameters_not_chosen, searched_stacks
+from ..search_space.relaxation import drawing, gumbel_softmax, with_noise
+from ..search_space.sampling import chosen, searched_stacks
 from .options import ALPHA_OPTIONS
 from .penalties import SCHEDULED, build_penalties
-from .strategy import BILEVEL, SearchStrategy, StepResult
+from .strategy import (
+    BILEVEL,
+    SearchStrategy,
+    StepResult,
+    master_copies,
+    remove_gradients_not_chosen,
+)
 
 Batch = Mapping[str, Any]
 # The loss of a batch, summed over its tokens or sentences, and their number.
@@ -35,21 +41,18 @@ class AlphaStrategy(SearchStrategy):
     A subclass that samples overrides :meth:`sample`.
 
     Attributes:
-        start: default of ``--arch-start``.
         loss: the criterion's.
     """
-
-    loss: Loss
 
     levels = LEVELS
     optimizer = BILEVEL
     options = ALPHA_OPTIONS
-    start: ClassVar[int] = 0
+    loss: Loss
 
     def check(self) -> None:
         """Read the options of all strategies that learn alpha."""
         cfg = self.cfg
-        self.arch_start = self.start if cfg.arch_start is None else cfg.arch_start
+        self.arch_start = cfg.arch_start or 0
         for name, value in (("arch_start", self.arch_start), ("arch_noise", cfg.arch_noise or 0)):
             if not value >= 0:
                 raise InputError(f"{flag(name)} is {value}, it must be at least 0")
@@ -139,8 +142,8 @@ class AlphaStrategy(SearchStrategy):
             loss: of one batch; by default the criterion's.
         """
         loss = loss or self.loss
+        parameters = parameters_of(module, levels)
         with gradients_for(module, levels), torch.set_grad_enabled(bool(levels)):
-            parameters = [p for p in module.parameters() if p.requires_grad]
             sums = [torch.zeros_like(p) for p in parameters]
             total, size = 0.0, 0
             for batch in batches:
@@ -156,8 +159,7 @@ class AlphaStrategy(SearchStrategy):
                 total, size = total + value.detach(), size + count
         numbers = torch.stack([total, total.new_tensor(float(size))])
         flat = torch.cat([numbers, *(s.flatten() for s in sums)])
-        if torch.distributed.is_initialized():
-            distributed_utils.all_reduce(flat, group=distributed_utils.get_data_parallel_group())
+        sum_over_workers(flat)
         means = flat / flat[1]
         parts = means[2:].split([s.numel() for s in sums])
         return means[0], [p.view_as(s) for p, s in zip(parts, sums, strict=True)]
@@ -165,17 +167,11 @@ class AlphaStrategy(SearchStrategy):
     def before_optimizer_step(
         self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int
     ) -> None:
-        """Add the gradients of the penalties; remove those of candidates that did not run.
-
-        ``legacy_ddp`` and half precision replace missing gradients by zeros, and Adam's momentum
-        moves a parameter even at a gradient of zero.
-        """
+        """Add the gradients of the penalties; remove those of candidates that did not run."""
         levels = optimizer.optimizer.levels
-        copies = master_copies(optimizer)
         with torch.no_grad():
             mixtures = self.mixtures(model, levels, update_num)
-        for parameter in parameters_not_chosen(model, mixtures):
-            copies.get(parameter, parameter).grad = None
+        remove_gradients_not_chosen(model, optimizer, mixtures)
         if ALPHA not in levels or not self.penalties:
             return
         if hasattr(optimizer, "_unscale_grads"):
@@ -186,9 +182,8 @@ class AlphaStrategy(SearchStrategy):
             total = sum(weight * penalty(coders, progress) for weight, penalty in self.penalties)
             alphas = [coder.alpha for coder in coders.values()]
             grads = torch.autograd.grad(total, alphas)
-        for alpha, grad in zip(alphas, grads, strict=True):
-            parameter = copies.get(alpha, alpha)
-            parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+        copies = master_copies(optimizer)
+        add_gradients([copies.get(alpha, alpha) for alpha in alphas], grads)
 
 
 def without_wrappers(model: nn.Module) -> nn.Module:
@@ -215,11 +210,17 @@ def to_device(batch: Batch, module: nn.Module) -> Batch:
     return utils.move_to_cuda(batch, device) if device.type == "cuda" else batch
 
 
-def master_copies(optimizer: FairseqOptimizer) -> dict[nn.Parameter, nn.Parameter]:
-    """Return the float32 copies that half precision steps, by the model's parameters."""
-    if not hasattr(optimizer, "fp32_params"):
-        return {}
-    return dict(zip(optimizer.fp16_params, optimizer.fp32_params, strict=True))
+def add_gradients(parameters: Sequence[nn.Parameter], grads: Sequence[Tensor]) -> None:
+    """Add to the gradients that the optimizer is about to use."""
+    for parameter, grad in zip(parameters, grads, strict=True):
+        parameter.grad = grad if parameter.grad is None else parameter.grad + grad
+
+
+def sum_over_workers(tensor: Tensor) -> Tensor:
+    """Add the tensors of all workers, in place."""
+    if torch.distributed.is_initialized():
+        distributed_utils.all_reduce(tensor, group=distributed_utils.get_data_parallel_group())
+    return tensor
 
 
 class OneCandidate(AlphaStrategy):
@@ -237,33 +238,40 @@ class OneCandidate(AlphaStrategy):
             return valid_step(sample, model, criterion)
 
 
-def annealed(
-    strategy: AlphaStrategy, option: str | None, default: tuple[float, float]
-) -> Callable[[int], float]:
-    """Read ``--arch-temperature FIRST[,LAST]``.
+class GumbelSample(AlphaStrategy):
+    """Mixin of strategies that mix by a Gumbel-softmax sample, whose temperature changes linearly.
 
-    Returns:
-        The temperature of an update, which changes linearly over the search.
-
-    Raises:
-        InputError: a temperature is not positive, or the search has no end.
+    Attributes:
+        temperatures: defaults of ``--arch-temperature``, the first and the last.
     """
-    values = default
-    if option is not None:
-        try:
-            values = tuple(map(float, str(option).split(",")))
-        except ValueError:
-            values = ()
-        if not 1 <= len(values) <= 2 or not all(0 < value < math.inf for value in values):
-            raise InputError(
-                f"--arch-temperature is {option}, it must be a positive number or two, the first "
-                f"and the last, such as {default[0]:g},{default[1]:g}"
-            )
-    first, last = values[0], values[-1]
-    if first == last:
-        return lambda update_num: first
-    strategy.progress(0)  # reports a search without an end
-    return lambda update_num: first + (last - first) * strategy.progress(update_num)
+
+    temperatures: ClassVar[tuple[float, float]]
+
+    def check(self) -> None:
+        """Read the temperatures."""
+        super().check()
+        option, values = self.cfg.arch_temperature, self.temperatures
+        if option is not None:
+            try:
+                values = tuple(map(float, str(option).split(",")))
+            except ValueError:
+                values = ()
+            if not 1 <= len(values) <= 2 or not all(0 < value < math.inf for value in values):
+                first, last = self.temperatures
+                raise InputError(
+                    f"--arch-temperature is {option}, it must be a positive number or two, the "
+                    f"first and the last, such as {first:g},{last:g}"
+                )
+        self.first, self.last = values[0], values[-1]
+        if self.first != self.last:
+            self.progress(0)  # reports a search without an end
+
+    def sample(self, coder: nn.Module, update_num: int) -> Tensor | Partial:
+        """Mix by a sample."""
+        temperature = self.first
+        if self.first != self.last:
+            temperature += (self.last - self.first) * self.progress(update_num)
+        return gumbel_softmax(coder.alpha, coder.mask, temperature)
 
 
 class JointStrategy(AlphaStrategy):

@@ -1,14 +1,12 @@
 """`gdas`: bilevel search by single candidates (Dong and Yang 2019, arXiv:1910.04465)."""
 
-from ..search_space.relaxation import gumbel_softmax, straight_through
-from .alpha_strategy import OneCandidate, annealed
+from ..search_space.relaxation import straight_through
+from .alpha_strategy import GumbelSample, OneCandidate
 from .options import SPLIT_OPTIONS
 from .split_strategy import SplitStrategy
 
-TEMPERATURES = (10.0, 0.1)  # first and last, as in the authors' code
 
-
-class GDAS(OneCandidate, SplitStrategy):
+class GDAS(GumbelSample, OneCandidate, SplitStrategy):
     """One candidate runs in each node, the largest of a Gumbel-softmax sample.
 
     Its weight is 1, with the derivatives of the sample. The levels alternate as in `darts`. The
@@ -18,14 +16,8 @@ class GDAS(OneCandidate, SplitStrategy):
 
     name = "gdas"
     options = (*OneCandidate.options, *SPLIT_OPTIONS, "arch_temperature")
-
-    def check(self) -> None:
-        """Read the temperatures."""
-        super().check()
-        self.temperature = annealed(self, self.cfg.arch_temperature, TEMPERATURES)
+    temperatures = (10.0, 0.1)  # as in the authors' code
 
     def sample(self, coder, update_num):
         """Draw a candidate for every node."""
-        return straight_through(
-            gumbel_softmax(coder.alpha, coder.mask, self.temperature(update_num))
-        )
+        return straight_through(super().sample(coder, update_num))

@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import NotFiniteError
 from ..search_space.genotype import Genotype
 from .early_stopping import check_options, reason_to_stop, warning_of_skips
-from .options import SearchOptions
+from .options import SearchOptions, stop_after
 from .snapshot import Snapshot, derive, take_snapshot
 from .tensorboard import AlphaWriter
 
@@ -71,16 +71,12 @@ class Monitor:
         changed = sum(node in before and before[node] != best[node] for node in best)
         new = changed > 0 or not before
         since = updates if new else self.state["since"]
-        first_worker = get_global_rank() == 0
-        if first_worker:
+        if get_global_rank() == 0:
             self._log(snapshot, changed, new)
         self.state = {"looked_at": updates, "best": best, "since": since}
         # All workers have the same alpha, and therefore stop together.
         if reason := reason_to_stop(self.cfg, snapshot, updates - since):
-            if first_worker:
-                logger.info(f"stopping the search: {reason}")
-            # fairseq then validates, saves and ends.
-            self.cfg._get_root().optimization.max_update = updates
+            stop_after(self.cfg, updates, reason)
 
     def _log(self, snapshot: Snapshot, changed: int, new: bool) -> None:
         """Log a line, write to TensorBoard and Weights & Biases, and warn."""

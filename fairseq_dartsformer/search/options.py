@@ -1,12 +1,16 @@
 """The options that search tasks add to those of their fairseq task."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any, List, Optional
 
 from fairseq.dataclass import FairseqDataclass
+from fairseq.distributed.utils import get_global_rank
 from omegaconf import II
 
 from ..models.config import option
+
+logger = logging.getLogger(__name__)
 
 # Of the monitor, for every strategy that learns alpha.
 MONITOR_OPTIONS = (
@@ -17,6 +21,14 @@ MONITOR_OPTIONS = (
 ALPHA_OPTIONS = ("arch_start", "arch_penalty", "arch_noise")
 # Of those that update alpha on data of its own.
 SPLIT_OPTIONS = ("arch_fraction", "arch_subset", "arch_interval", "stop_eigenvalue")
+
+
+def stop_after(cfg: "SearchOptions", updates: int, reason: str) -> None:
+    """End the search; all workers must call this after the same update. fairseq then validates,
+    saves and ends."""
+    if get_global_rank() == 0:
+        logger.info(f"stopping the search: {reason}")
+    cfg._get_root().optimization.max_update = updates
 
 
 def _option(text: str) -> Any:

@@ -12,6 +12,7 @@ from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
 from .alpha_strategy import (
     AlphaStrategy,
     Batch,
+    add_gradients,
     loss_of,
     parameters_of,
     to_device,
@@ -108,9 +109,3 @@ class OnDemandStrategy(OwnGradients, SplitStrategy):
         """Continue there."""
         super().load_state_dict(state)
         self.position = state["position"]
-
-
-def add_gradients(parameters: Sequence[nn.Parameter], grads: Sequence[Tensor]) -> None:
-    """Add to the gradients that the optimizer is about to use."""
-    for parameter, grad in zip(parameters, grads, strict=True):
-        parameter.grad = grad if parameter.grad is None else parameter.grad + grad

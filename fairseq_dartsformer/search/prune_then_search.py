@@ -9,15 +9,19 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from fairseq.distributed import utils as distributed_utils
 from torch import nn
 
 from ..errors import InputError
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
 from ..search_space.relaxation import score_function
 from ..search_space.sampling import searched_stacks
-from .alpha_strategy import AlphaStrategy, parameters_of, without_wrappers
-from .own_gradients import add_gradients
+from .alpha_strategy import (
+    AlphaStrategy,
+    add_gradients,
+    parameters_of,
+    sum_over_workers,
+    without_wrappers,
+)
 from .pruning import check_share, keep_best
 from .strategy import SearchStrategy
 
@@ -126,9 +130,7 @@ class PruneThenSearch(AlphaStrategy):
         super().before_optimizer_step(model, optimizer, update_num)
         if not self.losses:
             return
-        total = torch.stack(self.losses).sum(0)
-        if torch.distributed.is_initialized():
-            distributed_utils.all_reduce(total, group=distributed_utils.get_data_parallel_group())
+        total = sum_over_workers(torch.stack(self.losses).sum(0))
         self.mean = float(total[0] / total[1])
         module = without_wrappers(model)
         alphas = parameters_of(module, (ALPHA,))

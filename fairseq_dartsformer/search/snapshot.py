@@ -152,11 +152,10 @@ def snapshot_of(state: Mapping[str, Any], path: str) -> Snapshot:
     try:
         cfg = state["cfg"]["model"]
         cfg = dict(vars(cfg) if isinstance(cfg, Namespace) else cfg)
-        model = state["model"]
+        model = dict(state["model"])
         updates = int(state["optimizer_history"][-1]["num_updates"])
         task = state["cfg"].get("task") or {}
         task = dict(vars(task) if isinstance(task, Namespace) else task)
-        model.get("encoder.alpha")
     except (AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
         raise InputError(f"{path}: is not a checkpoint as fairseq writes it ({error!r})") from error
     snapshot = take_snapshot(cfg, task, model, updates, path)

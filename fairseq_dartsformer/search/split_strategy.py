@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..search_space.levels import ALPHA, LEVELS
 from .alpha_strategy import AlphaStrategy, loss_of, parameters_of, to_device, without_wrappers
 from .eigenvalue import LAG, dominant_eigenvalue, has_grown
-from .options import SPLIT_OPTIONS
+from .options import SPLIT_OPTIONS, stop_after
 from .strategy import StepResult
 
 logger = logging.getLogger(__name__)
@@ -151,17 +151,14 @@ class SplitStrategy(AlphaStrategy):
         value = dominant_eigenvalue(gradients, parameters_of(module, (ALPHA,)))
         module.train(training)
         self.eigenvalues.append(value)
-        first_worker = get_global_rank() == 0
-        if first_worker:
+        if get_global_rank() == 0:
             logger.info(f"dominant eigenvalue of alpha's loss: {value:.6f}")
         if has_grown(self.eigenvalues, self.cfg.stop_eigenvalue):
-            if first_worker:
-                logger.info(
-                    f"stopping the search: the eigenvalue has grown (--stop-eigenvalue "
-                    f"{self.cfg.stop_eigenvalue}); derive from a checkpoint of about update "
-                    f"{update_num - LAG * self.cfg.log_interval}"
-                )
-            self.cfg._get_root().optimization.max_update = update_num
+            reason = (
+                f"the eigenvalue has grown (--stop-eigenvalue {self.cfg.stop_eigenvalue}); derive "
+                f"from a checkpoint of about update {update_num - LAG * self.cfg.log_interval}"
+            )
+            stop_after(self.cfg, update_num, reason)
 
     def state_dict(self) -> dict[str, Any]:
         """The eigenvalues so far."""

@@ -16,9 +16,10 @@ from torch import nn
 
 from ..data import check_sentences
 from ..errors import InputError
+from ..reversible.coupling import Mixtures
 from ..search_space.levels import ALPHA, WEIGHTS, gradients_for, level_of
 from ..search_space.relaxation import Relaxation, softmax
-from ..search_space.sampling import searched_stacks
+from ..search_space.sampling import parameters_not_chosen, searched_stacks
 from .options import SearchOptions
 
 # What fairseq's `train_step` and `valid_step` return: loss, sample size, logging output.
@@ -215,3 +216,23 @@ class SearchStrategy:
     def learns_alpha(cls) -> bool:
         """Whether a genotype can be derived from alpha."""
         return ALPHA in cls.levels
+
+
+def remove_gradients_not_chosen(
+    model: nn.Module, optimizer: FairseqOptimizer, mixtures: Mapping[str, Mixtures]
+) -> None:
+    """Remove the gradients of candidates that did not run in an update.
+
+    ``legacy_ddp`` and half precision replace missing gradients by zeros, and Adam's momentum moves
+    a parameter even at a gradient of zero.
+    """
+    copies = master_copies(optimizer)
+    for parameter in parameters_not_chosen(model, mixtures):
+        copies.get(parameter, parameter).grad = None
+
+
+def master_copies(optimizer: FairseqOptimizer) -> dict[nn.Parameter, nn.Parameter]:
+    """Return the float32 copies that half precision steps, by the model's parameters."""
+    if not hasattr(optimizer, "fp32_params"):
+        return {}
+    return dict(zip(optimizer.fp16_params, optimizer.fp32_params, strict=True))

@@ -4,17 +4,16 @@ import torch
 
 from ..errors import InputError
 from ..search_space.levels import ALPHA
-from ..search_space.relaxation import drawing, gumbel_softmax, logits, straight_through
+from ..search_space.relaxation import drawing, logits, straight_through
 from ..search_space.sampling import searched_stacks
-from .alpha_strategy import annealed
+from .alpha_strategy import GumbelSample
 from .own_gradients import OnDemandStrategy
 from .rewards import REWARDS, reward_of
 
-TEMPERATURES = (0.4, 0.4)
 GAP = 0.5  # weight of the generalization gap
 
 
-class UNAS(OnDemandStrategy):
+class UNAS(GumbelSample, OnDemandStrategy):
     """alpha's loss is `E[log q(d) · stop(L(d) - L(ζ))] + L(ζ)`.
 
     ζ is a Gumbel-softmax sample and d its largest candidates; `L = L_train + ½ |L_val - L_train|`.
@@ -26,21 +25,16 @@ class UNAS(OnDemandStrategy):
 
     name = "unas"
     options = (*OnDemandStrategy.options, "arch_temperature", "unas_reward")
+    temperatures = (0.4, 0.4)
 
     def check(self) -> None:
-        """Read temperature and reward."""
+        """Read the reward."""
         super().check()
-        self.temperature = annealed(self, self.cfg.arch_temperature, TEMPERATURES)
         self.reward = self.cfg.unas_reward or "loss"
         if self.reward not in ("loss", *REWARDS):
             expected = ", ".join(("loss", *REWARDS))
             raise InputError(f"--unas-reward is {self.reward}, it must be one of {expected}")
-
         self.generates = self.reward != "loss"
-
-    def sample(self, coder, update_num):
-        """Mix by a sample."""
-        return gumbel_softmax(coder.alpha, coder.mask, self.temperature(update_num))
 
     def alpha_gradients(self, module, train, valid, update_num):
         """Return the gradients of alpha's loss."""

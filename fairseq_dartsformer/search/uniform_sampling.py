@@ -7,8 +7,8 @@ from random import Random
 from fairseq.optim import FairseqOptimizer
 from torch import nn
 
-from ..search_space.sampling import Choice, chosen, draw, parameters_not_chosen
-from .strategy import SearchStrategy, StepResult
+from ..search_space.sampling import Choice, chosen, draw
+from .strategy import SearchStrategy, StepResult, remove_gradients_not_chosen
 
 
 class UniformSampling(SearchStrategy):
@@ -37,17 +37,8 @@ class UniformSampling(SearchStrategy):
     def before_optimizer_step(
         self, model: nn.Module, optimizer: FairseqOptimizer, update_num: int
     ) -> None:
-        """Remove the gradients of operations that were not drawn.
-
-        ``legacy_ddp`` and half precision replace missing gradients by zeros, and Adam's momentum
-        moves a parameter even at a gradient of zero.
-        """
-        copies = {}
-        if hasattr(optimizer, "fp32_params"):  # half precision steps float32 copies
-            copies = dict(zip(optimizer.fp16_params, optimizer.fp32_params, strict=True))
-        choice = self.draw(model, f"update {update_num}")
-        for parameter in parameters_not_chosen(model, choice):
-            copies.get(parameter, parameter).grad = None
+        """Remove the gradients of operations that were not drawn."""
+        remove_gradients_not_chosen(model, optimizer, self.draw(model, f"update {update_num}"))
 
     def valid_step(self, valid_step, sample, model, criterion) -> StepResult:
         """Validate each batch with its own draw, the same in every validation."""
