@@ -1,4 +1,4 @@
-"""The scales at which the tables can be run: the paper's, and two for small machines.
+"""The scales at which the tables can be run: the paper's, and three for small machines.
 
 Options are dictionaries with fairseq's names. The small scales take the paper's from `configs/` and
 override some.
@@ -109,17 +109,25 @@ class Scale:
 
 @dataclass(frozen=True)
 class _Widths:
-    """Sizes of a small scale: DARTSformer's by name, (e, d), and the Transformer's widths."""
+    """Sizes of a small scale.
+
+    Attributes:
+        layers: of a stack.
+        heads: of the attention, where no others are given.
+        dartsformer: DARTSformer's sizes by name: (e, d) or (e, d, heads).
+        transformer: the Transformer's widths by name.
+        darts: width of the search of DARTS on a Transformer.
+    """
 
     layers: int
     heads: int
-    dartsformer: Mapping[str, tuple[int, int]]
+    dartsformer: Mapping[str, tuple[int, ...]]
     transformer: Mapping[str, int]
-    darts: int  # width of the search of DARTS on a Transformer
+    darts: int
 
     def sizes(self) -> dict[str, dict[str, Options]]:
         layers = {"encoder_layers": self.layers, "decoder_layers": self.layers}
-        ours = {k: reversible(*v, self.heads) | layers for k, v in self.dartsformer.items()}
+        ours = {k: reversible(*(*v, self.heads)[:3]) | layers for k, v in self.dartsformer.items()}
         widths = self.transformer.items()
         plain = {k: reversible(d, d, self.heads) | layers for k, d in widths}
         evolved = {k: {n: v for n, v in o.items() if n != "embed_dim"} for k, o in plain.items()}
@@ -220,4 +228,22 @@ TINY = _small(
     evolve={"generations": 5, "population": 24, "parents": 8, "mutations": 8, "crossovers": 8},
     hidden_dims=(24, 48),
 )
-SCALES = {"paper": PAPER, "small": SMALL, "tiny": TINY}
+# The sizes and schedules of the architecture benchmark (examples/nas_benchmark), and trainings of
+# twice its length: a quarter of an hour each on a core, with some hundred thousand short pairs.
+SHORT = _small(
+    _Widths(
+        layers=2,
+        heads=4,
+        dartsformer={
+            **{"tiny": (32, 36, 2), "small": (32, 60, 2), "medium": (64, 96), "base": (64, 120)},
+            **{"big": (128, 240)},
+        },
+        transformer={"small": 32, "medium": 48, "base": 64, "big": 128},
+        darts=40,
+    ),
+    {"max_update": 1000, "max_tokens": 1000, "lr": 3e-3, "warmup_updates": 200, "arch_start": 200},
+    {"max_update": 8000, "max_tokens": 2000, "lr": 3e-3, "warmup_updates": 200},
+    evolve={"generations": 4, "population": 50, "parents": 10, "mutations": 25, "crossovers": 25},
+    hidden_dims=(60, 120),
+)
+SCALES = {"paper": PAPER, "small": SMALL, "short": SHORT, "tiny": TINY}

@@ -52,7 +52,7 @@ def built(command: tuple[str, list[str]]):
     return convert_namespace_to_omegaconf(namespace)
 
 
-@pytest.mark.parametrize("scale", ["tiny", "paper"])
+@pytest.mark.parametrize("scale", ["tiny", "short", "paper"])
 def test_every_kind_of_command(scale, data, tmp_path):
     """fairseq parses it; all trainings of a size have one schedule, all searches another."""
     corpus = Data(data, data.parent / "test.bb")
@@ -84,8 +84,9 @@ def schedule(cfg, matched: bool) -> tuple:
     return (*rates, *batches, cfg.optimization.max_update, cfg.criterion._name)
 
 
-def test_models_are_equally_large():
-    sizes, vocabulary = SCALES["tiny"].sizes, 3000
+@pytest.mark.parametrize("scale, vocabulary", [("tiny", 3000), ("short", 4344)])
+def test_models_are_equally_large(scale, vocabulary):
+    sizes = SCALES[scale].sizes
     genotypes = [random_genotype(1), uniform_genotype("conv_11", 2, "max")]
     genotypes.append(uniform_genotype("ffn", 3, "avg"))
     models = [("evolved_transformer", None), ("darts_transformer", TRANSFORMER.to_json())]
