@@ -2,6 +2,7 @@
 
 usage: python examples/nas_benchmark/benchmark.py sample -o random.csv
        python examples/nas_benchmark/benchmark.py train random.csv --data DATA --out RUNS
+       python examples/nas_benchmark/benchmark.py baselines --data DATA --out RUNS
        python examples/nas_benchmark/benchmark.py search darts gdas --data DATA --out SEARCHES
        python examples/nas_benchmark/benchmark.py found SEARCHES/table.csv -o found.csv
        python examples/nas_benchmark/benchmark.py place 5.87 --parameters 400000
@@ -14,6 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from baselines import baselines
 from jobs import Job, RunError, work
 from placing import TABLE, Benchmark
 from sampling import Named, read_list, sample, write_list
@@ -36,21 +38,21 @@ def get_parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=1, help="(default: 1)")
     command.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
 
-    command = commands.add_parser("train", help="train genotypes; each that ends adds a row")
-    command.add_argument("genotypes", type=Path, help="a file that `sample` has written")
-    command.add_argument("--data", type=Path, required=True, help="the folder of prepare.py")
-    command.add_argument("--out", type=Path, required=True, help="the folder of all runs")
-    command.add_argument("--table", type=Path, help="(default: OUT/table.csv)")
-    command.add_argument("--seeds", type=int, nargs="+", default=[1], help="(default: 1)")
-    command.add_argument("--first", type=int, metavar="N", help="only the first N genotypes")
-    command.add_argument("--updates", type=int, default=UPDATES, help=f"(default: {UPDATES})")
-
-    command = commands.add_parser("search", help="search by the comparison's settings")
-    command.add_argument("strategies", nargs="+", choices=SETTINGS, metavar="STRATEGY")
-    command.add_argument("--data", type=Path, required=True, help="the folder of prepare.py")
-    command.add_argument("--out", type=Path, required=True, help="the folder of all searches")
-    command.add_argument("--table", type=Path, help="(default: OUT/table.csv)")
-    command.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="(default: 1 2)")
+    training = commands.add_parser("train", help="train genotypes; each that ends adds a row")
+    training.add_argument("genotypes", type=Path, help="a file that `sample` has written")
+    training.add_argument("--first", type=int, metavar="N", help="only the first N genotypes")
+    known = commands.add_parser("baselines", help="train known models by the same protocol")
+    search = commands.add_parser("search", help="search by the comparison's settings")
+    search.add_argument("strategies", nargs="+", choices=SETTINGS, metavar="STRATEGY")
+    for command, seeds in ((training, [1]), (known, [1, 2]), (search, [1, 2])):
+        command.add_argument("--data", type=Path, required=True, help="the folder of prepare.py")
+        command.add_argument("--out", type=Path, required=True, help="the folder of all runs")
+        command.add_argument("--table", type=Path, help="(default: OUT/table.csv)")
+        note = f"(default: {' '.join(map(str, seeds))})"
+        command.add_argument("--seeds", type=int, nargs="+", default=seeds, help=note)
+    for command in (training, known):
+        note = f"(default: {UPDATES})"
+        command.add_argument("--updates", type=int, default=UPDATES, help=note)
 
     command = commands.add_parser("found", help="write the genotypes of a table of searches")
     command.add_argument("table", type=Path)
@@ -70,9 +72,13 @@ def train(args: argparse.Namespace) -> None:
     """Complete all runs that no other worker has; the exit status is 1 if one failed."""
     if args.updates < 8 or args.updates % 8:
         raise ValueError(f"--updates is {args.updates}, it must be a multiple of 8")
-    named = read_list(args.genotypes)[: args.first]
-    data, out = args.data.resolve(), args.out.resolve()
-    complete([Run(n, seed, data, out, args.updates) for seed in args.seeds for n in named], args)
+    where = args.data.resolve(), args.out.resolve(), args.updates
+    if args.command == "baselines":
+        runs = [run for seed in args.seeds for run in baselines(seed, *where)]
+    else:
+        named = read_list(args.genotypes)[: args.first]
+        runs = [Run(n, seed, *where) for seed in args.seeds for n in named]
+    complete(runs, args)
 
 
 def search(args: argparse.Namespace) -> None:
@@ -122,6 +128,16 @@ def report(args: argparse.Namespace) -> None:
         print(f"Kendall's tau between seeds {' and '.join(seeds)}: {tau:.2f}")
 
 
+COMMANDS = {
+    "train": train,
+    "baselines": train,
+    "search": search,
+    "found": found,
+    "place": place,
+    "report": report,
+}
+
+
 def main() -> None:
     """Run a command."""
     args = get_parser().parse_args()
@@ -129,8 +145,7 @@ def main() -> None:
         if args.command == "sample":
             write_list(args.out, sample(args.count, args.seed))
         else:
-            commands = {"train": train, "search": search, "found": found}
-            (commands | {"place": place, "report": report})[args.command](args)
+            COMMANDS[args.command](args)
     except (RunError, InputError, ValueError, OSError) as error:
         sys.exit(f"benchmark.py: error: {error}")
 
