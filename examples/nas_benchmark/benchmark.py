@@ -5,6 +5,7 @@ usage: python examples/nas_benchmark/benchmark.py sample -o random.csv
        python examples/nas_benchmark/benchmark.py baselines --data DATA --out RUNS
        python examples/nas_benchmark/benchmark.py search darts gdas --data DATA --out SEARCHES
        python examples/nas_benchmark/benchmark.py found SEARCHES/table.csv -o found.csv
+       python examples/nas_benchmark/benchmark.py compare --searches TABLE --found TABLE
        python examples/nas_benchmark/benchmark.py place 5.87 --parameters 400000
        python examples/nas_benchmark/benchmark.py report
 """
@@ -12,10 +13,14 @@ usage: python examples/nas_benchmark/benchmark.py sample -o random.csv
 from __future__ import annotations
 
 import argparse
+import logging
+import math
 import sys
 from pathlib import Path
 
 from baselines import baselines
+from comparing import Comparison
+from comparison_files import markdown, save_lines
 from jobs import Job, RunError, work
 from placing import TABLE, Benchmark
 from sampling import Named, read_list, sample, write_list
@@ -58,6 +63,23 @@ def get_parser() -> argparse.ArgumentParser:
     command.add_argument("table", type=Path)
     command.add_argument("--without-zero", action="store_true", help="those derived without zero")
     command.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
+
+    command = commands.add_parser("compare", help="compare what the strategies found")
+    command.add_argument("--random", type=Path, default=TABLE, help="table of random genotypes")
+    for table, help in (
+        ("searches", "table of `search`"),
+        ("found", "table of trainings of the genotypes that `found` wrote"),
+        ("without-zero", "the same for `found --without-zero`"),
+        ("baselines", "table of `baselines`"),
+    ):
+        required = table in ("searches", "found")
+        command.add_argument(f"--{table}", type=Path, required=required, help=help)
+    hours = "compare costs in CPU time: CPU hours of a random genotype's training on the machine of"
+    command.add_argument("--training-hours", type=float, metavar="H", help=f"{hours} the searches")
+    only = "a search's cost leaves out the training of its genotype"
+    command.add_argument("--search-only", action="store_true", help=only)
+    command.add_argument("--plot", type=Path, metavar="FILE", help="draw the losses, as SVG")
+    command.add_argument("-o", "--out", type=Path, metavar="FILE", help="all numbers: CSV or .json")
 
     place = commands.add_parser("place", help="place a loss among the random genotypes")
     place.add_argument("loss", type=float, help="validation loss at the end, in bits")
@@ -103,6 +125,34 @@ def found(args: argparse.Namespace) -> None:
     write_list(args.out, named)
 
 
+def compare(args: argparse.Namespace) -> None:
+    """Print the comparison of the strategies; write and draw it."""
+    tables = {}
+    for name in ("searches", "found", "without_zero", "baselines"):
+        path = getattr(args, name)
+        if path is not None and not path.exists():
+            raise ValueError(f"--{name.replace('_', '-')} {path}: there is no such table")
+        tables[name] = Table(path).rows() if path else []
+    if args.training_hours is not None and not 0 < args.training_hours < math.inf:
+        raise ValueError(f"--training-hours is {args.training_hours}, it must be above 0")
+    benchmark = Benchmark(args.random)
+    comparison = Comparison(
+        benchmark, tables.pop("searches"), args.training_hours, args.search_only
+    )
+    lines = comparison.lines(**tables)
+    print(markdown(lines))
+    common, own = comparison.deviations(tables["found"])
+    print("\ndeviation of a search seed's mean loss, and degrees of freedom:")
+    for name, error in {"all others" if own else "all": common, **own}.items():
+        print(f"{name}: {error.size:.4f}, {error.freedom}")
+    if args.out:
+        save_lines(lines, args.out)
+    if args.plot:
+        from picture import draw  # matplotlib is slow to load
+
+        draw(benchmark.column(comparison.end), lines, args.plot)
+
+
 def place(args: argparse.Namespace) -> None:
     """Print a place, with 95 % intervals."""
     found = Benchmark(args.table).place(args.loss, args.parameters, args.seeds)
@@ -133,6 +183,7 @@ COMMANDS = {
     "baselines": train,
     "search": search,
     "found": found,
+    "compare": compare,
     "place": place,
     "report": report,
 }
@@ -141,6 +192,7 @@ COMMANDS = {
 def main() -> None:
     """Run a command."""
     args = get_parser().parse_args()
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq turns on its debug notes
     try:
         if args.command == "sample":
             write_list(args.out, sample(args.count, args.seed))
