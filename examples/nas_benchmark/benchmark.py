@@ -6,6 +6,7 @@ usage: python examples/nas_benchmark/benchmark.py sample -o random.csv
        python examples/nas_benchmark/benchmark.py search darts gdas --data DATA --out SEARCHES
        python examples/nas_benchmark/benchmark.py found SEARCHES/table.csv -o found.csv
        python examples/nas_benchmark/benchmark.py compare --searches TABLE --found TABLE
+       python examples/nas_benchmark/benchmark.py supernet CHECKPOINT --data DATA
        python examples/nas_benchmark/benchmark.py place 5.87 --parameters 400000
        python examples/nas_benchmark/benchmark.py report
 """
@@ -18,6 +19,7 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 from baselines import baselines
 from comparing import Comparison
 from comparison_files import markdown, save_lines
@@ -26,6 +28,7 @@ from placing import TABLE, Benchmark
 from sampling import Named, read_list, sample, write_list
 from searching import Search, found_in
 from settings import SETTINGS
+from supernet import rank, tau_interval, write
 from table import Table
 from training import UPDATES, Run
 
@@ -80,6 +83,12 @@ def get_parser() -> argparse.ArgumentParser:
     command.add_argument("--search-only", action="store_true", help=only)
     command.add_argument("--plot", type=Path, metavar="FILE", help="draw the losses, as SVG")
     command.add_argument("-o", "--out", type=Path, metavar="FILE", help="all numbers: CSV or .json")
+
+    command = commands.add_parser("supernet", help="rank random genotypes by a search's weights")
+    command.add_argument("checkpoint", type=Path, help="of a search")
+    command.add_argument("--data", type=Path, required=True, help="the folder of prepare.py")
+    command.add_argument("--table", type=Path, default=TABLE, help="(default: the published)")
+    command.add_argument("-o", "--out", type=Path, metavar="FILE", help="the scores, as CSV")
 
     place = commands.add_parser("place", help="place a loss among the random genotypes")
     place.add_argument("loss", type=float, help="validation loss at the end, in bits")
@@ -153,6 +162,22 @@ def compare(args: argparse.Namespace) -> None:
         draw(benchmark.column(comparison.end), lines, args.plot)
 
 
+def supernet(args: argparse.Namespace) -> None:
+    """Print Kendall's tau of the losses with inherited weights and of those of training alone."""
+    benchmark = Benchmark(args.table)
+    ranked = rank(args.checkpoint, args.data / "data-bin", benchmark)
+    if args.out:
+        write(args.out, ranked)
+    left_out = len(benchmark.random) - len(ranked)
+    if left_out:
+        print(f"left out: {left_out} genotypes with candidates that the search has pruned")
+    if len(ranked) < 3:
+        raise ValueError(f"{args.checkpoint}: its search has left {len(ranked)} genotypes to rank")
+    _, inherited, alone = map(np.array, zip(*ranked, strict=True))
+    tau, (low, high) = tau_interval(inherited, alone)
+    print(f"Kendall's tau over {len(ranked)} genotypes: {tau:.2f} [{low:.2f}, {high:.2f}]")
+
+
 def place(args: argparse.Namespace) -> None:
     """Print a place, with 95 % intervals."""
     found = Benchmark(args.table).place(args.loss, args.parameters, args.seeds)
@@ -184,6 +209,7 @@ COMMANDS = {
     "search": search,
     "found": found,
     "compare": compare,
+    "supernet": supernet,
     "place": place,
     "report": report,
 }
@@ -192,7 +218,6 @@ COMMANDS = {
 def main() -> None:
     """Run a command."""
     args = get_parser().parse_args()
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq turns on its debug notes
     try:
         if args.command == "sample":
             write_list(args.out, sample(args.count, args.seed))
@@ -203,4 +228,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    for library in ("fairseq", "matplotlib"):  # fairseq turns on their notes
+        logging.getLogger(library).setLevel(logging.WARNING)
     main()
