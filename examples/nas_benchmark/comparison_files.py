@@ -26,8 +26,9 @@ def markdown(lines: Sequence[Line]) -> str:
 def save_lines(lines: Sequence[Line], path: Path) -> None:
     """Write all numbers, as JSON if the file's name ends so, otherwise as CSV.
 
-    In JSON, null stands for infinity and for the costs of a baseline. In CSV, an interval has two
-    columns, the losses of several seeds are separated by spaces, and a baseline's costs are empty.
+    In JSON, null stands for what is infinite or unknown, and for the costs of a baseline. In CSV,
+    an interval has two columns, the losses of several seeds are separated by spaces, and a
+    baseline's costs are empty.
     """
     if path.suffix == ".json":
         text = json.dumps([_finite(asdict(line)) for line in lines], indent=1, allow_nan=False)
@@ -69,12 +70,12 @@ def _interval(pair: Sequence[float], digits: int) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """The value with ``None`` for each infinite number in it."""
+    """The value with ``None`` for each number in it that is not finite."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, tuple):
         return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and math.isinf(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
