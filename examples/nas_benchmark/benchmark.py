@@ -2,8 +2,11 @@
 
 usage: python examples/nas_benchmark/benchmark.py sample -o random.csv
        python examples/nas_benchmark/benchmark.py train random.csv --data DATA --out RUNS
+       python examples/nas_benchmark/benchmark.py baselines --data DATA --out RUNS
        python examples/nas_benchmark/benchmark.py search darts gdas --data DATA --out SEARCHES
        python examples/nas_benchmark/benchmark.py found SEARCHES/table.csv -o found.csv
+       python examples/nas_benchmark/benchmark.py compare --searches TABLE --found TABLE
+       python examples/nas_benchmark/benchmark.py supernet CHECKPOINT --data DATA
        python examples/nas_benchmark/benchmark.py place 5.87 --parameters 400000
        python examples/nas_benchmark/benchmark.py report
 """
@@ -11,14 +14,21 @@ usage: python examples/nas_benchmark/benchmark.py sample -o random.csv
 from __future__ import annotations
 
 import argparse
+import logging
+import math
 import sys
 from pathlib import Path
 
+import numpy as np
+from baselines import baselines
+from comparing import Comparison
+from comparison_files import markdown, save_lines
 from jobs import Job, RunError, work
 from placing import TABLE, Benchmark
 from sampling import Named, read_list, sample, write_list
 from searching import Search, found_in
 from settings import SETTINGS
+from supernet import rank, tau_interval, write
 from table import Table
 from training import UPDATES, Run
 
@@ -36,26 +46,49 @@ def get_parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=1, help="(default: 1)")
     command.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
 
-    command = commands.add_parser("train", help="train genotypes; each that ends adds a row")
-    command.add_argument("genotypes", type=Path, help="a file that `sample` has written")
-    command.add_argument("--data", type=Path, required=True, help="the folder of prepare.py")
-    command.add_argument("--out", type=Path, required=True, help="the folder of all runs")
-    command.add_argument("--table", type=Path, help="(default: OUT/table.csv)")
-    command.add_argument("--seeds", type=int, nargs="+", default=[1], help="(default: 1)")
-    command.add_argument("--first", type=int, metavar="N", help="only the first N genotypes")
-    command.add_argument("--updates", type=int, default=UPDATES, help=f"(default: {UPDATES})")
-
-    command = commands.add_parser("search", help="search by the comparison's settings")
-    command.add_argument("strategies", nargs="+", choices=SETTINGS, metavar="STRATEGY")
-    command.add_argument("--data", type=Path, required=True, help="the folder of prepare.py")
-    command.add_argument("--out", type=Path, required=True, help="the folder of all searches")
-    command.add_argument("--table", type=Path, help="(default: OUT/table.csv)")
-    command.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="(default: 1 2)")
+    training = commands.add_parser("train", help="train genotypes; each that ends adds a row")
+    training.add_argument("genotypes", type=Path, help="a file that `sample` has written")
+    training.add_argument("--first", type=int, metavar="N", help="only the first N genotypes")
+    known = commands.add_parser("baselines", help="train known models by the same protocol")
+    search = commands.add_parser("search", help="search by the comparison's settings")
+    search.add_argument("strategies", nargs="+", choices=SETTINGS, metavar="STRATEGY")
+    for command, seeds in ((training, [1]), (known, [1, 2]), (search, [1, 2])):
+        command.add_argument("--data", type=Path, required=True, help="the folder of prepare.py")
+        command.add_argument("--out", type=Path, required=True, help="the folder of all runs")
+        command.add_argument("--table", type=Path, help="(default: OUT/table.csv)")
+        note = f"(default: {' '.join(map(str, seeds))})"
+        command.add_argument("--seeds", type=int, nargs="+", default=seeds, help=note)
+    for command in (training, known):
+        note = f"(default: {UPDATES})"
+        command.add_argument("--updates", type=int, default=UPDATES, help=note)
 
     command = commands.add_parser("found", help="write the genotypes of a table of searches")
     command.add_argument("table", type=Path)
     command.add_argument("--without-zero", action="store_true", help="those derived without zero")
     command.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
+
+    command = commands.add_parser("compare", help="compare what the strategies found")
+    command.add_argument("--random", type=Path, default=TABLE, help="table of random genotypes")
+    for table, help in (
+        ("searches", "table of `search`"),
+        ("found", "table of trainings of the genotypes that `found` wrote"),
+        ("without-zero", "the same for `found --without-zero`"),
+        ("baselines", "table of `baselines`"),
+    ):
+        required = table in ("searches", "found")
+        command.add_argument(f"--{table}", type=Path, required=required, help=help)
+    hours = "compare costs in CPU time: CPU hours of a random genotype's training on the machine of"
+    command.add_argument("--training-hours", type=float, metavar="H", help=f"{hours} the searches")
+    only = "a search's cost leaves out the training of its genotype"
+    command.add_argument("--search-only", action="store_true", help=only)
+    command.add_argument("--plot", type=Path, metavar="FILE", help="draw the losses, as SVG")
+    command.add_argument("-o", "--out", type=Path, metavar="FILE", help="all numbers: CSV or .json")
+
+    command = commands.add_parser("supernet", help="rank random genotypes by a search's weights")
+    command.add_argument("checkpoint", type=Path, help="of a search")
+    command.add_argument("--data", type=Path, required=True, help="the folder of prepare.py")
+    command.add_argument("--table", type=Path, default=TABLE, help="(default: the published)")
+    command.add_argument("-o", "--out", type=Path, metavar="FILE", help="the scores, as CSV")
 
     place = commands.add_parser("place", help="place a loss among the random genotypes")
     place.add_argument("loss", type=float, help="validation loss at the end, in bits")
@@ -70,9 +103,13 @@ def train(args: argparse.Namespace) -> None:
     """Complete all runs that no other worker has; the exit status is 1 if one failed."""
     if args.updates < 8 or args.updates % 8:
         raise ValueError(f"--updates is {args.updates}, it must be a multiple of 8")
-    named = read_list(args.genotypes)[: args.first]
-    data, out = args.data.resolve(), args.out.resolve()
-    complete([Run(n, seed, data, out, args.updates) for seed in args.seeds for n in named], args)
+    where = args.data.resolve(), args.out.resolve(), args.updates
+    if args.command == "baselines":
+        runs = [run for seed in args.seeds for run in baselines(seed, *where)]
+    else:
+        named = read_list(args.genotypes)[: args.first]
+        runs = [Run(n, seed, *where) for seed in args.seeds for n in named]
+    complete(runs, args)
 
 
 def search(args: argparse.Namespace) -> None:
@@ -95,6 +132,50 @@ def found(args: argparse.Namespace) -> None:
     rows = Table(args.table).rows()
     named = [Named(f"{r['name']}-{r['seed']}", found_in(r, args.without_zero)) for r in rows]
     write_list(args.out, named)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Print the comparison of the strategies; write and draw it."""
+    tables = {}
+    for name in ("searches", "found", "without_zero", "baselines"):
+        path = getattr(args, name)
+        if path is not None and not path.exists():
+            raise ValueError(f"--{name.replace('_', '-')} {path}: there is no such table")
+        tables[name] = Table(path).rows() if path else []
+    if args.training_hours is not None and not 0 < args.training_hours < math.inf:
+        raise ValueError(f"--training-hours is {args.training_hours}, it must be above 0")
+    benchmark = Benchmark(args.random)
+    comparison = Comparison(
+        benchmark, tables.pop("searches"), args.training_hours, args.search_only
+    )
+    lines = comparison.lines(**tables)
+    print(markdown(lines))
+    common, own = comparison.deviations(tables["found"])
+    print("\ndeviation of a search seed's mean loss, and degrees of freedom:")
+    for name, error in {"all others" if own else "all": common, **own}.items():
+        print(f"{name}: {error.size:.4f}, {error.freedom}")
+    if args.out:
+        save_lines(lines, args.out)
+    if args.plot:
+        from picture import draw  # matplotlib is slow to load
+
+        draw(benchmark.column(comparison.end), lines, args.plot)
+
+
+def supernet(args: argparse.Namespace) -> None:
+    """Print Kendall's tau of the losses with inherited weights and of those of training alone."""
+    benchmark = Benchmark(args.table)
+    ranked = rank(args.checkpoint, args.data / "data-bin", benchmark)
+    if args.out:
+        write(args.out, ranked)
+    left_out = len(benchmark.random) - len(ranked)
+    if left_out:
+        print(f"left out: {left_out} genotypes with candidates that the search has pruned")
+    if len(ranked) < 3:
+        raise ValueError(f"{args.checkpoint}: its search has left {len(ranked)} genotypes to rank")
+    _, inherited, alone = map(np.array, zip(*ranked, strict=True))
+    tau, (low, high) = tau_interval(inherited, alone)
+    print(f"Kendall's tau over {len(ranked)} genotypes: {tau:.2f} [{low:.2f}, {high:.2f}]")
 
 
 def place(args: argparse.Namespace) -> None:
@@ -122,6 +203,18 @@ def report(args: argparse.Namespace) -> None:
         print(f"Kendall's tau between seeds {' and '.join(seeds)}: {tau:.2f}")
 
 
+COMMANDS = {
+    "train": train,
+    "baselines": train,
+    "search": search,
+    "found": found,
+    "compare": compare,
+    "supernet": supernet,
+    "place": place,
+    "report": report,
+}
+
+
 def main() -> None:
     """Run a command."""
     args = get_parser().parse_args()
@@ -129,11 +222,12 @@ def main() -> None:
         if args.command == "sample":
             write_list(args.out, sample(args.count, args.seed))
         else:
-            commands = {"train": train, "search": search, "found": found}
-            (commands | {"place": place, "report": report})[args.command](args)
+            COMMANDS[args.command](args)
     except (RunError, InputError, ValueError, OSError) as error:
         sys.exit(f"benchmark.py: error: {error}")
 
 
 if __name__ == "__main__":
+    for library in ("fairseq", "matplotlib"):  # fairseq turns on their notes
+        logging.getLogger(library).setLevel(logging.WARNING)
     main()

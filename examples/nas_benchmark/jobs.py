@@ -116,10 +116,10 @@ class Job:
             return index.name.split(".")[1].split("-")
         raise RunError(f"--data {self.data}: expected a folder that prepare.py has made")
 
-    def data_options(self) -> list[str]:
-        """The data and the plugin, for fairseq's commands."""
+    def data_options(self, folder: Path | None = None) -> list[str]:
+        """The data, by default all, and the plugin, for fairseq's commands."""
         source, target = self.languages()
-        plugin, folder = ROOT / "fairseq_dartsformer", self.data / "data-bin"
+        folder, plugin = folder or self.data / "data-bin", ROOT / "fairseq_dartsformer"
         words = [folder, "--user-dir", plugin, "--source-lang", source, "--target-lang", target]
         return list(map(str, words))
 

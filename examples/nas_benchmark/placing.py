@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -41,6 +42,21 @@ class Place:
     trainings: float
     trainings_interval: Interval
     cpu_hours: float
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A standard deviation and its degrees of freedom."""
+
+    size: float
+    freedom: int
+
+
+def pooled(groups: Sequence[Sequence[float]]) -> Deviation:
+    """The deviation within groups, 0 if no group has two members."""
+    freedom = sum(len(group) - 1 for group in groups)
+    squares = sum(np.var(group) * len(group) for group in groups)
+    return Deviation(float(np.sqrt(squares / max(1, freedom))), freedom)
 
 
 @dataclass(frozen=True)
@@ -84,11 +100,14 @@ class Benchmark:
         costs = [row["cpu_seconds"] for rows in self.random.values() for row in rows]
         return float(np.mean([float(cost) for cost in costs if cost])) / 3600
 
+    def deviation(self) -> Deviation:
+        """That of the loss across training seeds, pooled over genotypes."""
+        end = self.losses[-1]
+        return pooled([[float(row[end]) for row in rows] for rows in self.random.values()])
+
     def noise(self) -> float:
         """Standard deviation of the loss across training seeds, pooled over genotypes."""
-        losses = [[float(row[self.losses[-1]]) for row in rows] for rows in self.random.values()]
-        squares = sum(np.var(group) * len(group) for group in losses)
-        return float(np.sqrt(squares / max(1, sum(len(group) - 1 for group in losses))))
+        return self.deviation().size
 
     def query(self, genotype: Genotype | str | os.PathLike[str]) -> list[Row]:
         """The genotype's trainings, none if the table has none of it.
@@ -98,33 +117,48 @@ class Benchmark:
         """
         if not isinstance(genotype, Genotype):
             genotype = Genotype.load(genotype)
-        return [row for row in self.rows if to_cells(from_cells(row)) == to_cells(genotype)]
+        rows = [row for row in self.rows if row["encoder"]]  # others are no genotypes
+        return [row for row in rows if to_cells(from_cells(row)) == to_cells(genotype)]
 
-    def place(self, loss: float, parameters: int | None = None, seeds: int = 1) -> Place:
+    def resamples(self) -> np.ndarray:
+        """Bootstrap samples of random genotypes: indices, resamples × genotypes."""
+        count = len(self.random)
+        return np.random.default_rng(1).integers(0, count, (RESAMPLES, count))
+
+    def place(
+        self,
+        loss: float,
+        parameters: float | None = None,
+        seeds: int = 1,
+        errors: np.ndarray | None = None,
+    ) -> Place:
         """Place a loss among those of the random genotypes.
 
-        The bootstrap resamples the random genotypes and adds :meth:`noise` to the placed loss.
+        The bootstrap resamples the random genotypes and adds errors to the placed loss.
 
         Args:
             loss: of a training by the protocol, or the mean over several seeds.
             parameters: of the model; without them nothing is adjusted.
             seeds: how many trainings ``loss`` is the mean of.
+            errors: of ``loss``, one for each resample; by default normal, with :meth:`noise`.
         """
         losses, sizes = self.column(self.losses[-1]), np.log(self.column("parameters"))
-        generator = np.random.default_rng(1)
-        drawn = generator.integers(0, len(losses), (RESAMPLES, len(losses)))
-        noisy = loss + generator.normal(0, self.noise() / np.sqrt(seeds), (RESAMPLES, 1))
+        drawn = self.resamples()
+        if errors is None:
+            scale = self.noise() / np.sqrt(seeds)
+            errors = np.random.default_rng(2).normal(0, scale, RESAMPLES)
+        noisy = loss + errors[:, None]
         adjusted = adjusted_interval = None
         if parameters is not None:
             size = np.log(parameters)
             adjusted = float(_adjusted(losses[None], sizes[None], loss, size)[0])
-            adjusted_interval = _interval(_adjusted(losses[drawn], sizes[drawn], noisy, size))
+            adjusted_interval = interval(_adjusted(losses[drawn], sizes[drawn], noisy, size))
         reached = int((losses <= loss).sum())
         share = stats.binomtest(reached, len(losses)).proportion_ci(method="exact")
         trainings = len(losses) / reached if reached else np.inf
         return Place(
             percentile=float(_percentile(losses[None], loss)[0]),
-            interval=_interval(_percentile(losses[drawn], noisy)),
+            interval=interval(_percentile(losses[drawn], noisy)),
             adjusted=adjusted,
             adjusted_interval=adjusted_interval,
             trainings=trainings,
@@ -175,7 +209,8 @@ def _adjusted(
     return _percentile(losses - slope * (sizes - size), loss)
 
 
-def _interval(samples: np.ndarray) -> Interval:
+def interval(samples: np.ndarray) -> Interval:
+    """From the 2.5th to the 97.5th percentile of bootstrap samples."""
     low, high = np.percentile(samples, [2.5, 97.5])
     return float(low), float(high)
 

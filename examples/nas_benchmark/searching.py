@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from holding_out import hold_out
 from jobs import Job
 from sampling import from_cells, to_cells
 from settings import SETTINGS, options
@@ -43,6 +44,8 @@ class Search(Job):
         """Search and derive, with and without `zero`; sampling is followed by evolution."""
         words = self.command()
         self.claim(words)
+        if not self.text.exists():
+            hold_out(self.data / "data-bin", self.text, self.languages())
         updates = SETTINGS[self.name].updates
         last = self.folder / "checkpoint_last.pt"
         if not (self.folder / "cpu_seconds").exists():
@@ -58,9 +61,16 @@ class Search(Job):
         numbers += [(self.folder / name).read_text() for name in COLUMNS[3:]]
         return dict(zip(COLUMNS, numbers, strict=True)) | cells
 
+    @property
+    def text(self) -> Path:
+        """Binarised data. Sampling divides the training text: its evolution may not select on the
+        validation text, by which the results are judged."""
+        sampling = self.name == "uniform_sampling"
+        return (self.folder if sampling else self.data) / "data-bin"
+
     def command(self) -> list[str]:
         """Arguments of ``python``: the module, then fairseq-train's."""
-        words = ["-m", "fairseq_cli.train", *self.data_options(), *SEARCH.split()]
+        words = ["-m", "fairseq_cli.train", *self.data_options(self.text), *SEARCH.split()]
         words += ["--seed", str(self.seed), "--save-dir", str(self.folder), *options(self.name)]
         if self.name != "uniform_sampling":
             words[words.index("--optimizer") + 1] = "bilevel_adam"
@@ -71,7 +81,7 @@ class Search(Job):
         found, log = self.folder / "genotype.json", self.folder / "evolve.log"
         if not found.exists():
             words = ["-m", "fairseq_dartsformer.cli.evolve", str(checkpoint)]
-            words += [str(self.data / "data-bin"), "-o", str(found), *EVOLUTION.split()]
+            words += [str(self.text), "-o", str(found), *EVOLUTION.split()]
             seconds, _ = self.execute([*words, str(self.seed)], log, lock)
             cost = self.folder / "cpu_seconds"
             cost.write_text(f"{float(cost.read_text()) + seconds:.0f}")

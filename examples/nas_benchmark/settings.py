@@ -15,6 +15,9 @@ C = 13.5  # candidates of a node: 13 in the encoder, 14 in the decoder
 DENSE = 3 * C  # passes of an update in which all candidates run
 BUDGET = 1000 * DENSE
 MOST_UPDATES = 4000
+# Of 4,000 updates on 2,000 tokens, over 1,000 tokens. A genotype trained alone stores its
+# activations: an update costs two passes, forward and backward.
+TRAINING = 4000 * 2 * 2
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,22 @@ class Setting:
         passes: mean candidate passes of an update.
         why: how they are counted.
         options: besides those that all share.
+        after: passes over 1,000 tokens that follow the updates.
     """
 
     passes: float
     why: str
     options: str = ""
+    after: float = 0
 
     @property
     def updates(self) -> int:
         """Of a search within the budget."""
         return min(MOST_UPDATES, round(BUDGET / self.passes))
+
+    def cost(self, updates: int) -> float:
+        """Passes over 1,000 tokens of a search of this length."""
+        return updates * self.passes + self.after
 
 
 LOGITS = "--arch-lr 1e-2 --arch-weight-decay 0"
@@ -76,7 +85,11 @@ SETTINGS: dict[str, Setting] = {
         "3c for each loss; about 3c for generating two translations",
         LOGITS,
     ),
-    "uniform_sampling": Setting(3, "3; then the evolution, 1 a genotype and validation batch"),
+    "uniform_sampling": Setting(
+        3,
+        "3; then the evolution, 1 for each of 200 genotypes over 38,000 tokens",
+        after=200 * 38,
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Trains genotypes alone by the benchmark's protocol, with fairseq-train and fairseq-generate.
+"""Trains models alone by the benchmark's protocol, with fairseq-train and fairseq-generate.
 
 Several workers can share the folder of runs. Whatever is killed, the same command goes on from the
 last checkpoint.
@@ -21,10 +21,8 @@ UPDATES = 4000
 
 # The chunked criterion is fairseq's label_smoothed_cross_entropy, a third faster here. Epochs
 # neither validate nor save: the interval in updates does.
-MODEL = """
---embed-dim 64 --hidden-dim 120 --ffn-dim 480 --attention-heads 4
---encoder-layers 2 --decoder-layers 2 --share-all-embeddings --dropout 0.1
-"""
+SHARED = "--encoder-layers 2 --decoder-layers 2 --share-all-embeddings --dropout 0.1"
+MODEL = f"--embed-dim 64 --hidden-dim 120 --ffn-dim 480 --attention-heads 4 {SHARED}"
 OPTIMIZATION = """
 --criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1
 --optimizer adam --adam-betas (0.9,0.98) --lr 3e-3 --lr-scheduler inverse_sqrt --warmup-updates 200
@@ -62,16 +60,30 @@ class Run(Job):
 
     def complete(self, lock: int) -> dict[str, str]:
         """Train, and test."""
-        (self.folder / "genotype.json").write_text(self.named.genotype.to_json())
-        self.claim([self.named.genotype.to_json(), self.train_command()])
+        self.claim([self.prepare_model(), self.train_command()])
         if not self._trained():
             self.train_to_the_end(self.train_command(), self.updates, lock)
-        row = {"name": self.named.name, **to_cells(self.named.genotype), "seed": str(self.seed)}
+        row = {"name": self.name, **self.cells(), "seed": str(self.seed)}
         row |= read_log((self.folder / "train.log").read_text(errors="replace"), self.updates)
         row |= self._test(lock)
         cost = self.folder / "cpu_seconds"
         row["cpu_seconds"] = cost.read_text() if cost.exists() else ""
         return {column: row[column] for column in columns(self.updates)}
+
+    def prepare_model(self) -> str:
+        """Write what the model's options name, and return its text."""
+        text = self.named.genotype.to_json()
+        (self.folder / "genotype.json").write_text(text)
+        return text
+
+    def model_options(self) -> tuple[list[str], list[str]]:
+        """The architecture with its sizes, and the genotype."""
+        sizes = ["--arch", "dartsformer", "--task", "translation", *MODEL.split()]
+        return sizes, ["--genotype", str(self.folder / "genotype.json")]
+
+    def cells(self) -> dict[str, str]:
+        """The genotype, for the table."""
+        return to_cells(self.named.genotype)
 
     def clean(self) -> None:
         """Remove all checkpoints but that of the last update."""
@@ -82,20 +94,12 @@ class Run(Job):
     def train_command(self) -> list[str]:
         """Arguments of ``python``: the module, then fairseq-train's."""
         interval = str(lengths(self.updates)[0])
-        words = [
-            "-m",
-            "fairseq_cli.train",
-            *self.data_options(),
-            "--arch",
-            "dartsformer",
-            "--task",
-            "translation",
-        ]
-        words += [*MODEL.split(), *OPTIMIZATION.split(), "--max-tokens", "2000"]
+        sizes, genotype = self.model_options()
+        words = ["-m", "fairseq_cli.train", *self.data_options(), *sizes]
+        words += [*OPTIMIZATION.split(), "--max-tokens", "2000"]
         words += ["--seed", str(self.seed), "--max-update", str(self.updates)]
         words += ["--validate-interval-updates", interval, "--save-interval-updates", interval]
-        words += ["--genotype", str(self.folder / "genotype.json"), "--save-dir", str(self.folder)]
-        return words
+        return [*words, *genotype, "--save-dir", str(self.folder)]
 
     def _trained(self) -> Path | None:
         """The checkpoint of the last update; fairseq would train one more update from it."""

@@ -1,0 +1,107 @@
+"""`examples/nas_benchmark`: the text on which a search selects, and how its weights rank."""
+
+import csv
+import sys
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from fairseq.data.data_utils import load_indexed_dataset
+from scipy import stats
+
+from fairseq_dartsformer.evolution.scoring import ScoreConfig, Scorer
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "nas_benchmark"))
+import benchmark as command
+from holding_out import hold_out
+from sampling import to_cells
+from searching import Search
+from settings import SETTINGS
+from supernet import COLUMNS, tau_interval
+from table import Table, columns
+
+PAIR = ("aa", "bb")
+
+
+def pairs(folder: Path, split: str) -> list[tuple[bytes, ...]]:
+    """The sentence pairs of a binarised split."""
+    sides = [load_indexed_dataset(f"{folder}/{split}.aa-bb.{language}") for language in PAIR]
+    both = zip(*([side[i].numpy() for i in range(len(side))] for side in sides), strict=True)
+    return [tuple(np.asarray(side).tobytes() for side in pair) for pair in both]
+
+
+def test_held_out_text(data, tmp_path):
+    """Training text divided, every copy of a pair on one side; as many pairs as for validation."""
+    hold_out(data, tmp_path / "data-bin", PAIR)
+    parts = [pairs(tmp_path / "data-bin", split) for split in ("train", "valid")]
+    assert sorted(parts[0] + parts[1]) == sorted(pairs(data, "train"))
+    assert not set(parts[0]) & set(parts[1])
+    assert len(parts[1]) == pytest.approx(len(pairs(data, "valid")), rel=0.5)
+    for language in PAIR:
+        name = f"dict.{language}.txt"
+        assert (tmp_path / "data-bin" / name).read_text() == (data / name).read_text()
+
+
+def test_no_search_sees_the_judges_text(data, tmp_path):
+    """Searches do not validate, and the evolution has its own text."""
+    (tmp_path / "data-bin").symlink_to(data)
+    for strategy in SETTINGS:
+        search = Search(strategy, 1, tmp_path, tmp_path / "out")
+        assert "--disable-validation" in search.command()
+        own = strategy == "uniform_sampling"
+        assert search.command()[2] == str((search.folder if own else tmp_path) / "data-bin")
+
+
+def test_ranking_of_a_supernet(data, logged_search, tmp_path, monkeypatch, capsys):
+    """Scores are the supernet's; pruned candidates are left out, other spaces refused."""
+    (tmp_path / "data-bin").symlink_to(data)
+    checkpoint = logged_search / "checkpoints" / "checkpoint_last.pt"
+    scorer = Scorer(ScoreConfig(str(checkpoint), str(data), max_tokens=8000))
+    draw, table, scores = Random(1), Table(tmp_path / "table.csv"), tmp_path / "scores.csv"
+    drawn = [tuple(map(draw.choice, scorer.allowed())) for _ in range(8)]
+    for number, architecture in enumerate(drawn):
+        cells = to_cells(scorer.snapshot.genotype(scorer.choice(architecture)))
+        cells |= {"name": f"random-{number}", "seed": "1", "loss_8": f"{5 + number / 10:.3f}"}
+        table.add(dict.fromkeys(columns(8), "1.000") | cells)
+    words = ["supernet", checkpoint, "--data", tmp_path, "--table", table.path, "-o", scores]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *map(str, words)])
+
+    def run() -> list[dict[str, str]]:
+        command.main()
+        with scores.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    rows = run()
+    found, alone = ([float(row[name]) for row in rows] for name in COLUMNS[1:])
+    assert found == pytest.approx([scorer.score(a) for a in drawn], abs=1e-4)
+    assert alone == pytest.approx([5 + number / 10 for number in range(8)])
+    tau = f"Kendall's tau over 8 genotypes: {stats.kendalltau(found, alone).statistic:.2f} ["
+    assert capsys.readouterr().out.startswith(tau)
+
+    pruned, *others = scorer.allowed()
+    pruned.remove(drawn[0][0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Scorer, "allowed", lambda _: [pruned, *others])
+        left = [i for i, a in enumerate(drawn) if a[0] != drawn[0][0]]
+        assert [row["name"] for row in run()] == [f"random-{i}" for i in left]
+    assert f"left out: {8 - len(left)} genotypes" in capsys.readouterr().out
+
+    table.add(dict(table.rows()[0]) | {"pooling": "avg"})
+    with pytest.raises(SystemExit, match="random-0 is not in the space of this search"):
+        command.main()
+
+
+def test_tau():
+    """As scipy's, with ties; the interval is that of resampled pairs."""
+    draw = np.random.default_rng(1)
+    for count in (10, 48):
+        a = draw.normal(size=count).round(1)
+        b = (a + draw.normal(size=count)).round(1)
+        tau, found = tau_interval(a, b)
+        assert tau == pytest.approx(stats.kendalltau(a, b).statistic)
+        resampled = [
+            stats.kendalltau(a[i], b[i]).statistic for i in draw.integers(0, count, (2000, count))
+        ]
+        assert found == pytest.approx(np.nanpercentile(resampled, [2.5, 97.5]), abs=0.06)
+    assert tau_interval(a, a) == (pytest.approx(1), (pytest.approx(1), pytest.approx(1)))
