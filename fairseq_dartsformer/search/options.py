@@ -77,6 +77,10 @@ class SearchOptions(FairseqDataclass):
         "drnas, prune_then_search: share of each node's candidates that pruning keeps "
         "(default: 0.5)"
     )
+    prune_memory: Optional[float] = _option(
+        "prune_then_search: prune until the search that follows fits this memory in GB, as "
+        "dartsformer-memory plans it, instead of to a share (default: --prune-keep)"
+    )
     prune_rounds: Optional[int] = _option(
         "prune_then_search: rounds in which candidates are pruned (default: 4)"
     )

@@ -88,14 +88,17 @@ def flops(operation: nn.Module, coder: nn.Module) -> float:
     return float(counter.get_total_flops())
 
 
+def searched_node(coder: nn.Module) -> nn.Module:
+    """Return the first search node of a stack."""
+    nodes = coder.stack.layers[0].nodes
+    return next(node for node in nodes if len(node) == coder.alpha.size(-1))
+
+
 def costs(coder: nn.Module, cost: Callable[[nn.Module, nn.Module], float]) -> Tensor:
     """Return each candidate's cost, computed once for a stack."""
     kept = coder.__dict__.setdefault("costs", {})
     if cost not in kept:
-        node = next(
-            node for node in coder.stack.layers[0].nodes if len(node) == coder.alpha.size(-1)
-        )
-        kept[cost] = torch.tensor([cost(operation, coder) for operation in node])
+        kept[cost] = torch.tensor([cost(operation, coder) for operation in searched_node(coder)])
     return kept[cost].to(coder.alpha.device)
 
 

@@ -8,7 +8,7 @@ from random import Random
 
 from torch import nn
 
-from ..reversible.coupling import Mixtures, take_apart
+from ..reversible.coupling import Mixtures, Partial, take_apart
 
 # The index of a candidate, by stack, layer of the block and search node.
 Choice = Mapping[str, Sequence[Sequence[int]]]
@@ -63,3 +63,13 @@ def parameters_not_chosen(
                 for o, operation in enumerate(node):
                     if o not in active:
                         yield from operation.parameters()
+
+
+def parameters_pruned(supernet: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters of all candidates that have been pruned."""
+    remaining = {
+        stack: Partial(coder.alpha, coder.active)
+        for stack, coder in searched_stacks(supernet).items()
+        if coder.active is not None
+    }
+    yield from parameters_not_chosen(supernet, remaining)
