@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..search.darts import Darts
-from ..search.penalties import parameters, searched_node
+from ..search.penalties import parameters
 from ..search.registry import STRATEGIES
 from ..search_space.alpha import is_alpha
-from ..search_space.sampling import parameters_pruned, searched_stacks
+from ..search_space.sampling import parameters_pruned, searched_node, searched_stacks
 from ..tasks import TranslationSearchTask
 from .measurement import StorageCounter, fake_tensors
 

@@ -19,8 +19,8 @@ from ..errors import InputError, flag
 from ..reversible.coupling import Mixtures, Partial
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for
 from ..search_space.relaxation import drawing, gumbel_softmax, with_noise
-from ..search_space.sampling import chosen, searched_stacks
-from .options import ALPHA_OPTIONS
+from ..search_space.sampling import best, chosen, searched_stacks
+from .options import ALPHA_OPTIONS, read_names
 from .penalties import SCHEDULED, build_penalties
 from .strategy import (
     BILEVEL,
@@ -231,10 +231,9 @@ class OneCandidate(AlphaStrategy):
     options = tuple(name for name in ALPHA_OPTIONS if name != "arch_noise")
 
     def valid_step(self, valid_step, sample, model, criterion) -> StepResult:
-        """Validate the architecture of the largest alphas."""
-        coders = searched_stacks(model).items()
-        best = {stack: coder.mixing_weights().argmax(-1).tolist() for stack, coder in coders}
-        with chosen(model, best):
+        """Validate the architecture of the largest alphas, without ``--derive-exclude``."""
+        exclude = read_names(self.cfg.derive_exclude, "--derive-exclude")
+        with chosen(model, best(model, exclude)):
             return valid_step(sample, model, criterion)
 
 

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..errors import InputError
 from ..operations import Context
 from ..search_space.relaxation import concentration
+from ..search_space.sampling import searched_node
 
 LENGTH = 20  # tokens of the sentence whose FLOPs are counted
 
@@ -86,12 +87,6 @@ def flops(operation: nn.Module, coder: nn.Module) -> float:
         operation.eval()(torch.zeros(LENGTH, 1, width, **like), context)
     operation.train(training)
     return float(counter.get_total_flops())
-
-
-def searched_node(coder: nn.Module) -> nn.Module:
-    """Return the first search node of a stack."""
-    nodes = coder.stack.layers[0].nodes
-    return next(node for node in nodes if len(node) == coder.alpha.size(-1))
 
 
 def costs(coder: nn.Module, cost: Callable[[nn.Module, nn.Module], float]) -> Tensor:
