@@ -135,7 +135,7 @@ class AlphaStrategy(SearchStrategy):
 
         Args:
             module: the supernet without wrappers.
-            batches: this worker's; all have equally many.
+            batches: this worker's; perhaps none, after a lack of memory.
             levels: of the parameters that take gradients, which are in the model's order.
             update_num: number of finished updates.
             mixtures: what runs; by default what the update runs.
@@ -157,10 +157,11 @@ class AlphaStrategy(SearchStrategy):
                         if grad is not None:
                             summed += grad
                 total, size = total + value.detach(), size + count
+        total = torch.as_tensor(total, device=next(module.parameters()).device)
         numbers = torch.stack([total, total.new_tensor(float(size))])
         flat = torch.cat([numbers, *(s.flatten() for s in sums)])
         sum_over_workers(flat)
-        means = flat / flat[1]
+        means = flat / flat[1].clamp_min(1)  # no worker may have had memory for a batch
         parts = means[2:].split([s.numel() for s in sums])
         return means[0], [p.view_as(s) for p, s in zip(parts, sums, strict=True)]
 
@@ -202,6 +203,19 @@ def parameters_of(module: nn.Module, levels: Collection[str]) -> list[nn.Paramet
 def loss_of(criterion: FairseqCriterion) -> Loss:
     """Return the criterion's loss and sample size."""
     return lambda module, batch: criterion(module, batch)[:2]
+
+
+@contextmanager
+def abandoning(kept: list[Any]) -> Iterator[None]:
+    """Wraps a batch's pass: if it fails, empty the list of what an update has kept of its batches.
+
+    After a lack of memory, fairseq zeroes the update's gradients and goes on with what comes next.
+    """
+    try:
+        yield
+    except RuntimeError:
+        kept.clear()
+        raise
 
 
 def to_device(batch: Batch, module: nn.Module) -> Batch:

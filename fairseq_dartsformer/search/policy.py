@@ -10,6 +10,7 @@ from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
 from ..search_space.relaxation import score_function
 from .alpha_strategy import (
     AlphaStrategy,
+    abandoning,
     add_gradients,
     parameters_of,
     sum_over_workers,
@@ -38,6 +39,7 @@ class Policy(AlphaStrategy):
         self.refuse_half_precision(f"--search-strategy {self.name}")
         self.baseline: float | None = None
         self.losses: list[torch.Tensor] = []  # of this update's batches: sums and sizes
+        self.mean: float | None = None  # of the update's losses on all workers
 
     def sample(self, coder, update_num):
         """Draw a candidate for every node."""
@@ -46,7 +48,10 @@ class Policy(AlphaStrategy):
     def train_step(self, train_step, sample, model, criterion, optimizer, update_num, ignore_grad):
         """Train the drawn candidates; on alpha's data, only compute their loss."""
         level = sample.get("level", WEIGHTS) if self.alternating else WEIGHTS
-        with self.passing((level,), model, optimizer, update_num):
+        with (
+            abandoning(self.losses),
+            self.passing((level,), model, optimizer, update_num),
+        ):
             if level == ALPHA:
                 with torch.no_grad():
                     model.train()
@@ -62,11 +67,14 @@ class Policy(AlphaStrategy):
     def before_optimizer_step(self, model, optimizer, update_num) -> None:
         """Compute the policy's gradients."""
         super().before_optimizer_step(model, optimizer, update_num)
-        if not self.losses:
+        measured = ALPHA in optimizer.optimizer.levels or not self.alternating
+        if not measured or update_num < self.arch_start:
             return
-        total = sum_over_workers(torch.stack(self.losses).sum(0))
-        self.mean = float(total[0] / total[1])
         module = without_wrappers(model)
+        # A worker has none if it had no memory for them.
+        none = torch.zeros(2, device=next(module.parameters()).device)
+        total = sum_over_workers(torch.stack([none, *self.losses]).sum(0))
+        self.mean = float(total[0] / total[1].clamp_min(1))
         alphas = parameters_of(module, (ALPHA,))
         with torch.enable_grad():
             drawn = self.mixtures(module, (ALPHA,), update_num)
@@ -79,10 +87,10 @@ class Policy(AlphaStrategy):
 
     def after_update(self, model, optimizer, update_num) -> None:
         """Advance the baseline."""
-        if self.losses:
+        if self.mean is not None:
             before = self.mean if self.baseline is None else self.baseline
             self.baseline = MEMORY * before + (1 - MEMORY) * self.mean
-            self.losses = []
+        self.mean, self.losses = None, []
 
     def state_dict(self) -> dict[str, Any]:
         """The baseline."""
