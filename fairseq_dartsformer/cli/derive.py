@@ -16,7 +16,8 @@ from ..errors import InputError, flag
 from ..evolution.perturbation import Perturbation, PerturbationConfig
 from ..evolution.scoring import ScoreConfig, Scorer
 from ..search.history import check_one_space
-from ..search.snapshot import SearchNode, Snapshot, derive, load_snapshot, read_names
+from ..search.options import read_names
+from ..search.snapshot import SearchNode, Snapshot, derive, load_snapshot
 from ..search_space.alpha import entropy
 from ..search_space.families import FIXED_OPERATION
 from ..search_space.genotype import Genotype

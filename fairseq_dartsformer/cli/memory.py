@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
-from ..memory.planner import MemoryPlan, count_parameters, plan_memory, training_config
+from ..memory.planner import LENGTH, MemoryPlan, count_parameters, plan_memory, training_config
 from ..plots import memory_figure, save
 from .command import (
     FIGURE_FORMATS,
@@ -61,7 +61,12 @@ def get_parser() -> CommandParser:
     add("--arch", "-a", help="the architecture")
     tokens = {"type": whole_number(1, MOST_TOKENS), "metavar": "N"}
     add("--max-tokens", default=5000, help="target tokens of a batch (default: 5000)", **tokens)
-    add("--length", default=50, help="tokens of a sentence, on both sides (default: 50)", **tokens)
+    add(
+        "--length",
+        default=LENGTH,
+        help=f"tokens of a sentence, on both sides (default: {LENGTH})",
+        **tokens,
+    )
     add_vocabulary(parser)
     add(
         "--gpu",

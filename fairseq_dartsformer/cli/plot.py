@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import plots
 from ..errors import InputError
-from ..search.history import find_checkpoints, history_of
+from ..search.history import check_one_space, find_checkpoints, history_of
 from ..search.snapshot import Snapshot, derive, load_snapshot
 from ..search_space.alpha_history import AlphaHistory
 from ..search_space.genotype import BUILTIN, Genotype
@@ -73,7 +73,9 @@ def read_genotype(inputs: Sequence[str]) -> Genotype:
         raise InputError("--kind genotype needs a genotype or checkpoints, not a table")
     if len(inputs) == 1 and not inputs[0].endswith(".pt") and not Path(inputs[0]).is_dir():
         return Genotype.load(inputs[0])
-    return derive(max(read_snapshots(inputs), key=lambda snapshot: snapshot.updates))
+    snapshots = list(read_snapshots(inputs))
+    check_one_space(snapshots)
+    return derive(max(snapshots, key=lambda snapshot: snapshot.updates))
 
 
 def main(args: Namespace) -> None:

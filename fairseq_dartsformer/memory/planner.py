@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,14 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..search.darts import Darts
+from ..search.penalties import parameters
 from ..search.registry import STRATEGIES
 from ..search_space.alpha import is_alpha
+from ..search_space.sampling import parameters_pruned, searched_node, searched_stacks
 from ..tasks import TranslationSearchTask
 from .measurement import StorageCounter, fake_tensors
 
+LENGTH = 50  # tokens of a sentence, on both sides, unless the user says otherwise
 DRAWS = 10  # updates to plan where they differ: enough to run every operation somewhere
 
 DEFAULTS = "--criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1".split()
@@ -83,8 +87,19 @@ class Training:
             strategy.move_always()
             self.levels = strategy.levels * (DRAWS if strategy.draws else 1)
 
+    def prune(self, share: float) -> None:
+        """Keep the share of each node's candidates that has the most parameters."""
+        for coder in searched_stacks(self.model).values():
+            sizes = [parameters(operation, coder) for operation in searched_node(coder)]
+            order = sorted(range(len(sizes)), key=lambda o: -sizes[o])
+            kept = sorted(order[: math.ceil(share * len(sizes))])
+            layers, nodes, _ = coder.alpha.shape
+            # Not by the mask, whose values fake tensors do not have.
+            coder.active = [[kept] * nodes] * layers
+
     def build_optimizer(self) -> None:
-        """Build the optimizer with the state that it has after an update of each level."""
+        """Build the optimizer with the state that it has after an update of each level, without
+        that of pruned candidates."""
         cfg, half = self.cfg, self.cfg.common.fp16 or self.cfg.common.bf16
         params = [p for p in self.model.parameters() if p.requires_grad]
         if half or cfg.common.amp:
@@ -92,10 +107,11 @@ class Training:
             self.optimizer = kind.build_optimizer(cfg, params)
         else:
             self.optimizer = optim.build_optimizer(cfg.optimizer, params)
+        pruned = set(parameters_pruned(self.model))
         for level in dict.fromkeys(self.levels):
             if level is not None:  # of `bilevel_adam`
                 self.optimizer.optimizer.levels = (level,)
-            loss = sum((0.0 * p).sum().float() for p in params)
+            loss = sum((0.0 * p).sum().float() for p in params if p not in pruned)
             self.optimizer.zero_grad()
             self.optimizer.backward(loss)
             self.step()
@@ -180,7 +196,9 @@ class MemoryPlan:
     count: int
 
 
-def plan_memory(cfg: DictConfig, vocabulary: int, sentences: int, length: int) -> MemoryPlan:
+def plan_memory(
+    cfg: DictConfig, vocabulary: int, sentences: int, length: int, share: float = 1.0
+) -> MemoryPlan:
     """Run updates of every level on fake tensors.
 
     Args:
@@ -188,14 +206,17 @@ def plan_memory(cfg: DictConfig, vocabulary: int, sentences: int, length: int) -
         vocabulary: symbols of the joint dictionary.
         sentences: pairs in a batch.
         length: tokens of each of their sentences.
+        share: of each node's candidates that pruning has left, those with the most parameters.
     """
     with fake_tensors() as counter:
         training = Training(cfg, vocabulary)
         model = training.model.train()
         count = sum(p.numel() for p in model.parameters())
-        parameters = counter.held
+        held = counter.held
+        if share < 1:
+            training.prune(share)
         training.build_optimizer()
-        optimizer = counter.held - parameters
+        optimizer = counter.held - held
         gradients = activations = output_layer = total = 0
         for update, level in enumerate(training.levels):
             batch = training.batch(level, sentences, length)
@@ -211,7 +232,7 @@ def plan_memory(cfg: DictConfig, vocabulary: int, sentences: int, length: int) -
             counter.peak = counter.held
             training.step()
             total = max(total, counter.peak)
-    return MemoryPlan(parameters, gradients, optimizer, activations, output_layer, total, count)
+    return MemoryPlan(held, gradients, optimizer, activations, output_layer, total, count)
 
 
 class _Phases:
@@ -219,8 +240,11 @@ class _Phases:
 
     Attributes:
         forward: peak of the first phase.
-        output_peak, output_layer: peak of the second phase, in all and beyond the activations.
+        output_peak, output_layer: peak of the second phase, in all and beyond the activations; 0 in
+            an update without a backward pass, in which it belongs to the third.
     """
+
+    output_peak = output_layer = 0
 
     def __init__(self, counter: StorageCounter, decoder: nn.Module):
         self.counter, self.decoder = counter, decoder

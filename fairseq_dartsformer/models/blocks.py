@@ -107,4 +107,7 @@ def build_layers(
     )
     for i in range(getattr(cfg, f"{stack}_layers")):
         layer = block[i % len(block)]
-        yield [MixedOp(build_operation(name, operation_cfg) for name in names) for names in layer]
+        yield [
+            MixedOp((build_operation(name, operation_cfg) for name in names), names)
+            for names in layer
+        ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
@@ -14,12 +15,20 @@ from .architectures import register_sizes
 from .blocks import build_layers, derived_blocks, searched_blocks
 from .config import DerivedConfig, ReversibleConfig, SearchConfig
 from .option_checks import Block, check_at_least, check_block
-from .reconstruction_check import MonitoredStack
+from .reconstruction_check import MonitoredStack, warn_of_growth
 from .translation import TranslationModel
 
 
 class ReversibleTranslationModel(TranslationModel):
     """A model of two reversible stacks."""
+
+    @classmethod
+    def build(cls, cfg: ReversibleConfig, *arguments: Any, **options: Any) -> TranslationModel:
+        """As the base class describes it; warns where the gradients may be wrong."""
+        model = super().build(cfg, *arguments, **options)
+        if str(cfg.operation_norm) == "pre" and str(cfg.backprop) == "reconstruct":
+            warn_of_growth(max(cfg.encoder_layers, cfg.decoder_layers))
+        return model
 
     @classmethod
     def build_stack(

@@ -19,8 +19,8 @@ from ..errors import InputError, flag
 from ..reversible.coupling import Mixtures, Partial
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for
 from ..search_space.relaxation import drawing, gumbel_softmax, with_noise
-from ..search_space.sampling import chosen, searched_stacks
-from .options import ALPHA_OPTIONS
+from ..search_space.sampling import best, chosen, searched_stacks
+from .options import ALPHA_OPTIONS, read_names
 from .penalties import SCHEDULED, build_penalties
 from .strategy import (
     BILEVEL,
@@ -135,7 +135,7 @@ class AlphaStrategy(SearchStrategy):
 
         Args:
             module: the supernet without wrappers.
-            batches: this worker's; all have equally many.
+            batches: this worker's; perhaps none, after a lack of memory.
             levels: of the parameters that take gradients, which are in the model's order.
             update_num: number of finished updates.
             mixtures: what runs; by default what the update runs.
@@ -157,10 +157,11 @@ class AlphaStrategy(SearchStrategy):
                         if grad is not None:
                             summed += grad
                 total, size = total + value.detach(), size + count
+        total = torch.as_tensor(total, device=next(module.parameters()).device)
         numbers = torch.stack([total, total.new_tensor(float(size))])
         flat = torch.cat([numbers, *(s.flatten() for s in sums)])
         sum_over_workers(flat)
-        means = flat / flat[1]
+        means = flat / flat[1].clamp_min(1)  # no worker may have had memory for a batch
         parts = means[2:].split([s.numel() for s in sums])
         return means[0], [p.view_as(s) for p, s in zip(parts, sums, strict=True)]
 
@@ -204,6 +205,19 @@ def loss_of(criterion: FairseqCriterion) -> Loss:
     return lambda module, batch: criterion(module, batch)[:2]
 
 
+@contextmanager
+def abandoning(kept: list[Any]) -> Iterator[None]:
+    """Wraps a batch's pass: if it fails, empty the list of what an update has kept of its batches.
+
+    After a lack of memory, fairseq zeroes the update's gradients and goes on with what comes next.
+    """
+    try:
+        yield
+    except RuntimeError:
+        kept.clear()
+        raise
+
+
 def to_device(batch: Batch, module: nn.Module) -> Batch:
     """Return the batch on the device of the model's parameters."""
     device = next(module.parameters()).device
@@ -231,10 +245,9 @@ class OneCandidate(AlphaStrategy):
     options = tuple(name for name in ALPHA_OPTIONS if name != "arch_noise")
 
     def valid_step(self, valid_step, sample, model, criterion) -> StepResult:
-        """Validate the architecture of the largest alphas."""
-        coders = searched_stacks(model).items()
-        best = {stack: coder.mixing_weights().argmax(-1).tolist() for stack, coder in coders}
-        with chosen(model, best):
+        """Validate the architecture of the largest alphas, without ``--derive-exclude``."""
+        exclude = read_names(self.cfg.derive_exclude, "--derive-exclude")
+        with chosen(model, best(model, exclude)):
             return valid_step(sample, model, criterion)
 
 

@@ -5,6 +5,7 @@ import torch
 from ..errors import InputError, flag
 from ..search_space.relaxation import clamp, softmax
 from ..search_space.sampling import searched_stacks
+from .admm import ADMM
 from .own_gradients import OnDemandStrategy
 from .penalties import discretised, proximity
 
@@ -14,10 +15,10 @@ CHOICES = {
     "prime_regularizer": ("proximity", "admm", "none"),
 }
 RHO = 0.1
-ADMM_INTERVAL = 10  # steps of alpha between two of the dual variable
 # Of the dynamic schedule: the share of the newest value in the running mean, the growth of the
 # threshold, and how many times as much it shrinks when alpha moves.
 MEMORY, GROWTH, SHRINKING = 0.2, 1.05, 10
+STATE = ("information", "threshold", "due")
 
 
 class DARTSPrime(OnDemandStrategy):
@@ -43,7 +44,7 @@ class DARTSPrime(OnDemandStrategy):
                 raise InputError(f"{flag(name)} is {value}, it must be one of {', '.join(choices)}")
             setattr(self, name.removeprefix("prime_"), value)
         self.information, self.threshold, self.due = 0.0, 1.0, False
-        self.steps, self.dual, self.target = 0, {}, {}
+        self.admm = ADMM()
         if self.schedule == "dynamic" and self.cfg.arch_interval is not None:
             raise InputError(
                 f"--arch-interval is {self.cfg.arch_interval}, which needs --prime-schedule fixed"
@@ -84,16 +85,6 @@ class DARTSPrime(OnDemandStrategy):
             return super().moves_alpha(update_num)
         return self.due and update_num >= self.arch_start
 
-    def admm(self, coders, progress):
-        """`½ ‖W - Z + U‖`, a norm for each node."""
-        distances = []
-        for stack, coder in coders.items():
-            weights = coder.mixing_weights()
-            dual = self.dual.get(stack, torch.zeros_like(weights)).to(weights)
-            target = self.target.get(stack, discretised(weights).detach()).to(weights)
-            distances.append((weights - target + dual).norm(dim=-1).sum())
-        return sum(distances) / 2
-
     @torch.no_grad()
     def after_update(self, model, optimizer, update_num) -> None:
         """Advance the schedule and the dual variable, and prune."""
@@ -104,29 +95,27 @@ class DARTSPrime(OnDemandStrategy):
         if update_num >= self.arch_start:
             self.due = 0 < self.information < self.threshold
             self.threshold *= GROWTH ** (-SHRINKING if self.due else 1)
-        self.steps += moved
         if not moved:
             return
-        for stack, coder in searched_stacks(model).items():
-            if self.activation == "clamp":
-                scores = coder.alpha.masked_fill(~coder.remaining, -torch.inf)
-                best = discretised(scores).bool()
-                dead = (scores <= 0).all(-1, keepdim=True)
-                coder.alpha.masked_fill_(best & dead, 1 / coder.alpha.size(-1))
-                coder.keep((scores > 0) | best)
-            if self.regularizer == "admm" and self.steps % ADMM_INTERVAL == 0:
-                dual = self.dual.get(stack, torch.zeros_like(coder.alpha)).to(coder.alpha)
-                weights = coder.mixing_weights()
-                self.target[stack] = discretised(coder.relaxation(coder.alpha + dual, coder.mask))
-                self.dual[stack] = dual + weights - self.target[stack]
+        coders = searched_stacks(model)
+        for coder in coders.values() if self.activation == "clamp" else ():
+            scores = coder.alpha.masked_fill(~coder.remaining, -torch.inf)
+            best = discretised(scores).bool()
+            dead = (scores <= 0).all(-1, keepdim=True)
+            coder.alpha.masked_fill_(best & dead, 1 / coder.alpha.size(-1))
+            coder.keep((scores > 0) | best)
+        if self.regularizer == "admm":
+            self.admm.step(coders)
 
     def state_dict(self):
         """Everything that the next update depends on."""
-        names = ("information", "threshold", "due", "steps", "dual", "target")
-        return super().state_dict() | {name: getattr(self, name) for name in names}
+        own = {name: getattr(self, name) for name in STATE}
+        return super().state_dict() | own | vars(self.admm)
 
     def load_state_dict(self, state) -> None:
         """Continue."""
         super().load_state_dict(state)
-        for name in state.keys() - {"position"}:
+        for name in STATE:
             setattr(self, name, state[name])
+        for name in vars(self.admm):
+            setattr(self.admm, name, state[name])

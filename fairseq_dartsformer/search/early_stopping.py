@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from ..errors import InputError, flag
 from ..search_space.alpha import mean_entropy
-from .options import SearchOptions
-from .snapshot import SKIPS, Snapshot, read_names
+from .options import SearchOptions, read_names
+from .snapshot import SKIPS, Snapshot
 
 # Our choice. Among eight nodes drawn uniformly, as at the start of the paper's search, more than
 # half are skips in 3 of 1,000 cases.

@@ -14,9 +14,10 @@ def history_of(snapshots: Iterable[Snapshot]) -> AlphaHistory:
     Raises:
         InputError: the search spaces differ, or the strategy did not learn alpha.
     """
+    snapshots = list(snapshots)
+    check_one_space(snapshots)
     by_updates = {snapshot.updates: snapshot for snapshot in snapshots}
     ordered = [by_updates[updates] for updates in sorted(by_updates)]
-    check_one_space(ordered)
     genotypes = [derive(snapshot) for snapshot in ordered]
     nodes = []
     for node in ordered[0].nodes():

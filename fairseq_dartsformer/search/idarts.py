@@ -1,8 +1,15 @@
 """`idarts`: a hypergradient by a Neumann series (Zhang et al. 2021, arXiv:2106.10784)."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor, nn
+
 from ..errors import InputError
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, level_of
-from .alpha_strategy import parameters_of
+from .alpha_strategy import Batch, parameters_of
 from .hypergradient import directional_derivative, neumann_series
 from .own_gradients import OnDemandStrategy
 
@@ -44,14 +51,23 @@ class IDARTS(OnDemandStrategy):
         levels = [level_of(p) for p in parameters_of(module, LEVELS)]
         direct = [g for g, level in zip(both, levels, strict=True) if level == ALPHA]
         vector = [g for g, level in zip(both, levels, strict=True) if level == WEIGHTS]
-        weights = parameters_of(module, (WEIGHTS,))
-
-        def product(direction, level=WEIGHTS):
-            def gradients():
-                return self.mean_loss(module, train, (level,), update_num)[1]
-
-            return directional_derivative(gradients, weights, direction, self.radius)
-
+        product = partial(self.product, module, train, update_num)
         inverse = neumann_series(product, vector, self.terms, self.rate)
         mixed = product(inverse, ALPHA)
         return [d - m for d, m in zip(direct, mixed, strict=True)]
+
+    def product(
+        self,
+        module: nn.Module,
+        train: Sequence[Batch],
+        update_num: int,
+        direction: list[Tensor],
+        level: str = WEIGHTS,
+    ) -> list[Tensor]:
+        """Return `∂level ∂θ L_train · direction`; the direction is shaped like θ."""
+
+        def gradients():
+            return self.mean_loss(module, train, (level,), update_num)[1]
+
+        weights = parameters_of(module, (WEIGHTS,))
+        return directional_derivative(gradients, weights, direction, self.radius)

@@ -8,7 +8,9 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.distributed.utils import get_global_rank
 from omegaconf import II
 
+from ..errors import InputError
 from ..models.config import option
+from ..operations import OPERATIONS_BY_STACK, describe_operations
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +23,17 @@ MONITOR_OPTIONS = (
 ALPHA_OPTIONS = ("arch_start", "arch_penalty", "arch_noise")
 # Of those that update alpha on data of its own.
 SPLIT_OPTIONS = ("arch_fraction", "arch_subset", "arch_interval", "stop_eigenvalue")
+
+
+def read_names(text: str | None, name: str) -> tuple[str, ...]:
+    """Read a comma-separated list of operations, given by the option ``name``; raise an
+    :class:`InputError` if one is unknown."""
+    found = tuple(filter(None, map(str.strip, (text or "").split(","))))
+    for operation in found:
+        if operation not in OPERATIONS_BY_STACK["decoder"]:
+            expected = f"expected {describe_operations('decoder')}"
+            raise InputError(f"{name}: {operation!r} is not an operation: {expected}")
+    return found
 
 
 def stop_after(cfg: "SearchOptions", updates: int, reason: str) -> None:
@@ -76,6 +89,10 @@ class SearchOptions(FairseqDataclass):
     prune_keep: Optional[float] = _option(
         "drnas, prune_then_search: share of each node's candidates that pruning keeps "
         "(default: 0.5)"
+    )
+    prune_memory: Optional[float] = _option(
+        "prune_then_search: prune until the search that follows fits this memory in GB, as "
+        "dartsformer-memory plans it, instead of to a share (default: --prune-keep)"
     )
     prune_rounds: Optional[int] = _option(
         "prune_then_search: rounds in which candidates are pruned (default: 4)"

@@ -12,6 +12,7 @@ from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
 from .alpha_strategy import (
     AlphaStrategy,
     Batch,
+    abandoning,
     add_gradients,
     loss_of,
     parameters_of,
@@ -71,10 +72,11 @@ class OnDemandStrategy(OwnGradients, SplitStrategy):
         """Train the weights, and draw a batch for alpha."""
         self.level_of_batch(sample, ignore_grad)
         self.loss = loss_of(criterion)
-        with self.passing((WEIGHTS,), model, optimizer, update_num):
-            result = train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
-        if self.moves_alpha(update_num):
-            self.pairs.append((sample, to_device(self.alpha_sample(sample), model)))
+        with abandoning(self.pairs):
+            with self.passing((WEIGHTS,), model, optimizer, update_num):
+                result = train_step(sample, model, criterion, optimizer, update_num, ignore_grad)
+            if self.moves_alpha(update_num):
+                self.pairs.append((sample, to_device(self.alpha_sample(sample), model)))
         return with_level_loss(result, WEIGHTS)
 
     def alpha_sample(self, sample: Batch) -> Batch:
@@ -89,7 +91,7 @@ class OnDemandStrategy(OwnGradients, SplitStrategy):
         """Compute alpha's gradients."""
         if self.moves_alpha(update_num):
             module = without_wrappers(model)
-            train, valid = zip(*self.pairs, strict=True)
+            train, valid = ([pair[i] for pair in self.pairs] for i in range(2))
             grads = self.alpha_gradients(module, train, valid, update_num)
             add_gradients(parameters_of(module, (ALPHA,)), grads)
             optimizer.optimizer.levels = LEVELS

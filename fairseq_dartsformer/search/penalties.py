@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..errors import InputError
 from ..operations import Context
 from ..search_space.relaxation import concentration
+from ..search_space.sampling import searched_node
 
 LENGTH = 20  # tokens of the sentence whose FLOPs are counted
 
@@ -92,10 +93,7 @@ def costs(coder: nn.Module, cost: Callable[[nn.Module, nn.Module], float]) -> Te
     """Return each candidate's cost, computed once for a stack."""
     kept = coder.__dict__.setdefault("costs", {})
     if cost not in kept:
-        node = next(
-            node for node in coder.stack.layers[0].nodes if len(node) == coder.alpha.size(-1)
-        )
-        kept[cost] = torch.tensor([cost(operation, coder) for operation in node])
+        kept[cost] = torch.tensor([cost(operation, coder) for operation in searched_node(coder)])
     return kept[cost].to(coder.alpha.device)
 
 

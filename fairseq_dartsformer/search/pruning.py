@@ -6,12 +6,19 @@ hold the mask of what remains.
 
 from __future__ import annotations
 
+import logging
 import math
+from bisect import bisect_right
+from collections.abc import Callable
 
 import torch
+from fairseq.distributed.utils import get_global_rank
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .strategy import SearchStrategy
+
+logger = logging.getLogger(__name__)
 
 
 def check_share(value: float | None) -> float:
@@ -20,6 +27,52 @@ def check_share(value: float | None) -> float:
     if not 0 < share < 1:
         raise InputError(f"--prune-keep is {share}, it must lie between 0 and 1")
     return share
+
+
+def check_memory(budget: float | None, keep: float | None, following: SearchStrategy) -> None:
+    """Raise an :class:`InputError` if ``--prune-memory`` (GB) is not positive, ``--prune-keep`` is
+    given, too, or the strategy that follows cannot be planned."""
+    if budget is None:
+        return
+    if not 0 < budget < math.inf:
+        raise InputError(f"--prune-memory is {budget}, it must be a positive number of GB")
+    if keep is not None:
+        raise InputError(
+            f"--prune-memory is {budget} and --prune-keep is {keep}: give only one of them"
+        )
+    if following.generates:
+        raise InputError(
+            f"--prune-memory is {budget}, which cannot be planned for {following.name}, because "
+            "its updates generate translations: give --prune-keep"
+        )
+
+
+def share_that_fits(peak: Callable[[float], int], budget: float, candidates: int) -> float:
+    """Return the largest share of candidates with which a search fits a budget of memory.
+
+    Args:
+        peak: bytes of a search, given the share of each node's candidates that remain.
+        budget: in GB, 1e9 bytes (``--prune-memory``).
+        candidates: of the node that has the most.
+
+    Raises:
+        InputError: not even the search of one candidate in each node fits.
+    """
+    # Half a candidate less than a multiple: shares are rounded up.
+    shares = [(count - 0.5) / candidates for count in range(1, candidates + 1)]
+    limit, least = budget * 1e9, peak(shares[0])
+    if least > limit:
+        raise InputError(
+            f"--prune-memory is {budget}: the search that follows needs up to "
+            f"{math.ceil(least / 1e6) / 1e3} GB with a single candidate in each node, give at "
+            "least this"
+        )
+    count = bisect_right(shares, limit, lo=1, key=peak)
+    if get_global_rank() == 0:
+        logger.info(
+            f"--prune-memory {budget}: {count} of {candidates} candidates will remain in each node"
+        )
+    return shares[count - 1]
 
 
 def keep_best(coder: nn.Module, share: float) -> None:

@@ -9,7 +9,7 @@ from fairseq.data import data_utils
 
 from ..errors import InputError
 from ..search_space.levels import LEVELS, WEIGHTS
-from .alpha_strategy import JointStrategy, parameters_of, without_wrappers
+from .alpha_strategy import JointStrategy, abandoning, parameters_of, without_wrappers
 from .own_gradients import OwnGradients
 from .rewards import REWARDS, rewards, translate
 
@@ -47,9 +47,10 @@ class SequenceReward(OwnGradients, JointStrategy):
     def train_step(self, train_step, sample, model, criterion, optimizer, update_num, ignore_grad):
         """Compute the cross entropy, and keep the batch."""
         self.samples.append((sample, ignore_grad))
-        return super().train_step(
-            train_step, sample, model, criterion, optimizer, update_num, ignore_grad
-        )
+        with abandoning(self.samples):
+            return super().train_step(
+                train_step, sample, model, criterion, optimizer, update_num, ignore_grad
+            )
 
     def policy_loss(self, module, batch):
         """Return RL of a batch, summed over its tokens, and their number."""

@@ -12,11 +12,12 @@ from torch import Tensor
 from ..errors import InputError
 from ..fairseq_patches import load_checkpoint
 from ..models.option_checks import parse_operations
-from ..operations import OPERATIONS_BY_STACK, describe_operations
+from ..operations import OPERATIONS_BY_STACK
 from ..search_space.families import DARTSFORMER, FAMILIES, FIXED_OPERATION, Family
 from ..search_space.genotype import Genotype
 from ..search_space.relaxation import Relaxation, softmax
 from ..search_space.sampling import Choice
+from .options import read_names
 from .registry import STRATEGIES
 from .strategy import SearchStrategy
 
@@ -73,10 +74,12 @@ class Snapshot:
 
     @property
     def best(self) -> dict[str, str]:
-        """The operation that is derived from alpha, by the name of the search node."""
+        """The operation that is derived from alpha, by the name of the search node; an excluded one
+        where no others remain."""
         found = {}
         for node in self.nodes():
-            ranking = [name for name, _ in self.ranked(node)]
+            remaining = int(self.scores(node.stack)[node.layer, node.row].isfinite().sum())
+            ranking = [name for name, _ in self.ranked(node)[:remaining]]
             allowed = (name for name in ranking if name not in self.exclude)
             found[self.name(node)] = next(allowed, ranking[0])
         return found
@@ -223,17 +226,6 @@ def _check_alpha(alpha: Any, expected: tuple[int | None, ...], where: str, node:
             f"{node}s, candidates) from the stored options"
         )
     return alpha.detach().cpu()
-
-
-def read_names(text: str | None, name: str) -> tuple[str, ...]:
-    """Read a comma-separated list of operations, given by the option ``name``; raise an
-    :class:`InputError` if one is unknown."""
-    found = tuple(filter(None, map(str.strip, (text or "").split(","))))
-    for operation in found:
-        if operation not in OPERATIONS_BY_STACK["decoder"]:
-            expected = f"expected {describe_operations('decoder')}"
-            raise InputError(f"{name}: {operation!r} is not an operation: {expected}")
-    return found
 
 
 def derive(snapshot: Snapshot, exclude: Collection[str] | None = None) -> Genotype:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from fairseq.data import FairseqDataset, LanguagePairDataset
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.distributed.utils import get_global_rank
@@ -19,7 +20,15 @@ from torch import nn
 from ..data import BilevelBatchIterator, BilevelDataset, DataSplit
 from ..errors import InputError
 from ..search_space.levels import ALPHA, LEVELS
-from .alpha_strategy import AlphaStrategy, loss_of, parameters_of, to_device, without_wrappers
+from ..search_space.sampling import searched_stacks
+from .alpha_strategy import (
+    AlphaStrategy,
+    Batch,
+    loss_of,
+    parameters_of,
+    to_device,
+    without_wrappers,
+)
 from .eigenvalue import LAG, dominant_eigenvalue, has_grown
 from .options import SPLIT_OPTIONS, stop_after
 from .strategy import StepResult
@@ -142,14 +151,7 @@ class SplitStrategy(AlphaStrategy):
             return
         module = without_wrappers(model)
         batch = to_device(self.iterator.alpha_sample(0), module)  # always the same one
-
-        def gradients():
-            return self.mean_loss(module, [batch], (ALPHA,), update_num)[1]
-
-        training = module.training
-        module.eval()
-        value = dominant_eigenvalue(gradients, parameters_of(module, (ALPHA,)))
-        module.train(training)
+        value = self.sharpness(module, batch, update_num)
         self.eigenvalues.append(value)
         if get_global_rank() == 0:
             logger.info(f"dominant eigenvalue of alpha's loss: {value:.6f}")
@@ -159,6 +161,23 @@ class SplitStrategy(AlphaStrategy):
                 f"from a checkpoint of about update {update_num - LAG * self.cfg.log_interval}"
             )
             stop_after(self.cfg, update_num, reason)
+
+    def sharpness(self, module: nn.Module, batch: Batch, update_num: int) -> float:
+        """Return the dominant eigenvalue of the Hessian of alpha's loss on a batch, without dropout
+        and with the mixing weights that are validated: a sample's noise would be in it, and in
+        RobustDARTS the loss is that of the mixture."""
+
+        def gradients():
+            with torch.enable_grad():
+                coders = searched_stacks(module).items()
+                mixtures = {stack: coder.mix(coder.mixing_weights()) for stack, coder in coders}
+            return self.mean_loss(module, [batch], (ALPHA,), update_num, mixtures)[1]
+
+        training = module.training
+        module.eval()
+        value = dominant_eigenvalue(gradients, parameters_of(module, (ALPHA,)))
+        module.train(training)
+        return value
 
     def state_dict(self) -> dict[str, Any]:
         """The eigenvalues so far."""

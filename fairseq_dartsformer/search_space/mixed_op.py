@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,15 @@ class MixedOp(nn.ModuleList):
 
     An operation is a module, called as ``operation(h, context, **state)``, that returns a tensor
     shaped like ``h``.
+
+    Args:
+        operations: the modules.
+        names: theirs, if they have any.
     """
+
+    def __init__(self, operations: Iterable[nn.Module] = (), names: Sequence[str] = ()):
+        super().__init__(operations)
+        self.names = tuple(names)
 
     def active(self, row: Row) -> dict[int, nn.Module]:
         """Return the operations that run, by their index among the candidates.

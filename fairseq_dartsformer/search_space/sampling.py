@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from random import Random
 
+import torch
 from torch import nn
 
-from ..reversible.coupling import Mixtures, take_apart
+from ..reversible.coupling import Mixtures, Partial, take_apart
 
 # The index of a candidate, by stack, layer of the block and search node.
 Choice = Mapping[str, Sequence[Sequence[int]]]
@@ -18,6 +19,27 @@ def searched_stacks(model: nn.Module) -> dict[str, nn.Module]:
     """Return encoder and decoder, by name, if they are searched."""
     coders = {name: getattr(model, name, None) for name in ("encoder", "decoder")}
     return {n: coder for n, coder in coders.items() if getattr(coder, "alpha", None) is not None}
+
+
+def searched_node(coder: nn.Module) -> nn.Module:
+    """Return the first search node of a stack."""
+    nodes = coder.stack.layers[0].nodes
+    return next(node for node in nodes if len(node) == coder.alpha.size(-1))
+
+
+def best(supernet: nn.Module, exclude: Collection[str] = ()) -> Choice:
+    """Choose the candidate with the largest alpha for every search node (Eq. 2).
+
+    Those in ``exclude`` are not chosen, unless no others remain in a node.
+    """
+    choice = {}
+    for name, coder in searched_stacks(supernet).items():
+        scores = coder.alpha.detach().masked_fill(~coder.remaining, -torch.inf)
+        excluded = [operation in exclude for operation in searched_node(coder).names]
+        allowed = scores.masked_fill(torch.tensor(excluded, device=scores.device), -torch.inf)
+        none = allowed.isinf().all(-1, keepdim=True)
+        choice[name] = torch.where(none, scores, allowed).argmax(-1).tolist()
+    return choice
 
 
 def draw(supernet: nn.Module, generator: Random) -> Choice:
@@ -63,3 +85,13 @@ def parameters_not_chosen(
                 for o, operation in enumerate(node):
                     if o not in active:
                         yield from operation.parameters()
+
+
+def parameters_pruned(supernet: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters of all candidates that have been pruned."""
+    remaining = {
+        stack: Partial(coder.alpha, coder.active)
+        for stack, coder in searched_stacks(supernet).items()
+        if coder.active is not None
+    }
+    yield from parameters_not_chosen(supernet, remaining)

@@ -26,6 +26,10 @@ SCRIPTS = {
         "--sentences 2 --length 4 --vocabulary 50 --rounds 1",
         ["transformer", "derived"],
     ),
+    "hypergradient": (
+        "--seeds 1 --updates 1 --sentences 2 --length 4 --radii 0.1",
+        ["avg", "max"],
+    ),
 }
 
 

@@ -65,3 +65,17 @@ def test_history_of_a_folder_or_table(search, tmp_path, monkeypatch, capsys, kin
     assert (tmp_path / "folder.svg").read_bytes() == (tmp_path / "files.svg").read_bytes()
     assert words(tmp_path / "folder.svg") == words(tmp_path / "table.svg")
     assert AlphaHistory.load(str(tmp_path / "table.tsv")).updates == [10_000, 20_000]
+
+
+@pytest.mark.parametrize("kind", ["genotype", *command.HISTORIES])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_checkpoints_of_two_search_spaces_are_refused(
+    search, tmp_path, monkeypatch, capsys, kind, seed
+):
+    """Of equal numbers of updates, too, wherever the other one is given."""
+    other = saved(tmp_path / "other.pt", seed=seed, pooling="avg")
+    for inputs in ([search, other], [other, search]):
+        with pytest.raises(SystemExit):
+            run(monkeypatch, *inputs, "-o", tmp_path / "figure.svg", "--kind", kind)
+        assert "has another search space than" in capsys.readouterr().err
+    assert not (tmp_path / "figure.svg").exists()

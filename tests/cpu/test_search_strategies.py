@@ -166,6 +166,16 @@ def test_two_workers_reach_the_result_of_one(data, tmp_path, case, backend):
         ("unas --unas-reward ter", "--unas-reward is ter"),
         ("prune_then_search --then-strategy uniform_sampling", "--then-strategy is uniform_samp"),
         ("prune_then_search --prune-rounds 0", "--prune-rounds is 0"),
+        ("prune_then_search --prune-memory 0", "--prune-memory is 0.0, it must be a positive"),
+        (
+            "prune_then_search --prune-memory 1 --prune-keep 0.5",
+            "--prune-keep is 0.5: give only one",
+        ),
+        (
+            "prune_then_search --prune-memory 1 --then-strategy sequence_reward",
+            "cannot be planned for sequence_reward",
+        ),
+        ("darts --prune-memory 1", "--prune-memory is 1.0: it is an option of"),
         ("prune_then_search --arch-temperature 1", "--arch-temperature is 1: it is an option of"),
         ("sequence_reward --reward-weight 2", "--reward-weight is 2"),
     ],
