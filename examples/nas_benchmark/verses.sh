@@ -28,7 +28,8 @@ positive jobs updates count searches
 ((updates % 8 == 0)) || die "--updates is $updates, it must be a multiple of 8"
 ((count > 1)) || die "--count is $count, it must be 2 or more"
 need python subword-nmt fairseq-preprocess
-export PYTHONUTF8=1 PYTHONUNBUFFERED=1 PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONUTF8=1 PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+unset PYTHONUNBUFFERED # so that workers, which share a pipe, write complete lines
 
 headline() { echo "== [$1/5, $(clock)] $2"; }
 
@@ -68,15 +69,15 @@ complete() {
 headline 1 "text and data"
 (prepare) # whose lock ends with this subshell
 
-headline 2 "$count random genotypes, $updates updates each"
+headline 2 "random genotypes: $count, $updates updates each"
 complete "$out/verses.csv" "$count" train "$out/random.csv" --out "$out/runs" --updates "$updates"
 
-headline 3 "$searches searches by darts, $((updates / 4)) updates each"
+headline 3 "searches by darts: $searches, $((updates / 4)) updates each"
 mapfile -t seeds < <(seq "$searches")
 complete "$out/verses-searches.csv" "$searches" search darts --out "$out/searches" --updates $((updates / 4)) \
   --seeds "${seeds[@]}"
 
-headline 4 "the genotypes found, $updates updates each"
+headline 4 "genotypes found: $searches, $updates updates each"
 benchmark found "$out/verses-searches.csv" -o "$out/found.csv.$$"
 mv "$out/found.csv.$$" "$out/found.csv"
 complete "$out/verses-found.csv" "$searches" train "$out/found.csv" --out "$out/found" --updates "$updates"
