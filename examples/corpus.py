@@ -180,19 +180,43 @@ def draw(pairs: Iterable[Pair], count: int, drawn: list[Pair], seed: int = 1) ->
         yield pair
 
 
-def tokenise(lines: Iterable[str], output: TextIO, language: str, workers: int = 1) -> None:
-    """Moses normalisation and tokenisation of cleaned lines, with sacremoses' default settings."""
+def tokenised(
+    lines: Iterable[str],
+    language: str,
+    workers: int = 1,
+    normalise: bool = True,
+    lower_case: bool = False,
+) -> Iterator[str]:
+    """Cleaned lines after Moses normalisation and tokenisation, with sacremoses' default settings.
+
+    Args:
+        lines: one sentence each.
+        language: its rules are applied.
+        workers: processes.
+        normalise: whether punctuation is normalised.
+        lower_case: whether the tokens become lower-case.
+    """
     base = re.split("[-_]", language)[0]  # Moses has rules for pt, not for pt-BR
-    normalise = MosesPunctNormalizer(base).normalize
-    moses = partial(MosesTokenizer(base).tokenize, return_str=True)
+    pipeline = [clean, partial(MosesTokenizer(base).tokenize, return_str=True)]
+    if normalise:
+        pipeline.insert(1, MosesPunctNormalizer(base).normalize)
+    if lower_case:
+        pipeline.append(str.lower)
     lines, count = iter(lines), 0
-    with Pool(workers, _set_pipeline, ([clean, normalise, moses],)) as pool:
+    with Pool(workers, _set_pipeline, (pipeline,)) as pool:
         while block := list(islice(lines, 20 * CHUNK * workers)):
-            for line in pool.imap(_run_pipeline, block, CHUNK):
-                print(line, file=output)
+            yield from pool.imap(_run_pipeline, block, CHUNK)
             count += len(block)
             if count >= 1_000_000:
                 print(f"  {count:,} lines", file=sys.stderr, flush=True)
+
+
+def tokenise(
+    lines: Iterable[str], output: TextIO, language: str, workers: int = 1, **options: bool
+) -> None:
+    """Prints the lines that :func:`tokenised` yields."""
+    for line in tokenised(lines, language, workers, **options):
+        print(line, file=output)
 
 
 def _set_pipeline(functions: list) -> None:
@@ -221,6 +245,8 @@ def main() -> None:
     command.add_argument("output", help="file, or - for standard output")
     command.add_argument("language")
     command.add_argument("--workers", type=int, default=1)
+    command.add_argument("--normalise", choices=["yes", "no"], default="yes")
+    command.add_argument("--lower-case", choices=["yes", "no"], default="no")
     command = commands.add_parser("filter", help="drop long pairs of text in BPE")
     command.add_argument("input", help="prefix")
     command.add_argument("output", type=Path, help="prefix")
@@ -235,7 +261,9 @@ def main() -> None:
         elif args.command == "tokenise":
             target = 1 if args.output == "-" else args.output
             with open(target, "w", encoding="utf-8") as output:
-                tokenise(lines(args.input), output, args.language, args.workers)
+                cases = {"normalise": args.normalise, "lower_case": args.lower_case}
+                given = {name: value == "yes" for name, value in cases.items()}
+                tokenise(lines(args.input), output, args.language, args.workers, **given)
         else:
             drawn: list[Pair] = []
             pairs = short(read(args.input, args.languages), args.max_tokens, args.max_ratio)

@@ -38,6 +38,15 @@ positive() {
   done
 }
 
+# yes_or_no NAME...: exits unless all these options are yes or no.
+yes_or_no() {
+  local name value
+  for name in "$@"; do
+    value=${name//-/_}
+    [[ ${!value} =~ ^(yes|no)$ ]] || die "--$name is ${!value}, it must be yes or no"
+  done
+}
+
 # alone FOLDER: makes the folder and locks it until the script and its commands end; waits while
 # another script has it.
 alone() {

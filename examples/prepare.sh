@@ -16,6 +16,8 @@
 #   --merges N           BPE merge operations, both languages together (default: 8000)
 #   --max-tokens N       drop training pairs that are longer, in BPE tokens (default: 250)
 #   --max-ratio R        drop training pairs whose lengths differ by more than this factor (default: 3)
+#   --normalise yes|no   Moses normalisation of punctuation (default: yes)
+#   --lower-case yes|no  lower-case tokens (default: no)
 #   --held-out N         draw N random training pairs as the validation set; TEXT then has no valid
 #                        (default: 0)
 #   --workers N          processes (default: the number of cores)
@@ -26,13 +28,15 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib.sh"
 
-text='' source_lang='' target_lang='' out='' merges=8000 max_tokens=250 max_ratio=3 held_out=0 workers=$(nproc)
-options "text source-lang target-lang out merges max-tokens max-ratio held-out workers" "$@"
+text='' source_lang='' target_lang='' out='' merges=8000 max_tokens=250 max_ratio=3
+normalise=yes lower_case=no held_out=0 workers=$(nproc)
+options "text source-lang target-lang out merges max-tokens max-ratio normalise lower-case held-out workers" "$@"
 [[ $text && $source_lang && $target_lang && $out ]] ||
   die "--text, --source-lang, --target-lang and --out are needed (see --help)"
 positive merges max-tokens workers
 [[ $max_ratio =~ ^[1-9][0-9]*(\.[0-9]+)?$ ]] || die "--max-ratio is $max_ratio, it must be a number from 1"
 [[ $held_out =~ ^[0-9]+$ ]] || die "--held-out is $held_out, it must be an integer from 0"
+yes_or_no normalise lower-case
 splits=(train valid test)
 ((held_out == 0)) || splits=(train test)
 [[ $source_lang$target_lang =~ ^[[:alnum:]_-]+$ ]] ||
@@ -48,8 +52,11 @@ log=$out/prepare.log
 [[ -d $text ]] && inputs=("$text"/{train,valid,test}) || inputs=("$text"{,.valid,.test})
 checksum=$(cat "${inputs[@]/%/.$source_lang}" "${inputs[@]/%/.$target_lang}" 2>/dev/null | cksum) || true
 [[ -e $out/text.done ]] || rm -f "$out/prepare.options"
+changes='' # of the default tokenisation, under which the options of earlier versions are valid
+[[ $normalise == yes ]] || changes+=" --normalise no"
+[[ $lower_case == no ]] || changes+=" --lower-case yes"
 same_options "$out/prepare.options" \
-  "--text $text ($checksum) --source-lang $source_lang --target-lang $target_lang --merges $merges --max-tokens $max_tokens --max-ratio $max_ratio --held-out $held_out"
+  "--text $text ($checksum) --source-lang $source_lang --target-lang $target_lang --merges $merges --max-tokens $max_tokens --max-ratio $max_ratio --held-out $held_out$changes"
 
 # step NAME TITLE FUNCTION: runs a function unless it has been run to its end before.
 step() {
@@ -80,7 +87,7 @@ tokenise() {
     for language in "$source_name" "$target_name"; do
       echo "  $split.$language"
       python "$here/corpus.py" tokenise "$out/text/$split.$language" "$1/$split.$language" "$language" \
-        --workers "$workers"
+        --normalise "$normalise" --lower-case "$lower_case" --workers "$workers"
     done
   done
 }
@@ -117,7 +124,7 @@ binarise() {
 }
 
 step text "text: train, valid, test" split
-step tok "Moses normalisation and tokenisation" tokenise
+step tok "Moses tokenisation" tokenise
 step codes "learning $merges BPE merges" learn_bpe
 step bpe "applying BPE; training pairs of at most $max_tokens tokens" apply_bpe
 step data-bin "fairseq-preprocess" binarise

@@ -27,7 +27,7 @@ from jobs import Job, RunError, work
 from placing import TABLE, Benchmark
 from sampling import Named, read_list, sample, write_list
 from searching import Search, found_in
-from settings import SETTINGS
+from settings import BUDGET_UPDATES, SETTINGS
 from supernet import rank, tau_interval, write
 from table import Table
 from training import UPDATES, Run
@@ -61,6 +61,8 @@ def get_parser() -> argparse.ArgumentParser:
     for command in (training, known):
         note = f"(default: {UPDATES})"
         command.add_argument("--updates", type=int, default=UPDATES, help=note)
+    note = f"of darts; of others, as many as cost the same (default: {BUDGET_UPDATES})"
+    search.add_argument("--updates", type=int, default=BUDGET_UPDATES, help=note)
 
     command = commands.add_parser("found", help="write the genotypes of a table of searches")
     command.add_argument("table", type=Path)
@@ -115,7 +117,10 @@ def train(args: argparse.Namespace) -> None:
 def search(args: argparse.Namespace) -> None:
     """Complete all searches that no other worker has; the exit status is 1 if one failed."""
     data, out = args.data.resolve(), args.out.resolve()
-    complete([Search(n, seed, data, out) for seed in args.seeds for n in args.strategies], args)
+    if args.updates < 1:
+        raise ValueError(f"--updates is {args.updates}, it must be positive")
+    names, where = args.strategies, (data, out, args.updates)
+    complete([Search(n, seed, *where) for seed in args.seeds for n in names], args)
 
 
 def complete(runs: list[Job], args: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from holding_out import hold_out
 from jobs import Job
 from sampling import from_cells, to_cells
-from settings import SETTINGS, options
+from settings import BUDGET_UPDATES, options, scaled
 from training import MODEL, OPTIMIZATION
 
 from fairseq_dartsformer.search.snapshot import derive, load_snapshot
@@ -33,12 +33,19 @@ class Search(Job):
 
     Attributes:
         name: of the strategy.
+        budget: the search costs as much as so many updates of darts.
     """
 
     name: str
     seed: int
     data: Path
     out: Path
+    budget: int = BUDGET_UPDATES
+
+    @property
+    def updates(self) -> int:
+        """Length of the search."""
+        return scaled(self.name, self.budget)
 
     def complete(self, lock: int) -> dict[str, str]:
         """Search and derive, with and without `zero`; sampling is followed by evolution."""
@@ -46,10 +53,9 @@ class Search(Job):
         self.claim(words)
         if not self.text.exists():
             hold_out(self.data / "data-bin", self.text, self.languages())
-        updates = SETTINGS[self.name].updates
         last = self.folder / "checkpoint_last.pt"
         if not (self.folder / "cpu_seconds").exists():
-            self.train_to_the_end(words, updates, lock)
+            self.train_to_the_end(words, self.updates, lock)
         if self.name == "uniform_sampling":
             genotype = without = self._evolve(last, lock)
         else:
@@ -57,7 +63,7 @@ class Search(Job):
             genotype, without = derive(snapshot), derive(snapshot, ("zero",))
         cells = to_cells(genotype)
         cells |= {WITHOUT_ZERO + name: cell for name, cell in to_cells(without).items()}
-        numbers = [self.name, str(self.seed), str(updates)]
+        numbers = [self.name, str(self.seed), str(self.updates)]
         numbers += [(self.folder / name).read_text() for name in COLUMNS[3:]]
         return dict(zip(COLUMNS, numbers, strict=True)) | cells
 
@@ -71,7 +77,8 @@ class Search(Job):
     def command(self) -> list[str]:
         """Arguments of ``python``: the module, then fairseq-train's."""
         words = ["-m", "fairseq_cli.train", *self.data_options(self.text), *SEARCH.split()]
-        words += ["--seed", str(self.seed), "--save-dir", str(self.folder), *options(self.name)]
+        words += ["--seed", str(self.seed), "--save-dir", str(self.folder)]
+        words += options(self.name, self.updates)
         if self.name != "uniform_sampling":
             words[words.index("--optimizer") + 1] = "bilevel_adam"
         return words

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 C = 13.5  # candidates of a node: 13 in the encoder, 14 in the decoder
 DENSE = 3 * C  # passes of an update in which all candidates run
-BUDGET = 1000 * DENSE
+BUDGET_UPDATES = 1000  # of darts
+BUDGET = BUDGET_UPDATES * DENSE
 MOST_UPDATES = 4000
 # Of 4,000 updates on 2,000 tokens, over 1,000 tokens. A genotype trained alone stores its
 # activations: an update costs two passes, forward and backward.
@@ -93,10 +94,14 @@ SETTINGS: dict[str, Setting] = {
 }
 
 
-def options(strategy: str) -> list[str]:
-    """The options of a strategy's search, its length among them."""
+def scaled(strategy: str, budget: int) -> int:
+    """Updates of a search that costs as much as ``budget`` updates of darts, at least 1."""
+    return max(1, round(SETTINGS[strategy].updates * budget / BUDGET_UPDATES))
+
+
+def options(strategy: str, updates: int) -> list[str]:
+    """The options of a strategy's search of this length."""
     setting = SETTINGS[strategy]
-    updates = setting.updates
     places = {"half": updates // 2, "quarter": updates // 4}
     found = ["--search-strategy", strategy, "--max-update", str(updates)]
     if strategy != "uniform_sampling":

@@ -102,8 +102,14 @@ class Run(Job):
         return [*words, *genotype, "--save-dir", str(self.folder)]
 
     def _trained(self) -> Path | None:
-        """The checkpoint of the last update; fairseq would train one more update from it."""
-        return next(self.folder.glob(f"checkpoint_*_{self.updates}.pt"), None)
+        """The checkpoint of the last update; fairseq would train one more update from it.
+
+        Where an epoch ends with that update, fairseq writes no checkpoint with its number.
+        """
+        last = self.folder / "checkpoint_last.pt"
+        ended = (self.folder / "cpu_seconds").exists() and last.exists()
+        numbered = next(self.folder.glob(f"checkpoint_*_{self.updates}.pt"), None)
+        return numbered or (last if ended else None)
 
     def _test(self, lock: int) -> dict[str, str]:
         """BLEU and chrF of the test set, detokenised."""

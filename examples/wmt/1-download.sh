@@ -3,8 +3,8 @@
 #
 # usage: bash examples/wmt/1-download.sh [options]
 #
-#   --data NAME          wmt14.en-de (default), wmt18.en-de, wmt14.en-fr, wmt18.en-cs or
-#                        wmt18-czeng17.en-cs (see README.md)
+#   --data NAME          wmt14.en-de (default), wmt18.en-de, wmt14.en-fr, wmt18.en-cs,
+#                        wmt18-czeng17.en-cs (see README.md) or iwslt14.de-en (../iwslt14)
 #   --work FOLDER        folder for all output (default: wmt)
 #   --archives FOLDER    folder of the archives (default: WORK/archives)
 #   --table FILE         table of archives, for mirrors (default: archives.tsv)

@@ -10,7 +10,7 @@
 #                        darts_transformer)
 #   --work FOLDER        folder for all output (default: wmt); this step writes to WORK/select/NAME
 #                        (scores.tsv lists all) and to WORK/genotypes/NAME.json (the best)
-#   --gpus N             8 (default), 4, 2 or 1
+#   --gpus N             8, 4, 2 or 1 (default: the configuration's, 8)
 #   --average N          as for 6-train.sh (default: 5)
 #   --penalties "P ..."  as for 7-tune.sh
 #
@@ -18,7 +18,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-search=max_s2 data=wmt14.en-de config='' work=wmt gpus=8 average=5 penalties=$all_penalties
+search=max_s2 data=wmt14.en-de config='' work=wmt gpus='' average=5 penalties=$all_penalties
 options "search data config work gpus average penalties --" "$@"
 positive average
 check_penalties

@@ -10,7 +10,7 @@
 #   --work FOLDER        folder for all output (default: wmt)
 #   --model FOLDER       folder of the model (default: WORK/models/DATA.CONFIG.GENOTYPE, with the
 #                        genotype's file name without .json); the result is average.pt there
-#   --gpus N             8 (default), 4, 2 or 1; with fewer, batches are accumulated
+#   --gpus N             8, 4, 2 or 1 (default: the configuration's, 8); with fewer, batches are accumulated
 #   --average N          average the last N checkpoints, 2,000 updates apart (default: 5)
 #
 # Arguments after -- go to fairseq-hydra-train. The same command resumes an interrupted
@@ -18,7 +18,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-genotype='' data=wmt18.en-de config=base work=wmt model='' gpus=8 average=5
+genotype='' data=wmt18.en-de config=base work=wmt model='' gpus='' average=5
 options "genotype data config work model gpus average --" "$@"
 positive average
 work=$(absolute "$work")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Translates newstest2014 with the length penalty that 7-tune.sh found. Prints tokenised BLEU, which
-# compares with the paper's, and sacreBLEU with its signature.
+# Translates the test set (of WMT newstest2014) with the length penalty that 7-tune.sh found. Prints
+# tokenised BLEU, which compares with the paper's, and sacreBLEU with its signature.
 #
 # usage: bash examples/wmt/8-test.sh [options] [-- ARGUMENT ...]
 #
@@ -18,7 +18,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 data=wmt18.en-de config=base genotype='' work=wmt model=''
 options "data config genotype work model --" "$@"
 trained
-target=${data##*-}
+languages
+[[ $data == iwslt14.* ]] && case=(--lowercase) || case=() # its translations are lower-case
 reference=$work/data/$data/text/test.$target
 generation "$work/data/$data/data-bin" "$model"
 [[ -e $model/tune.tsv ]] || die "no tune.tsv in $model: run 7-tune.sh"
@@ -26,7 +27,7 @@ penalty=$(best "$model" | cut -f 1)
 same_options "$model/bleu.options" "$(of_model), length penalty $penalty -- ${rest[*]}" "$model/bleu"
 if [[ ! -e $model/bleu ]]; then
   need fairseq-generate sacremoses sacrebleu
-  echo "[test, $(clock)] newstest2014, length penalty $penalty"
+  echo "[test, $(clock)] test set, length penalty $penalty"
   fairseq-generate "${generate[@]}" --gen-subset test --lenpen "$penalty" "${rest[@]}" \
     >"$model/test.out" 2>"$model/test.err" || fail "$model/test.err" fairseq-generate $?
   hypotheses "$model/test.out" | sacremoses -q -l "$target" detokenize >"$model/test.hypotheses"
@@ -35,7 +36,8 @@ if [[ ! -e $model/bleu ]]; then
   {
     echo "length penalty $penalty"
     grep '^Generate test' "$model/test.out" | sed 's/^/tokenised: /'
-    sacrebleu "$reference" --input "$model/test.hypotheses" --language-pair "en-$target" --format text
+    sacrebleu "$reference" --input "$model/test.hypotheses" --language-pair "$source-$target" --format text \
+      "${case[@]}"
   } >"$model/bleu.partial"
   mv "$model/bleu.partial" "$model/bleu"
 fi

@@ -1,4 +1,4 @@
-"""Downloads the archives of WMT that archives.tsv lists, and extracts aligned text from them.
+"""Downloads the archives that archives.tsv lists, and extracts aligned text from them.
 
 usage: python examples/wmt/corpora.py download DATASET --archives FOLDER
        python examples/wmt/corpora.py extract DATASET --archives FOLDER --out FOLDER
@@ -27,6 +27,7 @@ from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+import ted
 from corpus import Pair, align, clean, with_text, write
 
 TABLE = Path(__file__).with_name("archives.tsv")
@@ -44,17 +45,18 @@ class Archive:
     """A line of the table, fields unchanged; `-` is unknown."""
 
     file: str
-    kind: str  # "lines", "valid", "test", "czeng", or "czeng-blocks": what CzEng 1.7 leaves out
+    kind: str  # "lines", "valid", "test", "czeng", or "czeng-blocks": what CzEng 1.7 leaves out;
+    # "talks": IWSLT's training text; "talks-test": its test text
     members: str
     datasets: str
     bytes: str
     checksum: str
     url: str
 
-    def member(self, foreign: str, language: str) -> str:
-        """Name, or glob pattern, of a language's files in the archive."""
+    def names(self, foreign: str, language: str) -> list[str]:
+        """Names, or glob patterns, of a language's files in the archive."""
         side = "src" if language == "en" else "ref"
-        return self.members.format(f=foreign, l=language, s=side)
+        return self.members.format(f=foreign, l=language, s=side).split(",")
 
 
 def read_table(path: Path, dataset: str) -> list[Archive]:
@@ -137,11 +139,11 @@ def check(archive: Archive, path: Path) -> None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Adds the archive's name to errors on reading a damaged one."""
+    """Adds the archive's name to errors on reading a damaged one, in one line."""
     try:
         yield
     except DAMAGE as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
 
 
 def lines_of(path: Path, pattern: str) -> Iterator[str]:
@@ -184,12 +186,19 @@ def pairs_of(archive: Archive, path: Path, foreign: str, without: set[str]) -> I
                 if not (block and block[1] in without):
                     yield clean(english), clean(czech)
             return
-        sides = (lines_of(path, archive.member(foreign, language)) for language in ("en", foreign))
-        if archive.kind in ("valid", "test"):
+        sides = (
+            chain.from_iterable(lines_of(path, name) for name in archive.names(foreign, language))
+            for language in ("en", foreign)
+        )
+        if archive.kind == "talks":
+            sides = map(ted.talks, sides)
+        elif archive.kind != "lines":
             sides = (
                 (match[1] for match in map(SEGMENT.search, lines) if match is not None)
                 for lines in sides
             )
+        if archive.kind == "talks-test":
+            sides = ((line.replace("’", "'") for line in lines) for lines in sides)
         yield from align(*sides, "its sides")
 
 
@@ -217,8 +226,15 @@ def counted(pairs: Iterable[Pair], name: str) -> Iterator[Pair]:
     print(f"  {name}: {count:,} pairs", flush=True)
 
 
-def extract(archives: list[Archive], folder: Path, out: Path, foreign: str) -> None:
-    """Writes train, valid and test of a data set.
+def foreign_of(dataset: str) -> str:
+    """The language of a data set that is not English."""
+    return next(name for name in dataset.rpartition(".")[2].split("-") if name != "en")
+
+
+def extract(
+    archives: list[Archive], folder: Path, out: Path, foreign: str, workers: int = 1
+) -> None:
+    """Writes train, valid and test of a data set; `workers` processes tokenise TED talks.
 
     Raises:
         ValueError: an archive is missing or does not have the expected form.
@@ -231,14 +247,21 @@ def extract(archives: list[Archive], folder: Path, out: Path, foreign: str) -> N
     for archive in archives:
         if archive.kind == "czeng-blocks":
             without = left_out(folder / archive.file, archive.members)
-    splits = {"test": ["test"], "valid": ["valid"], "train": ["lines", "czeng"]}
-    for split, kinds in splits.items():
-        parts = (
-            counted(pairs_of(archive, folder / archive.file, foreign, without), archive.file)
-            for archive in archives
-            if archive.kind in kinds
-        )
-        write(out / split, ["en", foreign], chain.from_iterable(parts))
+
+    def pairs(*kinds: str) -> Iterator[Pair]:
+        for archive in archives:
+            if archive.kind in kinds:
+                found = pairs_of(archive, folder / archive.file, foreign, without)
+                yield from counted(found, archive.file)
+
+    languages = ["en", foreign]
+    write(out / "test", languages, pairs("test", "talks-test"))
+    if any(archive.kind == "talks" for archive in archives):
+        train, valid = ted.select(pairs("talks"), languages, workers)
+    else:
+        train, valid = pairs("lines", "czeng"), pairs("valid")
+    write(out / "valid", languages, valid)
+    write(out / "train", languages, train)
 
 
 def main() -> None:
@@ -250,15 +273,17 @@ def main() -> None:
     parser.add_argument("--archives", type=Path, required=True, help="folder of the archives")
     parser.add_argument("--out", type=Path, help="folder for the text")
     parser.add_argument("--table", type=Path, default=TABLE, help="default: archives.tsv")
+    parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
     args = parser.parse_args()
     try:
         archives = read_table(args.table, args.dataset)
         if args.command == "download":
             args.archives.mkdir(parents=True, exist_ok=True)
-            for archive in archives:
+            for archive in {archive.file: archive for archive in archives}.values():
                 download(archive, args.archives)
         else:
-            extract(archives, args.archives, args.out, args.dataset.rpartition("-")[2])
+            foreign = foreign_of(args.dataset)
+            extract(archives, args.archives, args.out, foreign, args.workers)
     except (ValueError, OSError) as error:
         raise SystemExit(f"corpora.py: {error}") from None
 

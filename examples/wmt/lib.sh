@@ -26,12 +26,29 @@ quoted() {
   printf "'%s'" "$escaped"
 }
 
+# languages: sets $source and $target, the languages of the data set $data.
+languages() {
+  source=${data##*.}
+  target=${source#*-} source=${source%-*}
+}
+
+# gpus_of CONFIG: prints how many GPUs configs/CONFIG.yaml is for: the last file that it includes decides.
+gpus_of() {
+  local part
+  for part in $(sed -n 's/^defaults: \[_self_, \(.*\)\]$/\1/p' "$root/configs/$1.yaml" | tr -d ,); do
+    sed -n 's/^  distributed_world_size: \([0-9]*\)$/\1/p' "$root/configs/${1%/*}/$part.yaml"
+  done | tail -n 1
+}
+
 # train CONFIG FOLDER DATA OPTIONS OVERRIDE...: runs configs/CONFIG.yaml to its end on the data set DATA
 # and $gpus GPUs, unless it has reached it before; resumes from the last checkpoint. Exits if FOLDER
-# was made with other OPTIONS. With fewer than the paper's 8 GPUs, batches are accumulated.
+# was made with other OPTIONS. With fewer than the configuration's GPUs, batches are accumulated.
 train() {
-  local config=$1 folder=$2 data=$work/data/$3/data-bin launcher=(fairseq-hydra-train) accumulate
+  local config=$1 folder=$2 data=$work/data/$3/data-bin launcher=(fairseq-hydra-train) accumulate most
+  most=$(gpus_of "$config")
+  gpus=${gpus:-$most}
   [[ $gpus =~ ^[1248]$ ]] || die "--gpus is $gpus, it must be 1, 2, 4 or 8"
+  ((gpus <= most)) || die "--gpus is $gpus, it must be at most $most, as in configs/$config.yaml"
   [[ -e $folder/done || -e $data/preprocess.log ]] || die "no data in $data: run 2-prepare.sh"
   alone "$folder"
   same_options "$folder/options" "$4"
@@ -42,7 +59,7 @@ train() {
   "${launcher[@]}" --config-dir "$root/configs/${config%/*}" --config-name "${config##*/}" \
     task.data="$(quoted "$data")" common.user_dir="$(quoted "$plugin")" checkpoint.save_dir="$(quoted "$folder")" \
     distributed_training.distributed_world_size="$gpus" \
-    optimization.update_freq="[$((${accumulate:-1} * 8 / gpus))]" "${@:5}" 2>&1 | tee -a "$folder/train.log" &&
+    optimization.update_freq="[$((${accumulate:-1} * most / gpus))]" "${@:5}" 2>&1 | tee -a "$folder/train.log" &&
     [[ -e $folder/checkpoint_last.pt ]] || {
     [[ -e $folder/checkpoint_last.pt ]] || rm "$folder/options" # no checkpoint has these options
     die "the training failed; its log: $folder/train.log"
@@ -50,11 +67,14 @@ train() {
   touch "$folder/done"
 }
 
+# takes_genotype: whether the configuration $config has a genotype.
+takes_genotype() { grep -q '^  genotype: ???$' "$root/configs/train/$config.yaml"; }
+
 # trained: checks $config and sets the defaults of $genotype and $model. Each genotype has its own
 # folder; some configurations have no genotype.
 trained() {
   configuration config train "$config"
-  if grep -q '^  genotype: ???$' "$root/configs/train/$config.yaml"; then
+  if takes_genotype; then
     genotype=${genotype:-$work/genotypes/max_s2.json}
   elif [[ $genotype ]]; then
     die "--genotype is $genotype, but --config $config takes none: omit it"

@@ -204,17 +204,21 @@ def test_scripts_that_write_to_one_folder_take_turns(tmp_path):
             assert second.stdout.readline() == "begins\n"
 
 
-def test_tokenisation_is_the_one_of_sacremoses(tmp_path, monkeypatch):
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_tokenisation_is_the_one_of_sacremoses(tmp_path, monkeypatch, normalise, lower_case):
     monkeypatch.setattr(corpus, "CHUNK", 3)  # several chunks, and several blocks of them
     raw = "".join(f"»Nr. {i}«, said the (cat's) & dog's 1,000.5 house…\n" for i in range(150))
     command = [sys.executable, "-c", "from sacremoses.cli import cli; cli()"]
-    command += "-q -l de normalize tokenize".split()
-    expected = subprocess.run(command, input=raw.encode(), capture_output=True).stdout
+    command += ["-q", "-l", "de", *(["normalize"] if normalise else []), "tokenize"]
+    expected = subprocess.run(command, input=raw.encode(), capture_output=True).stdout.decode()
+    expected = expected.lower() if lower_case else expected
     assert len(expected.splitlines()) == 150
     for workers in (1, 2):
         with (tmp_path / "tok").open("w") as output:
-            corpus.tokenise(raw.splitlines(), output, "de", workers)
-        assert (tmp_path / "tok").read_bytes() == expected
+            given = {"normalise": normalise, "lower_case": lower_case}
+            corpus.tokenise(raw.splitlines(), output, "de", workers, **given)
+        assert (tmp_path / "tok").read_text() == expected
 
 
 @pytest.mark.parametrize(
@@ -223,6 +227,10 @@ def test_tokenisation_is_the_one_of_sacremoses(tmp_path, monkeypatch):
         ("quickstart.sh --frobnicate 1", "unknown option: --frobnicate"),
         ("prepare.sh --text", "--text needs a value"),
         ("prepare.sh positional", "unknown option: positional"),
+        (
+            "prepare.sh --source-lang en --target-lang de --lower-case maybe",
+            "--lower-case is maybe",
+        ),
         ("prepare.sh --source-lang en.x --target-lang pt_BR", "languages are en.x and pt_BR"),
         ("prepare.sh --source-lang pt-BR --target-lang pt_BR", "are both pt_BR"),
     ],

@@ -1,11 +1,10 @@
-"""Small archives of examples/wmt in their real forms."""
+"""Small archives of examples/wmt in their real forms, without IWSLT's."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import hashlib
-import importlib.util
 import io
 import sys
 import tarfile
@@ -14,9 +13,8 @@ from pathlib import Path
 
 from helpers.wmt_scripts import WMT
 
-spec = importlib.util.spec_from_file_location("corpora", WMT / "corpora.py")
-corpora = sys.modules["corpora"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(corpora)
+sys.path.insert(0, str(WMT))
+import corpora
 
 
 def sentences(name: str, language: str, count: int) -> list[str]:
@@ -37,7 +35,7 @@ def content(archive: corpora.Archive) -> dict[str, bytes]:
     """The members of an archive, for all languages of its data sets."""
     files = {"README": b"not text\n"}
     # Sorted, so that a truncated archive always lacks the same members.
-    languages = {name.rpartition("-")[2] for name in archive.datasets.split(",")}
+    languages = set(map(corpora.foreign_of, archive.datasets.split(",")))
     for foreign in sorted(languages, reverse=True):
         sides = {language: text_of(archive, language) for language in ("en", foreign)}
         if archive.kind == "czeng":
@@ -56,7 +54,7 @@ def content(archive: corpora.Archive) -> dict[str, bytes]:
                 lines = [f'<seg id="{i}">{line}</seg>' for i, line in enumerate(lines, 1)]
                 lines = ['<refset setid="newstest">', '<doc docid="1">', *lines, "</doc>"]
             data = "".join(f"{line}\n" for line in lines).encode()
-            member = archive.member(foreign, language)
+            (member,) = archive.names(foreign, language)
             files[member] = gzip.compress(data) if member.endswith(".gz") else data
     return files
 
@@ -72,7 +70,8 @@ def write_tar(path: Path, members: dict[str, bytes]) -> None:
 def make_archives(folder: Path) -> None:
     """Write all archives and their archives.tsv, with their sizes and checksums."""
     lines = [line for line in corpora.TABLE.read_text().splitlines() if line[0] != "#"]
-    rows = list(csv.DictReader(lines, delimiter="\t"))
+    rows = csv.DictReader(lines, delimiter="\t")
+    rows = [row for row in rows if not row["kind"].startswith("talks")]
     for row in rows:
         path = folder / row["file"]
         archive = corpora.Archive(**row)

@@ -1,4 +1,4 @@
-"""The scripts of examples/wmt as users run them."""
+"""The scripts of examples/wmt, and others beside them, as users run them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ WMT = Path(__file__).parents[2] / "examples" / "wmt"
 
 
 def step(name: str, *arguments: str, stubs: Path | None = None) -> subprocess.CompletedProcess:
-    """Run a script with the commands in ``stubs`` and of this interpreter's environment."""
+    """Run a script with the commands in ``stubs`` and of this interpreter's environment.
+
+    Args:
+        name: of the script, relative to examples/wmt.
+        arguments: of the script.
+        stubs: a folder.
+    """
     settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
     path = f"{stubs or ''}:{Path(sys.executable).parent}:{os.environ['PATH']}".lstrip(":")
     command = ["bash", str(WMT / name), *arguments]
     environment = {**os.environ, **settings, "PATH": path}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
 
 
 def done(name: str, *arguments: str, stubs: Path | None = None) -> str:
