@@ -173,7 +173,7 @@ class Comparison:
         if cost is None:
             return 1.0
         if self.training_hours is None:
-            trainings = cost.passes / TRAINING
+            trainings = cost.passes / (TRAINING * int(self.end.removeprefix("loss_")))
         else:
             trainings = cost.cpu_hours / self.training_hours
         return max(1.0, trainings) if self.search_only else 1 + trainings

@@ -4,8 +4,8 @@ usage: prepare.py --text TEXT --source-lang X --target-lang Y --out DATA
 
 Keeps the pairs of 3 to 20 words a side, in train, valid and test alike, and hands them to
 examples/prepare.sh, which tokenises, learns BPE and binarises into DATA/data-bin. A word is a token
-of the Moses tokeniser. TEXT is what examples/prepare.sh takes: a folder with train.X, valid.X and
-test.X, or a prefix.
+of the Moses tokeniser; --most-words takes longer pairs too. TEXT is what examples/prepare.sh takes:
+a folder with train.X, valid.X and test.X, or a prefix.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ sys.path.insert(0, str(EXAMPLES))
 import corpus  # noqa: E402
 
 MERGES = 4000
-WORDS = range(3, 21)  # a side
+LEAST, MOST = 3, 20  # words a side
 
 
 def short_pairs(
-    raw: Iterable[corpus.Pair], tokenised: Iterable[corpus.Pair]
+    raw: Iterable[corpus.Pair], tokenised: Iterable[corpus.Pair], most: int = MOST
 ) -> Iterator[corpus.Pair]:
-    """The raw pairs whose tokenised sides both have 3 to 20 words."""
+    """The raw pairs whose tokenised sides both have 3 to ``most`` words."""
     for pair, sides in zip(raw, tokenised, strict=True):
-        if all(len(side.split()) in WORDS for side in sides):
+        if all(LEAST <= len(side.split()) <= most for side in sides):
             yield pair
 
 
-def select(text: str, out: Path, languages: list[str], workers: int) -> None:
+def select(text: str, out: Path, languages: list[str], workers: int, most: int = MOST) -> None:
     """Write the short pairs of train, valid and test into the folder ``out``.
 
     Raises:
@@ -53,8 +53,8 @@ def select(text: str, out: Path, languages: list[str], workers: int) -> None:
                     target.open("w", encoding="utf-8") as output,
                 ):
                     corpus.tokenise(lines, output, language, workers)
-            pairs = short_pairs(corpus.read(raw, languages), corpus.read(tokenised, languages))
-            corpus.write(out / split, languages, pairs)
+            sides = corpus.read(raw, languages), corpus.read(tokenised, languages)
+            corpus.write(out / split, languages, short_pairs(*sides, most))
 
 
 def main() -> None:
@@ -64,12 +64,17 @@ def main() -> None:
     )
     for option in ("--text", "--source-lang", "--target-lang", "--out"):
         parser.add_argument(option, required=True)
+    note = f"words of a side of the longest pairs (default: {MOST}, the published table's)"
+    parser.add_argument("--most-words", type=int, default=MOST, metavar="N", help=note)
     parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
     args = parser.parse_args()
+    if args.most_words < LEAST:
+        parser.error(f"--most-words is {args.most_words}, it must be at least {LEAST}")
     text, done = Path(args.out) / "text", Path(args.out) / "short.done"
     if not done.exists():
         try:
-            select(args.text, text, [args.source_lang, args.target_lang], args.workers)
+            languages = [args.source_lang, args.target_lang]
+            select(args.text, text, languages, args.workers, args.most_words)
         except ValueError as error:
             parser.exit(1, f"prepare.py: error: {error}\n")
         done.touch()

@@ -16,9 +16,9 @@ DENSE = 3 * C  # passes of an update in which all candidates run
 BUDGET_UPDATES = 1000  # of darts
 BUDGET = BUDGET_UPDATES * DENSE
 MOST_UPDATES = 4000
-# Of 4,000 updates on 2,000 tokens, over 1,000 tokens. A genotype trained alone stores its
-# activations: an update costs two passes, forward and backward.
-TRAINING = 4000 * 2 * 2
+# Passes over 1,000 tokens of an update of a genotype that is trained alone, on 2,000 tokens. It
+# stores its activations, so that an update costs two passes, forward and backward.
+TRAINING = 2 * 2
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ prepare() {
   same_options "$out/options" "--updates $updates --count $count --searches $searches"
   [[ -e $out/text.done ]] || python "$root/examples/prepare_text.py" "$out/text" --target de
   touch "$out/text.done"
-  python "$here/prepare.py" --text "$out/text" --source-lang en --target-lang de --out "$out/data"
+  python "$here/prepare.py" --text "$out/text" --source-lang en --target-lang de --out "$out/data" \
+    --most-words 50 # with 20, too little text is left
   [[ -e $out/random.csv ]] || benchmark sample --count "$count" --seed 1 -o "$out/random.csv"
 }
 
@@ -84,7 +85,4 @@ complete "$out/verses-found.csv" "$searches" train "$out/found.csv" --out "$out/
 
 headline 5 "result"
 benchmark report --table "$out/verses.csv"
-while IFS=, read -r name _ _ _ _ parameters _ _ _ _ loss _; do
-  echo "$name: loss $loss, $parameters parameters"
-  benchmark place "$loss" --parameters "$parameters" --table "$out/verses.csv" | sed 's/^/   /'
-done < <(tail -n +2 "$out/verses-found.csv")
+benchmark compare --random "$out/verses.csv" --searches "$out/verses-searches.csv" --found "$out/verses-found.csv"
