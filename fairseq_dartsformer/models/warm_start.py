@@ -62,7 +62,7 @@ class WarmStarted:
                 supernet = _Supernet(load_checkpoint(path), FAMILIES[self.NAME])
                 return supernet.weights_for(self, cfg.model, path)
         except InputError as error:
-            raise InputError(f"--init-from-search {path}: {error}") from None
+            raise InputError(f"--init-from-search is {path}: {error}") from None
 
 
 @dataclass(frozen=True)
