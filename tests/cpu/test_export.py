@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 from argparse import Namespace
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,11 +20,11 @@ from helpers.fairseq_commands import (
     DERIVED_DARTS,
     EVOLVED,
     PLUGIN,
+    SIZES,
     start,
-    train,
+    training,
 )
 from helpers.models import (
-    SIZES,
     Task,
     build_derived,
     build_evolved,
@@ -38,7 +40,8 @@ from fairseq_dartsformer.search_space.genotype import Genotype
 TRANSFORMER = (
     "--task translation --arch transformer --optimizer adam --share-all-embeddings "
     "--encoder-embed-dim 24 --decoder-embed-dim 24 --encoder-ffn-embed-dim 16 "
-    "--decoder-ffn-embed-dim 16 --encoder-attention-heads 2 --decoder-attention-heads 2"
+    "--decoder-ffn-embed-dim 16 --encoder-attention-heads 2 --decoder-attention-heads 2 "
+    "--encoder-layers 2 --decoder-layers 2 --dropout 0.1"
 ).split()
 MIXED = Genotype(
     encoder=[["conv_3", "dynamic_conv_3"], ["self_attention", "glu"]],
@@ -54,7 +57,7 @@ def transformer(**options) -> TransformerModel:
     both = {
         f"{stack}_{name}": size for stack in ("encoder", "decoder") for name, size in sizes.items()
     }
-    positions = {name: SIZES[name] for name in ("max_source_positions", "max_target_positions")}
+    positions = {"max_source_positions": 64, "max_target_positions": 64}
     args = Namespace(**both, **positions, **options)
     ARCH_CONFIG_REGISTRY["transformer"](args)
     return TransformerModel.build_model(args, Task())
@@ -131,25 +134,36 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def trained(data, tmp_path_factory) -> dict[str, Path]:
-    """The checkpoint of each kind of model, which translate most words rightly."""
-    found = {}
-    for name, kind in KINDS.items():
+def trained(data, tmp_path_factory) -> Callable[[str], Path]:
+    """The checkpoint of a kind of model, which translates most words rightly."""
+
+    @cache
+    def checkpoint_of(name: str) -> Path:
         folder = tmp_path_factory.mktemp(name)
+        arguments = training([], data, folder)
+        if name == "transformer":
+            del arguments[-len(SIZES) :]  # it has other names for them
+        arguments += KINDS[name]
         options = "--max-update 100 --lr 1e-2 --disable-validation".split()
-        sizes = [] if name == "transformer" else ["--hidden-dim", "24"]
-        train([*kind, *sizes], data, folder, *options)
-        found[name] = folder / "checkpoints" / "checkpoint_last.pt"
-    return found
+        run = start("train", [*arguments, *options], folder).wait()
+        assert run.status == 0, run.stderr
+        return folder / "checkpoints" / "checkpoint_last.pt"
+
+    return checkpoint_of
 
 
 @pytest.fixture(scope="module")
-def exported(trained, tmp_path_factory) -> Path:
-    """The folder of a DARTSformer."""
-    folder = tmp_path_factory.mktemp("exported") / "model"
-    outcome = attempt("export", str(trained["dartsformer"]), "-o", str(folder))
-    assert outcome.status == 0, outcome
-    return folder
+def exported(trained) -> Callable[[str], Path]:
+    """The folder of a kind of model."""
+
+    @cache
+    def folder_of(name: str) -> Path:
+        folder = trained(name).parent / "exported"
+        outcome = attempt("export", str(trained(name)), "-o", str(folder))
+        assert outcome.status == 0, outcome
+        return folder
+
+    return folder_of
 
 
 def translate(folder: Path, text: str, *options: str) -> subprocess.CompletedProcess:
@@ -190,15 +204,10 @@ def test_translations_are_those_of_fairseq_generate(
     data, trained, exported, tmp_path, name, search
 ):
     """The n-best lists, in the same order, with scores; batches and lengths are mixed."""
-    folder = exported
-    if name != "dartsformer":
-        folder = trained[name].parent / "exported"
-        if not folder.exists():
-            assert attempt("export", str(trained[name]), "-o", str(folder)).status == 0
     text = (data.parent / "test.aa").read_text()
-    run = translate(folder, text, "--batch-size", "7", *search.split())
+    run = translate(exported(name), text, "--batch-size", "7", *search.split())
     assert run.returncode == 0, run.stderr
-    expected = generated(trained[name], data, tmp_path, *search.split())
+    expected = generated(trained(name), data, tmp_path, *search.split())
     found: dict[int, list[tuple]] = {}
     for line in run.stdout.splitlines():
         number, score, translation = line.split("\t")
@@ -215,7 +224,7 @@ def test_plain_output_does_not_depend_on_batches(data, exported):
     lines = (data.parent / "test.aa").read_text().splitlines()[:12]
     lines[3:3] = ["", "w1 unknown w2"]
     text = "\n".join(lines) + "\n"
-    one, many = (translate(exported, text, "--batch-size", n) for n in ("1", "50"))
+    one, many = (translate(exported("dartsformer"), text, "--batch-size", n) for n in ("1", "50"))
     assert one.stdout == many.stdout and one.returncode == 0, one.stderr
     assert len(one.stdout.splitlines()) == len(lines) and one.stdout.splitlines()[3] == ""
 
@@ -224,15 +233,15 @@ def test_text_is_processed(data, trained, exported, tmp_path):
     """BPE by its codes, and Moses' rules."""
     (tmp_path / "codes").write_text("#version: 0.2\nw 1</w>\nw 2</w>\n")
     arguments = ["-o", str(tmp_path / "out"), "--codes", str(tmp_path / "codes"), "--moses"]
-    assert attempt("export", str(trained["dartsformer"]), *arguments).status == 0
+    assert attempt("export", str(trained("dartsformer")), *arguments).status == 0
     run = translate(tmp_path / "out", "w1 w2\n")
     assert run.returncode == 0, run.stderr
-    assert run.stdout == translate(exported, "w1 w2\n").stdout
+    assert run.stdout == translate(exported("dartsformer"), "w1 w2\n").stdout
 
 
 def test_int8(data, trained, tmp_path):
     arguments = ["-o", str(tmp_path / "out"), "--int8"]
-    assert attempt("export", str(trained["dartsformer"]), *arguments).status == 0
+    assert attempt("export", str(trained("dartsformer")), *arguments).status == 0
     assert b"DynamicQuantizeLinear" in (tmp_path / "out" / "decoder.onnx").read_bytes()
     run = translate(tmp_path / "out", "w1 w2\n")
     assert run.returncode == 0 and run.stdout.strip(), run.stderr
@@ -241,11 +250,11 @@ def test_int8(data, trained, tmp_path):
 def test_weights_and_configuration_rebuild_the_model(trained, exported):
     from safetensors.torch import load_file
 
-    config = json.loads((exported / "config.json").read_text())
+    config = json.loads((exported("dartsformer") / "config.json").read_text())
     assert config["architecture"] == "dartsformer"
     assert Genotype.from_json(json.dumps(config["genotype"]), "config") == MIXED
-    weights = load_file(exported / "model.safetensors")
-    state = torch.load(trained["dartsformer"])["model"]
+    weights = load_file(exported("dartsformer") / "model.safetensors")
+    state = torch.load(trained("dartsformer"))["model"]
     assert all(torch.equal(weights[name], state[name]) for name in weights)
     assert state.keys() - weights.keys() <= {
         "decoder.input.embedding.tokens.weight",
@@ -270,7 +279,7 @@ def test_bad_input_is_one_line(trained, exported, logged_search, tmp_path, argum
         "search": logged_search / "checkpoints" / "checkpoint_last.pt",
         "new": tmp_path / "new",
     }
-    paths |= {"good": trained["dartsformer"], "old": exported}
+    paths |= {"good": trained("dartsformer"), "old": exported("dartsformer")}
     line = attempt("export", *arguments.format(**paths).split()).line
     assert re.search(pattern, line), line
     assert list(tmp_path.iterdir()) == []
@@ -288,7 +297,7 @@ DAMAGES = {
 @pytest.mark.parametrize("file", DAMAGES)
 def test_damage_is_one_line(exported, tmp_path, file):
     """It names the file."""
-    folder = shutil.copytree(exported, tmp_path / "copy")
+    folder = shutil.copytree(exported("dartsformer"), tmp_path / "copy")
     good = (folder / file).read_bytes()
     for bad in (*map(str.encode, DAMAGES[file]), good[: len(good) // 2], b"\xff" + good):
         (folder / file).write_bytes(bad)
@@ -298,11 +307,11 @@ def test_damage_is_one_line(exported, tmp_path, file):
 
 
 def test_foreign_graphs_and_long_lines_are_one_line(exported, tmp_path):
-    folder = shutil.copytree(exported, tmp_path / "copy")
+    folder = shutil.copytree(exported("dartsformer"), tmp_path / "copy")
     shutil.copy(folder / "encoder.onnx", folder / "decoder.onnx")
     run = translate(folder, "w1\n")
     assert run.returncode == 1 and "decoder.onnx: ValueError: its inputs are not" in run.stderr
-    run = translate(exported, "w1 " * 2000 + "\n")
+    run = translate(exported("dartsformer"), "w1 " * 2000 + "\n")
     assert run.returncode == 1 and "over 1023 tokens in a line: w1 w1" in run.stderr
 
 
