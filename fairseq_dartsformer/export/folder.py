@@ -68,7 +68,7 @@ def export(cfg: ExportConfig, output: Path) -> None:
     try:
         caches = write_graphs(model, temporary, cfg.int8)
         weights = {n: p.detach().float().contiguous() for n, p in model.named_parameters()}
-        safetensors.torch.save_file(weights, temporary / "model.safetensors")
+        (temporary / "model.safetensors").write_bytes(safetensors.torch.save(weights))
         languages = {"source_lang": task.cfg.source_lang, "target_lang": task.cfg.target_lang}
         for coder, language in zip((model.encoder, model.decoder), languages.values(), strict=True):
             coder.dictionary.save(str(temporary / f"dict.{language}.txt"))

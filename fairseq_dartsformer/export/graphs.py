@@ -114,7 +114,7 @@ def largest_difference(
     folder: Path,
     caches: list[Cache],
     lengths: tuple[int, ...] = (7, 3, 5, 1),
-    steps: int = 6,
+    steps: int = 20,
 ) -> float:
     """Decode random tokens with the graphs in ``folder`` and with the model, step by step.
 
@@ -123,7 +123,7 @@ def largest_difference(
         folder: has ``encoder.onnx`` and ``decoder.onnx``.
         caches: the decoder's.
         lengths: of the sources of a batch.
-        steps: to decode.
+        steps: to decode, if the model can decode so many.
 
     Returns:
         the largest difference of log-probabilities; infinity if one is not finite.
@@ -135,6 +135,7 @@ def largest_difference(
     for row, length in zip(source, lengths, strict=True):
         row[:length] = random.integers(dictionary.nspecial, len(dictionary), length)
     width = len(model.decoder.dictionary)
+    steps = min(steps, model.decoder.max_positions())
     target = random.integers(dictionary.nspecial, width, (len(lengths), steps))
     sessions = {
         name: onnxruntime.InferenceSession(

@@ -135,7 +135,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory) -> Callable[[str], Path]:
-    """The checkpoint of a kind of model, which translates most words rightly."""
+    """The checkpoint of a kind of model, after a short training."""
 
     @cache
     def checkpoint_of(name: str) -> Path:
@@ -237,6 +237,9 @@ def test_text_is_processed(data, trained, exported, tmp_path):
     run = translate(tmp_path / "out", "w1 w2\n")
     assert run.returncode == 0, run.stderr
     assert run.stdout == translate(exported("dartsformer"), "w1 w2\n").stdout
+    (tmp_path / "out" / "codes").write_text("#version: 0.2\nno merge of two\n")
+    run = translate(tmp_path / "out", "w1 w2\n")
+    assert run.returncode == 1 and run.stderr.count("\n") == 1 and "codes: " in run.stderr
 
 
 def test_int8(data, trained, tmp_path):
