@@ -199,11 +199,10 @@ class _Supernet:
     def _check_dictionary(self, stack: str, dictionary: Dictionary) -> None:
         """Raise an :class:`InputError` if the search's data still exist and have other words."""
         language = self.task.get("source_lang" if stack == "encoder" else "target_lang")
-        folders = utils.split_paths(str(self.task.get("data") or ""))
-        path = Path(folders[0], f"dict.{language}.txt") if folders else None
+        path = Path(utils.split_paths(str(self.task.get("data")))[0], f"dict.{language}.txt")
         try:
-            same = path is None or Dictionary.load(str(path)) == dictionary
-        except (OSError, ValueError):
+            same = Dictionary.load(str(path)) == dictionary
+        except Exception:  # fairseq raises several kinds
             logger.info(f"{path} cannot be read: only the dictionaries' sizes were compared")
             return
         if not same:
