@@ -229,22 +229,22 @@ def test_plain_output_does_not_depend_on_batches(data, exported):
     assert len(one.stdout.splitlines()) == len(lines) and one.stdout.splitlines()[3] == ""
 
 
-def test_text_is_processed(data, trained, exported, tmp_path):
-    """BPE by its codes, and Moses' rules."""
+def test_text_is_processed(trained, exported, tmp_path):
+    """BPE by its codes, and Moses' rules. Damaged codes are one line."""
     (tmp_path / "codes").write_text("#version: 0.2\nw 1</w>\nw 2</w>\n")
     arguments = ["-o", str(tmp_path / "out"), "--codes", str(tmp_path / "codes"), "--moses"]
-    assert attempt("export", str(trained("dartsformer")), *arguments).status == 0
+    assert attempt("export", str(trained("transformer")), *arguments).status == 0
     run = translate(tmp_path / "out", "w1 w2\n")
     assert run.returncode == 0, run.stderr
-    assert run.stdout == translate(exported("dartsformer"), "w1 w2\n").stdout
+    assert run.stdout == translate(exported("transformer"), "w1 w2\n").stdout
     (tmp_path / "out" / "codes").write_text("#version: 0.2\nno merge of two\n")
     run = translate(tmp_path / "out", "w1 w2\n")
     assert run.returncode == 1 and run.stderr.count("\n") == 1 and "codes: " in run.stderr
 
 
-def test_int8(data, trained, tmp_path):
+def test_int8(trained, tmp_path):
     arguments = ["-o", str(tmp_path / "out"), "--int8"]
-    assert attempt("export", str(trained("dartsformer")), *arguments).status == 0
+    assert attempt("export", str(trained("transformer")), *arguments).status == 0
     assert b"DynamicQuantizeLinear" in (tmp_path / "out" / "decoder.onnx").read_bytes()
     run = translate(tmp_path / "out", "w1 w2\n")
     assert run.returncode == 0 and run.stdout.strip(), run.stderr
