@@ -68,7 +68,7 @@ class Folder:
             self.longest = int(config["max_source_positions"]), int(config["max_target_positions"])
             self.shapes = {cache["name"]: cache["shape"] for cache in config["caches"]}
             self.axes = {name: shape.index("batch") for name, shape in self.shapes.items()}
-            bpe, moses, symbols = config["bpe"], config["moses"], config["symbols"]
+            bpe, moses, symbols = config["bpe"], config["moses"], [*config["symbols"]]
         self.encoder = session(path / "encoder.onnx", threads, ["tokens"])
         inputs = ["tokens", "step", "mask", *self.shapes]
         self.decoder = session(path / "decoder.onnx", threads, inputs)
@@ -164,14 +164,14 @@ def search(folder: Folder, sources: list[list[int]], args: argparse.Namespace) -
 def translate(folder: Folder, lines: list[str], args: argparse.Namespace) -> list[list[tuple]]:
     """Translations of each line, in batches of sentences of similar length."""
     sources = [folder.encode(line) for line in lines]
-    found = [[(0.0, [])] for _ in lines]  # of empty lines
+    found = [[(0.0, [])] for _ in lines]  # for empty lines, and if scores are not finite
     order = sorted((i for i, s in enumerate(sources) if s[1:]), key=lambda i: len(sources[i]))
     if order and len(sources[order[-1]]) > folder.longest[0]:
         raise ValueError(f"over {folder.longest[0] - 1} tokens in a line: {lines[order[-1]][:60]}")
     for start in range(0, len(order), args.batch_size):
         batch = order[start : start + args.batch_size]
         for i, best in zip(batch, search(folder, [sources[i] for i in batch], args)):
-            found[i] = best
+            found[i] = best or found[i]
     return found
 
 
