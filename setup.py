@@ -2,6 +2,13 @@
 
 from setuptools import find_packages, setup
 
+EXPORT = [
+    "onnx>=1.23,<2",
+    "onnxruntime>=1.32,<2",
+    "onnxscript>=0.7.2,<0.8",
+    "safetensors>=0.8,<1",
+]
+
 setup(
     name="fairseq-dartsformer",
     version="0.2.0",
@@ -25,7 +32,9 @@ setup(
         "tensorboardX>=2.6,<3",
     ],
     extras_require={
+        "export": EXPORT,
         "dev": [
+            *EXPORT,
             "furo>=2025.7",
             "hypothesis>=6.100,<7",
             "import-linter>=2.1,<3",
@@ -38,13 +47,14 @@ setup(
             "scipy>=1.13,<2",
             "sphinx>=8.1,<10",
             "wandb>=0.19,<1",
-        ]
+        ],
     },
     entry_points={
         "console_scripts": [
             "dartsformer-average=fairseq_dartsformer.cli.average:cli_main",
             "dartsformer-derive=fairseq_dartsformer.cli.derive:cli_main",
             "dartsformer-evolve=fairseq_dartsformer.cli.evolve:cli_main",
+            "dartsformer-export=fairseq_dartsformer.cli.export:cli_main",
             "dartsformer-memory=fairseq_dartsformer.cli.memory:cli_main",
             "dartsformer-parameters=fairseq_dartsformer.cli.parameters:cli_main",
             "dartsformer-plot=fairseq_dartsformer.cli.plot:cli_main",

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the project and its dependencies into a virtual environment, without root.
-# usage: bash examples/install.sh VENV_DIR [EXTRAS]        (EXTRAS: dev, for the tests)
+# usage: bash examples/install.sh VENV_DIR [EXTRAS]        (EXTRAS: export, for dartsformer-export; dev, for the tests)
 #
 # A second call returns at once. Environment:
 #   PYTHON  the interpreter      (default: the first of python3.11, python3.12 and python3 that is

@@ -105,7 +105,8 @@ def _find_code(value: Any) -> str | None:
     value = vars(value) if isinstance(value, Namespace) else value
     if isinstance(value, Mapping):
         # Nothing evaluates paths, which may look like calls: `corpus(1)`.
-        value = [v for k, v in value.items() if k != "data" and not str(k).endswith("path")]
+        paths = "data|.*path|init_from_search"
+        value = [v for k, v in value.items() if not re.fullmatch(paths, str(k))]
     if isinstance(value, list | tuple):
         return next(filter(None, map(_find_code, value)), None)
     if not isinstance(value, str):

@@ -37,6 +37,9 @@ def _checked_resume(
     checkpoint from which it resumes."""
     path = _on_first_worker(trainer, lambda: _prepare(cfg, trainer))
     begins = path in (None, cfg.finetune_from_model)
+    if begins and hasattr(model := trainer.get_model(), "inherited_weights"):  # a derived one
+        weights = _on_first_worker(trainer, lambda: model.inherited_weights(trainer.cfg))
+        model.load_state_dict(weights, strict=False)
     if not begins and cfg.restore_file == LAST:
         cfg = OmegaConf.merge(cfg, {"restore_file": path, "finetune_from_model": None})
     extra_state, iterator = load(cfg, trainer, **arguments)
@@ -52,14 +55,12 @@ def _checked_resume(
     return extra_state, iterator
 
 
-def _on_first_worker(trainer: Trainer, function: Callable[[], str | None]) -> str | None:
+def _on_first_worker(trainer: Trainer, function: Callable[[], Any]) -> Any:
     """Return the first worker's result on all workers, or raise its :class:`InputError` on all."""
-    result = None
-    if trainer.data_parallel_rank == 0:
-        try:
-            result = function()
-        except InputError as error:
-            result = error
+    try:
+        result = function() if trainer.data_parallel_rank == 0 else None
+    except InputError as error:
+        result = error
     if trainer.data_parallel_world_size > 1:
         result = distributed_utils.broadcast_object(
             result, 0, trainer.data_parallel_process_group, trainer.device
@@ -75,8 +76,7 @@ def _prepare(cfg: DictConfig, trainer: Trainer) -> str | None:
         return None
     if not cfg.no_save:
         _lock(Path(cfg.save_dir))
-    path = _find_checkpoint(cfg)
-    if path is None:
+    if (path := _find_checkpoint(cfg)) is None:
         return None
     state = peek(path)
     check = getattr(trainer.get_model(), "check_options", None)  # of this plugin's models

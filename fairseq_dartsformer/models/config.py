@@ -99,6 +99,11 @@ class GenotypeConfig(SizeConfig):
     genotype: Optional[str] = option(
         None, "a genotype: JSON file or built-in name; the checkpoint carries its text"
     )
+    init_from_search: Optional[str] = option(
+        None,
+        "a search's checkpoint, from whose supernet a new training takes all its weights; resuming "
+        "and generating do not read it",
+    )
     search_layers: Optional[int] = option(None, "if given, must agree with the genotype's blocks")
     operation_norm: Optional[NORM_CHOICES] = option(None, "if given, must agree with the genotype")
 

@@ -18,6 +18,7 @@ from .blocks import build_layers, derived_blocks, searched_blocks
 from .config import CandidatesConfig, GenotypeConfig, SizeConfig
 from .option_checks import Block, check_block
 from .translation import TranslationModel
+from .warm_start import WarmStarted
 
 
 class SequentialLayer(nn.Module):
@@ -81,7 +82,7 @@ class DARTSTransformerSearchModel(SequentialTranslationModel):
 
 
 @register_model(FAMILY.name, dataclass=GenotypeConfig)
-class DARTSTransformerModel(SequentialTranslationModel):
+class DARTSTransformerModel(WarmStarted, SequentialTranslationModel):
     """A network derived from a search of DARTS on a Transformer."""
 
     NAME = FAMILY.name

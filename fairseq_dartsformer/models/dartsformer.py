@@ -17,6 +17,7 @@ from .config import DerivedConfig, ReversibleConfig, SearchConfig
 from .option_checks import Block, check_at_least, check_block
 from .reconstruction_check import MonitoredStack, warn_of_growth
 from .translation import TranslationModel
+from .warm_start import WarmStarted
 
 
 class ReversibleTranslationModel(TranslationModel):
@@ -78,9 +79,8 @@ class DARTSformerSearchModel(ReversibleTranslationModel):
 
 
 @register_model(FAMILY.name, dataclass=DerivedConfig)
-class DARTSformerModel(ReversibleTranslationModel):
-    """A network derived from a search (Eq. 2), trained from the start, by default with ordinary
-    backpropagation."""
+class DARTSformerModel(WarmStarted, ReversibleTranslationModel):
+    """A network derived from a search (Eq. 2), by default with ordinary backpropagation."""
 
     NAME = FAMILY.name
 

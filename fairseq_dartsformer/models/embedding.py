@@ -45,7 +45,12 @@ class StackInput(nn.Module):
         embedding: shared by both stacks under ``--share-all-embeddings``.
         max_positions: longest sequence.
         learned_positions: learned positions instead of sinusoids.
+
+    Attributes:
+        padded: whether there is a padding mask; by default if there is padding.
     """
+
+    padded: bool | None = None
 
     def __init__(
         self,
@@ -88,7 +93,7 @@ class StackInput(nn.Module):
             x = self.layer_norm(x.to(self.layer_norm.weight.dtype)).to(x.dtype)
         x = self.dropout(x)
         padding_mask = tokens.eq(self.padding_idx)
-        if not padding_mask.any():
+        if not (padding_mask.any() if self.padded is None else self.padded):
             return x.transpose(0, 1), None
         # A ramp, not zeros: at a constant, LayerNorm is steepest and turns the rounding of a
         # reconstruction into noise.

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .base import Context, Dropout, Incremental, OperationConfig, append, linear, masked
+from .base import Context, Dropout, Incremental, OperationConfig, linear, masked
 
 try:
     from . import dynamic_convolution_triton as fused
@@ -36,12 +36,13 @@ class _Windowed(Incremental):
         """
         x = masked(x, context.padding_mask)
         left, right = self.left, self.kernel_size - 1 - self.left
+        windows = F.pad(x, (0, 0, 0, 0, left, right))
         if incremental_state is not None:
-            steps = len(x)
-            x = append(self.recall(incremental_state).get("x"), x, steps + left)
-            self.keep(incremental_state, x=x)
-            left -= len(x) - steps
-        return F.pad(x, (0, 0, 0, 0, left, right))
+            # The step's own windows, with earlier steps in the place of zeros.
+            earlier = self.recall(incremental_state).get("x", windows[:left])
+            windows = torch.cat([earlier, windows[left:]])
+            self.keep(incremental_state, x=windows[len(x) : len(x) + left])
+        return windows
 
 
 class StandardConv(_Windowed):
@@ -113,8 +114,14 @@ def dynamic_convolution(windows: Tensor, kernels: Tensor) -> Tensor:
         kernels: `T × B × H × K`; head h has the h-th of H equal groups of channels.
 
     Returns:
-        Tensor `T × B × C`. Neither pass stores the K windows of each position.
+        Tensor `T × B × C`. Only an exported graph, to have few nodes, stores the K windows of each
+        position.
     """
+    if torch.compiler.is_exporting():
+        steps, _, heads, size = kernels.shape
+        seen = torch.arange(steps).unsqueeze(1) + torch.arange(size)
+        split = windows.unflatten(-1, (heads, -1))[seen]
+        return (split * kernels.permute(0, 3, 1, 2).unsqueeze(-1)).sum(1).flatten(-2)
     return _DynamicConvolution.apply(windows.contiguous(), kernels.to(windows.dtype).contiguous())
 
 

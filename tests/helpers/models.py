@@ -26,6 +26,7 @@ from fairseq_dartsformer.models.config import (
     GenotypeConfig,
     SearchConfig,
 )
+from fairseq_dartsformer.models.warm_start import SupernetNames
 from fairseq_dartsformer.operations import DECODER_OPERATIONS as DECODER
 from fairseq_dartsformer.operations import ENCODER_OPERATIONS as ENCODER
 from fairseq_dartsformer.operations import OPERATIONS_BY_STACK
@@ -107,20 +108,8 @@ def inheriting(
     ``result`` is the supernet's snapshot.
     """
     derived = build_derived(genotype, task, **options)
-    state = {}
-    for name, tensor in supernet.state_dict().items():
-        parts = name.split(".")
-        if parts[-1] == "alpha":
-            continue
-        if "nodes" in parts:
-            stack, layer, node, candidate = parts[0], *(int(parts[i]) for i in (3, 5, 6))
-            block = getattr(genotype, stack)
-            chosen = block[layer % len(block)][node]
-            if not result.family.is_fixed(stack, node, len(block[0])):
-                if result.candidates[stack][candidate] != chosen:
-                    continue
-                parts[6] = "0"
-        state[".".join(parts)] = tensor
+    tensors, names = supernet.state_dict(), SupernetNames(result.family, result.candidates)
+    state = {name: tensors[names.of(name, genotype)] for name in derived.state_dict()}
     derived.to(supernet.encoder.alpha.dtype).load_state_dict(state)
     return derived.eval()
 

@@ -1,0 +1,61 @@
+"""``dartsformer-export``: write a folder that translates without torch and fairseq."""
+
+from argparse import Namespace
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..errors import InputError
+from .command import CommandParser, run_command
+
+EXTRA = ("onnx", "onnxruntime", "onnxscript", "safetensors")
+
+
+def get_parser() -> CommandParser:
+    parser = CommandParser(prog="dartsformer-export", description=__doc__)
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="of dartsformer, darts_transformer, evolved_transformer or transformer",
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="a new folder")
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="where the dictionaries are (default: where they were in the training)",
+    )
+    parser.add_argument(
+        "--codes", metavar="FILE", help="BPE codes to apply to the input and to undo in the output"
+    )
+    parser.add_argument(
+        "--moses",
+        action="store_true",
+        help="normalise and tokenise the input by Moses' rules, and detokenise the output",
+    )
+    parser.add_argument(
+        "--int8", action="store_true", help="quantise the weights of matrix products"
+    )
+    return parser
+
+
+def main(args: Namespace) -> None:
+    """Export; a wrong argument or checkpoint raises an :class:`InputError` before anything is
+    written."""
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"{', '.join(missing)}: not installed: dartsformer-export needs the extra `export` "
+            "(pip install 'fairseq-dartsformer[export]')"
+        )
+    from ..export.folder import ExportConfig, export
+
+    cfg = ExportConfig(args.checkpoint, args.data, args.codes, args.moses, args.int8)
+    export(cfg, Path(args.output))
+    print(f"wrote {args.output}")
+
+
+def cli_main() -> None:
+    run_command(get_parser(), main)
+
+
+if __name__ == "__main__":
+    cli_main()

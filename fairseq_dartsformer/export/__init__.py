@@ -1,0 +1,2 @@
+"""Export of trained models: ONNX graphs with explicit caches, and a program that translates with
+them."""

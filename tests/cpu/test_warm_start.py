@@ -1,0 +1,322 @@
+"""``--init-from-search``: a derived model begins with the weights of its supernet, once."""
+
+import logging
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from helpers.fairseq_commands import (
+    DERIVED,
+    PLUGIN,
+    SIZES,
+    checkpoint,
+    refused,
+    start,
+    train,
+    train_workers,
+)
+from helpers.models import Task, build_darts, build_derived, build_search
+from helpers.snapshots import search_state
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.models.warm_start import SupernetNames
+from fairseq_dartsformer.operations import NORMS
+from fairseq_dartsformer.search.snapshot import snapshot_of
+from fairseq_dartsformer.search_space.families import DARTS_TRANSFORMER, DARTSFORMER, FAMILIES
+from fairseq_dartsformer.search_space.genotype import Genotype
+from fairseq_dartsformer.search_space.sampling import chosen, draw
+
+NET = {
+    "src_tokens": torch.tensor([[5, 6, 7, 8, 9, 2], [1, 1, 10, 11, 12, 2]]),
+    "src_lengths": torch.tensor([6, 4]),
+    "prev_output_tokens": torch.tensor([[2, 13, 14, 15, 16], [2, 17, 18, 1, 1]]),
+}
+WIDTH = 120  # of which 2 to 5 splits with 2 heads are divisors
+
+
+def supernet(family: str, task: Task | None = None, **options: Any) -> nn.Module:
+    torch.manual_seed(1)
+    build = build_search if family == DARTSFORMER.name else build_darts
+    return build(task, hidden_dim=WIDTH, **options).double().eval()
+
+
+def saved(path: Path, model: nn.Module, family: str, **options: Any) -> str:
+    """A checkpoint of the search, with the options of the model that the test gives."""
+    options = {"pooling": None} | options if family == DARTS_TRANSFORMER.name else options
+    names = {"splits": "encoder_splits"}
+    state = search_state(_name=f"{family}_search", hidden_dim=WIDTH, **options)
+    state["cfg"]["model"] |= {names.get(n, n): v for n, v in options.items()}
+    torch.save(state | {"model": model.state_dict()}, path)
+    return str(path)
+
+
+def warm_start(path: str, genotype: Genotype, task: Task | None = None, **options: Any):
+    """The derived model, and the weights with which its training begins."""
+    options = {"hidden_dim": WIDTH, "encoder_layers": 2, "decoder_layers": 2} | options
+    model = build_derived(genotype, task, **options).double().eval()
+    own = options | {"init_from_search": path, "genotype": genotype.to_json()}
+    cfg = OmegaConf.create({"model": own, "checkpoint": {"finetune_from_model": None}})
+    return model, model.inherited_weights(cfg)
+
+
+GRID = [
+    *((DARTSFORMER.name, norm, 2, "max") for norm in NORMS),
+    *(
+        (DARTSFORMER.name, "post", splits, pooling)
+        for splits in (3, 4)
+        for pooling in ("max", "avg")
+    ),
+    *((DARTS_TRANSFORMER.name, norm, None, None) for norm in DARTS_TRANSFORMER.norms),
+]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("family", "norm", "splits", "pooling"), GRID, ids=str)
+def test_the_derived_model_computes_what_the_supernet_does(tmp_path, family, norm, splits, pooling):
+    """With one-hot mixing weights of any genotype of the space, over several blocks a stack."""
+    options: dict[str, Any] = {"operation_norm": norm, "search_layers": 2, "encoder_layers": 4}
+    if splits:
+        options |= {"encoder_splits": splits, "pooling": pooling}
+    model = supernet(family, **options)
+    path = saved(tmp_path / "c.pt", model, family, **options)
+    snapshot = snapshot_of(torch.load(path), path)
+    for seed in range(2):
+        choice = draw(model, Random(seed))
+        one_hot = {
+            stack: nn.functional.one_hot(
+                torch.tensor(rows), len(snapshot.candidates[stack])
+            ).double()
+            for stack, rows in choice.items()
+        }
+        derived, weights = warm_start(path, snapshot.genotype(choice), encoder_layers=4)
+        assert weights.keys() == derived.state_dict().keys()
+        before = derived(**NET)[0]
+        derived.load_state_dict(weights)
+        with chosen(model, one_hot):
+            expected = model(**NET)[0]
+        torch.testing.assert_close(derived(**NET)[0], expected, rtol=0, atol=1e-12)
+        assert not torch.allclose(before, expected, atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_shorter_block_is_in_the_space(tmp_path):
+    """One that the search's block repeats, in one stack."""
+    model = supernet(DARTSFORMER.name)
+    path = saved(tmp_path / "c.pt", model, DARTSFORMER.name)
+    layer, decoder = ("conv_5", "glu"), (("ffn", "zero", "cross_attention"),) * 2
+    (short, inherited), (long, same) = (
+        warm_start(path, Genotype((layer,) * n, decoder)) for n in (1, 2)
+    )
+    short.load_state_dict(inherited)
+    long.load_state_dict(same)
+    assert torch.equal(short(**NET)[0], long(**NET)[0])
+    with pytest.raises(InputError, match="an encoder block of 3 layers, which must divide"):
+        warm_start(path, Genotype((layer,) * 3, decoder), encoder_layers=3)
+
+
+FIG4 = Genotype(
+    encoder=(("ffn", "conv_3"), ("self_attention", "glu")),
+    decoder=(("ffn", "self_attention", "cross_attention"),) * 2,
+)
+DIFFERENT = {
+    "norm": (Genotype(FIG4.encoder, FIG4.decoder, norm="pre"), {}, "norm pre, it must be post"),
+    "pooling": (Genotype(FIG4.encoder, FIG4.decoder, "avg"), {}, "pooling avg, it must be max"),
+    "splits": (
+        Genotype((("ffn",) * 3,), FIG4.decoder),
+        {},
+        "encoder splits 3, it must be 2 as in the search",
+    ),
+    "candidates": (
+        Genotype((("ffn", "conv_11"),), FIG4.decoder),
+        {},
+        r"--genotype has conv_11 in encoder\[0\]\[1\], the candidates of the search "
+        r"\(--encoder-operations\) are ffn, conv_3, self_attention, glu$",
+    ),
+    "family": (
+        Genotype(
+            (("ffn", "ffn"),), (("ffn", "cross_attention", "ffn"),), None, "darts_transformer"
+        ),
+        {},
+        "a checkpoint of dartsformer_search, it must be of darts_transformer_search",
+    ),
+    "depth": (FIG4, {"decoder_layers": 4}, "--decoder-layers is 4, it must be 2"),
+    "width": (FIG4, {"hidden_dim": 48}, "--hidden-dim is 48, it must be 120"),
+    "embedding": (FIG4, {"embed_dim": 16}, "--embed-dim is 16, it must be 8"),
+    "inner width": (FIG4, {"ffn_dim": 24}, "--ffn-dim is 24, it must be 20"),
+    "heads": (FIG4, {"attention_heads": 4}, "--attention-heads is 4, it must be 2"),
+    "sharing": (FIG4, {"share_all_embeddings": True}, "--share-all-embeddings is True"),
+    "scale": (FIG4, {"no_scale_embedding": True}, "--no-scale-embedding is True"),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT)
+def test_another_space_or_size_is_refused(tmp_path, case):
+    """In a line that names the option, what it is and what it must be."""
+    sizes = {"embed_dim": 8, "ffn_dim": 20, "encoder_layers": 2, "decoder_layers": 2}
+    sizes |= {"attention_heads": 2, "encoder_operations": "ffn,conv_3,self_attention,glu"}
+    given = sizes | {"share_all_embeddings": False, "no_scale_embedding": False}
+    path = saved(tmp_path / "c.pt", supernet("dartsformer", **sizes), "dartsformer", **given)
+    warm_start(path, FIG4)
+    genotype, options, pattern = DIFFERENT[case]
+    with pytest.raises(InputError, match=pattern) as error:
+        warm_start(path, genotype, **options)
+    assert str(error.value).startswith(f"--init-from-search is {path}: ")
+
+
+def test_another_dictionary_is_refused(tmp_path):
+    """By its size, and by its words where the search's data are still there."""
+    search = Task()
+    for language in ("aa", "bb"):
+        search.source_dictionary.save(str(tmp_path / f"dict.{language}.txt"))
+    path = saved(tmp_path / "c.pt", supernet("dartsformer", search), "dartsformer")
+    state = torch.load(path)
+    state["cfg"]["task"] = {"data": str(tmp_path), "source_lang": "aa", "target_lang": "bb"}
+    torch.save(state, path)
+    warm_start(path, FIG4, search)
+    with pytest.raises(InputError, match="dictionary has 34 words, the data's has 29"):
+        warm_start(path, FIG4, Task(25))
+    other = Task()
+    other.target_dictionary.symbols[4:6] = "w1", "w0"
+    other.target_dictionary.indices.update(w0=5, w1=4)
+    with pytest.raises(
+        InputError, match=r"decoder's dictionary differs from the search's, .*bb\.txt"
+    ):
+        warm_start(path, FIG4, other)
+    (tmp_path / "dict.bb.txt").unlink()
+    warm_start(path, FIG4, other)
+
+
+def test_what_was_taken_is_logged(tmp_path, caplog):
+    """With a warning if the search had pruned an operation of the genotype."""
+    caplog.set_level(logging.INFO)
+    model = supernet("dartsformer")
+    mask = torch.ones_like(model.encoder.alpha, dtype=torch.bool)
+    mask[1, 0, 8] = mask[0, 1, 3] = False  # self_attention, as FIG4 has it, and a conv_11
+    model.encoder.keep(mask)
+    path = saved(tmp_path / "c.pt", model, "dartsformer")
+    derived, weights = warm_start(path, FIG4)
+    warning, info = (r.getMessage() for r in caplog.records[-2:])
+    assert "had pruned self_attention in encoder[1][0]:" in warning
+    numbers = sum(p.numel() for p in derived.parameters())
+    assert f"after 10000 updates: {len(weights)} tensors, {numbers:,} parameters" in info
+
+
+# -- trainings
+
+GENOTYPE = Genotype(
+    encoder=[["conv_3", "ffn"], ["self_attention", "identity"]],
+    decoder=[["glu", "self_attention", "cross_attention"]],
+)
+
+
+@pytest.fixture
+def search(logged_search) -> str:
+    return str(logged_search / "checkpoints" / "checkpoint_last.pt")
+
+
+@pytest.fixture
+def kind(search) -> list[str]:
+    return [*DERIVED, "--genotype", GENOTYPE.to_json(), "--init-from-search", search]
+
+
+def expected(search: str) -> dict[str, Tensor]:
+    """The parameters of the derived model in the checkpoint of the search."""
+    state = torch.load(search)
+    candidates = snapshot_of(state, search).candidates
+    names = SupernetNames(FAMILIES["dartsformer"], candidates)
+    sizes = {"hidden_dim": 24, "ffn_dim": 16}
+    task = SimpleNamespace(source_dictionary=Task().source_dictionary)
+    task.target_dictionary = task.source_dictionary
+    derived = build_derived(GENOTYPE, task, encoder_layers=2, decoder_layers=2, **sizes)
+    return {n: state["model"][names.of(n, GENOTYPE)] for n, _ in derived.named_parameters()}
+
+
+@pytest.mark.parametrize("options", ["", "--fp16", "--bf16", "--amp"])
+def test_training_begins_with_the_weights(data, tmp_path, search, kind, options):
+    """In the optimizer's copies, too."""
+    run = train(kind, data, tmp_path, "--max-update", "1", *options.split(), record=True)
+    weights = torch.cat([p.flatten() for p in expected(search).values()])
+    dtype = {"--fp16": torch.float16, "--bf16": torch.bfloat16}.get(options, torch.float32)
+    state = run.steps[0].state["weights"]
+    assert torch.equal(state["value"], weights.to(dtype))
+    assert torch.equal(state["master"], weights.to(dtype).float())
+
+
+@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+def test_every_worker_begins_with_the_weights(data, tmp_path, search, kind, backend):
+    options = ["--max-update", "1", "--ddp-backend", backend]
+    weights = torch.cat([p.flatten() for p in expected(search).values()])
+    for run in train_workers(kind, data, tmp_path, *options, record=True):
+        assert torch.equal(run.steps[0].state["weights"]["value"], weights)
+
+
+def test_once_and_the_file_is_needed_only_then(data, tmp_path, search, kind):
+    """A resumed training ends with the bits of an uninterrupted one, without the search's file."""
+    copy = tmp_path / "search (1).pt"
+    copy.write_bytes(Path(search).read_bytes())
+    kind = [*kind[:-1], str(copy)]
+    train(kind, data, tmp_path / "whole", "--max-update", "4")
+    train(kind, data, tmp_path / "parts", "--max-update", "2")
+    copy.unlink()
+    train(kind, data, tmp_path / "parts", "--max-update", "4")
+    whole, parts = (checkpoint(tmp_path / name)["model"] for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    path = str(tmp_path / "parts" / "checkpoints" / "checkpoint_last.pt")
+    arguments = [str(data), "--user-dir", PLUGIN, "--path", path, "--cpu", "--gen-subset", "valid"]
+    assert start("generate", arguments, tmp_path / "generate").wait().status == 0
+    pattern = r"--init-from-search is .*search \(1\).pt: checkpoint .* cannot be read: No such file"
+    other = ["--save-dir", str(tmp_path / "other")]
+    refused(kind, data, tmp_path, *other, pattern=pattern)
+
+
+def test_from_a_file_of_options(data, tmp_path, search):
+    configs = Path(PLUGIN).parent / "configs" / "train"
+    sizes = dict(zip(SIZES[::2], SIZES[1::2], strict=True)) | {"--embed-dim": "8"}
+    options = [f"model.{name[2:].replace('-', '_')}={value}" for name, value in sizes.items()]
+    (tmp_path / "genotype.json").write_text(GENOTYPE.to_json())
+    arguments = [
+        *("--config-dir", str(configs), "--config-name", "base", *options),
+        *(f"task.data={data}", f"common.user_dir={PLUGIN}", f"hydra.run.dir={tmp_path}/hydra"),
+        *(f"checkpoint.save_dir={tmp_path}/checkpoints", "common.tensorboard_logdir=null"),
+        *(f"model.genotype={tmp_path}/genotype.json", f"+model.init_from_search={search}"),
+        *("model.share_all_embeddings=false", "optimization.lr=[0]", "optimization.max_update=1"),
+        *("common.fp16=false", "common.cpu=true", "dataset.num_workers=0"),
+        "distributed_training.distributed_world_size=1",
+    ]
+    run = start("hydra_train", arguments, tmp_path).wait()
+    assert run.status == 0, run.stderr
+    model = checkpoint(tmp_path)["model"]
+    assert all(torch.equal(model[name], value) for name, value in expected(search).items())
+
+
+@pytest.mark.parametrize(
+    ("options", "pattern"),
+    [
+        ("--decoder-layers 4", "--decoder-layers is 4, it must be 2 as in the search"),
+        ("--arch evolved_transformer", "unrecognized arguments"),
+        ("--finetune-from-model {search}", "and --finetune-from-model is .*: give one of them"),
+        ("--genotype paper_fig4_approx", "--genotype has ffn in decoder.0..0., the candidates"),
+    ],
+)
+def test_bad_input_is_one_line(data, tmp_path, search, kind, options, pattern):
+    options = options.format(search=search).split()
+    if "evolved" in options[-1]:
+        run = start("train", [*kind, *options], tmp_path).wait()
+        assert run.status == 2 and pattern in run.stderr
+        return
+    refused(kind, data, tmp_path, *options, pattern=pattern)
+
+
+def test_damaged_checkpoints_are_refused(data, tmp_path, search, kind):
+    state = torch.load(search)
+    bad = {"search_layers": "many", "encoder_splits": None}
+    for name, value in bad.items():
+        cfg = state["cfg"] | {"model": state["cfg"]["model"] | {name: value}}
+        torch.save(state | {"cfg": cfg}, tmp_path / "bad.pt")
+        with pytest.raises(InputError, match=r"bad\.pt: checkpoint .* is damaged"):
+            warm_start(str(tmp_path / "bad.pt"), GENOTYPE, hidden_dim=24, ffn_dim=16)
