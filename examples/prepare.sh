@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prepares aligned plain text for fairseq: Moses normalisation and tokenisation, joint BPE,
-# a limit on the length, fairseq-preprocess with a joined dictionary.
+# a limit on the length, fairseq-preprocess with a joined dictionary. SentencePiece reads raw text
+# instead, and normalises it in its own way.
 #
 # usage: bash examples/prepare.sh --text TEXT --source-lang X --target-lang Y --out FOLDER [options]
 #
@@ -12,8 +13,13 @@
 #   --source-lang X, --target-lang Y
 #                        as in the names of the files; pt-BR is pt_BR in the names of all output,
 #                        because fairseq reads a hyphen there as a pair of languages
-#   --out FOLDER         gets text/ (raw), tok/, codes/, bpe/, data-bin/ and prepare.log
-#   --merges N           BPE merge operations, both languages together (default: 8000)
+#   --out FOLDER         gets text/ (raw), tok/, codes/, bpe/, data-bin/ and prepare.log; no tok/
+#                        with SentencePiece
+#   --bpe NAME           subword_nmt, or sentencepiece, as fairseq's option names them (default:
+#                        subword_nmt). The codes are codes/codes, or codes/sentencepiece.bpe.model
+#   --merges N           of subword_nmt: merge operations, both languages together (default: 8000)
+#   --vocabulary N       of sentencepiece: pieces, both languages together, with all characters of
+#                        the training text (default: 8000)
 #   --max-tokens N       drop training pairs that are longer, in BPE tokens (default: 250)
 #   --max-ratio R        drop training pairs whose lengths differ by more than this factor (default: 3)
 #   --held-out N         draw N random training pairs as the validation set; TEXT then has no valid
@@ -26,11 +32,12 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib.sh"
 
-text='' source_lang='' target_lang='' out='' merges=8000 max_tokens=250 max_ratio=3 held_out=0 workers=$(nproc)
-options "text source-lang target-lang out merges max-tokens max-ratio held-out workers" "$@"
+text='' source_lang='' target_lang='' out='' bpe=subword_nmt merges='' vocabulary='' max_tokens=250 max_ratio=3 held_out=0 workers=$(nproc)
+options "text source-lang target-lang out bpe merges vocabulary max-tokens max-ratio held-out workers" "$@"
 [[ $text && $source_lang && $target_lang && $out ]] ||
   die "--text, --source-lang, --target-lang and --out are needed (see --help)"
-positive merges max-tokens workers
+bpe_size 8000
+positive max-tokens workers
 [[ $max_ratio =~ ^[1-9][0-9]*(\.[0-9]+)?$ ]] || die "--max-ratio is $max_ratio, it must be a number from 1"
 [[ $held_out =~ ^[0-9]+$ ]] || die "--held-out is $held_out, it must be an integer from 0"
 splits=(train valid test)
@@ -49,7 +56,7 @@ log=$out/prepare.log
 checksum=$(cat "${inputs[@]/%/.$source_lang}" "${inputs[@]/%/.$target_lang}" 2>/dev/null | cksum) || true
 [[ -e $out/text.done ]] || rm -f "$out/prepare.options"
 same_options "$out/prepare.options" \
-  "--text $text ($checksum) --source-lang $source_lang --target-lang $target_lang --merges $merges --max-tokens $max_tokens --max-ratio $max_ratio --held-out $held_out"
+  "--text $text ($checksum) --source-lang $source_lang --target-lang $target_lang ${size[*]} --max-tokens $max_tokens --max-ratio $max_ratio --held-out $held_out"
 
 # step NAME TITLE FUNCTION: runs a function unless it has been run to its end before.
 step() {
@@ -92,6 +99,11 @@ learn_bpe() {
     --write-vocabulary "$1/vocab.$source_name" "$1/vocab.$target_name"
 }
 
+learn_pieces() {
+  quietly "$log" python "$here/pieces.py" learn "$1/sentencepiece.bpe.model" "$vocabulary" \
+    "$out/text/train.$source_name" "$out/text/train.$target_name"
+}
+
 apply_bpe() {
   local split language file
   for split in "${splits[@]}"; do
@@ -99,8 +111,13 @@ apply_bpe() {
       file=$split.$language
       [[ $split == train ]] && file=all.$language
       printf ' %s' "$split.$language"
-      quietly "$log" subword-nmt apply-bpe --codes "$out/codes/codes" --num-workers "$workers" \
-        --input "$out/tok/$split.$language" --output "$1/$file"
+      if [[ $bpe == sentencepiece ]]; then
+        quietly "$log" python "$here/pieces.py" encode "$out/codes/sentencepiece.bpe.model" \
+          "$out/text/$split.$language" "$1/$file" --workers "$workers"
+      else
+        quietly "$log" subword-nmt apply-bpe --codes "$out/codes/codes" --num-workers "$workers" \
+          --input "$out/tok/$split.$language" --output "$1/$file"
+      fi
     done
   done
   echo
@@ -117,7 +134,11 @@ binarise() {
 }
 
 step text "text: train, valid, test" split
-step tok "Moses normalisation and tokenisation" tokenise
-step codes "learning $merges BPE merges" learn_bpe
+if [[ $bpe == sentencepiece ]]; then
+  step codes "learning $vocabulary pieces" learn_pieces
+else
+  step tok "Moses normalisation and tokenisation" tokenise
+  step codes "learning $merges BPE merges" learn_bpe
+fi
 step bpe "applying BPE; training pairs of at most $max_tokens tokens" apply_bpe
 step data-bin "fairseq-preprocess" binarise
