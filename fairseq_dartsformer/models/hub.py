@@ -89,7 +89,7 @@ class HubModel:
     ) -> TranslationHub:
         """Load trained models of this class; nothing that a checkpoint names is imported or run.
 
-        Tokenizer and BPE are those of ``options``. The tokenizer's languages are the model's.
+        The tokenizer's languages are the model's.
 
         Args:
             model_name_or_path: the folder of the checkpoints. fairseq would also take an archive
