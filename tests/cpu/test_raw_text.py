@@ -1,9 +1,11 @@
 """Raw text, in Python and in fairseq's commands, is processed as prepare.sh processes a corpus."""
 
 import re
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from fairseq.data.encoders import build_tokenizer
 from helpers.example_scripts import script
 from helpers.fairseq_commands import DERIVED, PLUGIN, start, train
 from omegaconf import OmegaConf
@@ -113,10 +115,15 @@ def texts(output: str, letter: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["source_lang", "target_lang"])
 def test_the_tokenizer_needs_languages(name):
-    given = {"source_lang": "en", "target_lang": "de", name: None}
-    cfg = OmegaConf.structured(NormalizedMosesConfig(**given))
-    with pytest.raises(InputError, match=f"--{name[:6]}-lang is missing"):
-        NormalizedMoses(cfg)
+    """A configuration without a task has none of them, and that of a task may have none."""
+    given = {"source_lang": "en", "target_lang": "de"}
+    assert build_tokenizer(Namespace(tokenizer="normalized_moses", **given))
+    with_task = OmegaConf.structured(NormalizedMosesConfig(**given | {name: None}))
+    del given[name]
+    without = Namespace(tokenizer="normalized_moses", **given)
+    for build, cfg in ((NormalizedMoses, with_task), (build_tokenizer, without)):
+        with pytest.raises(InputError, match=f"--{name[:6]}-lang is missing"):
+            build(cfg)
 
 
 def test_interrupted_work_is_repeated(prepared):
