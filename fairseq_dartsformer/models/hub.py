@@ -11,7 +11,9 @@ from fairseq import hub_utils, utils
 from fairseq.data import LanguagePairDataset, encoders
 from fairseq.dataclass.utils import overwrite_args_by_name
 from fairseq.sequence_scorer import SequenceScorer
-from torch import Tensor
+from fairseq.tasks import FairseqTask
+from omegaconf import DictConfig
+from torch import Tensor, nn
 
 from ..errors import InputError
 
@@ -21,6 +23,14 @@ class TranslationHub(hub_utils.GeneratorHubInterface):
 
     ``score``, which fairseq has for language models only, scores translations.
     """
+
+    def __init__(self, cfg: DictConfig, task: FairseqTask, models: list[nn.Module]):
+        super().__init__(cfg, task, models)
+        self.target_tokenizer = None
+        if self.tokenizer is not None:
+            target = deepcopy(cfg.tokenizer)
+            overwrite_args_by_name(target, {"source_lang": cfg.task.target_lang})
+            self.target_tokenizer = encoders.build_tokenizer(target)
 
     def score(
         self, sentences: str | list[str], translations: str | list[str]
@@ -68,10 +78,8 @@ class TranslationHub(hub_utils.GeneratorHubInterface):
 
     def encode_translation(self, sentence: str) -> Tensor:
         """Tokens `T` of a sentence in the target language; ``encode`` takes one in the source's."""
-        if self.tokenizer is not None:
-            cfg = deepcopy(self.cfg.tokenizer)
-            overwrite_args_by_name(cfg, {"source_lang": self.cfg.task.target_lang})
-            sentence = encoders.build_tokenizer(cfg).encode(sentence)
+        if self.target_tokenizer is not None:
+            sentence = self.target_tokenizer.encode(sentence)
         line = self.apply_bpe(sentence)
         return self.tgt_dict.encode_line(line, add_if_not_exist=False).long()
 
@@ -114,7 +122,7 @@ class HubModel:
         for model in models:
             if not isinstance(model, cls):
                 found = type(model).__name__
-                supernet = getattr(model.encoder, "alpha", None) is not None
+                supernet = getattr(getattr(model, "encoder", None), "alpha", None) is not None
                 raise InputError(
                     f"checkpoint_file is {checkpoint_file}, a {found}: use {found}.from_pretrained"
                     + f", or derive and train a {cls.__name__}" * supernet
