@@ -28,6 +28,7 @@ setup(
         "mock>=5,<6",  # imported by subword-nmt, which does not declare it
         "sacrebleu>=2.3,<3",
         "sacremoses>=0.1,<0.3",
+        "sentencepiece>=0.2,<0.3",
         "subword-nmt>=0.3.8,<0.4",
         "tensorboardX>=2.6,<3",
     ],

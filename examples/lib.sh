@@ -47,6 +47,22 @@ yes_or_no() {
   done
 }
 
+# bpe_size DEFAULT: checks the options --bpe, --merges and --vocabulary, and sets the array `size` to
+# what prepare.sh needs of them.
+bpe_size() {
+  local option=merges other=vocabulary
+  size=()
+  case $bpe in
+    subword_nmt) ;;
+    sentencepiece) option=vocabulary other=merges size=(--bpe sentencepiece) ;;
+    *) die "--bpe is $bpe, it must be subword_nmt or sentencepiece" ;;
+  esac
+  [[ ! ${!other} ]] || die "--$other is ${!other}, it must be left out: --bpe $bpe has --$option"
+  [[ ${!option} ]] || printf -v "$option" %s "$1"
+  positive "$option"
+  size+=("--$option" "${!option}")
+}
+
 # alone FOLDER: makes the folder and locks it until the script and its commands end; waits while
 # another script has it.
 alone() {

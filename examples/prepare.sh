@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prepares aligned plain text for fairseq: Moses normalisation and tokenisation, joint BPE,
-# a limit on the length, fairseq-preprocess with a joined dictionary.
+# a limit on the length, fairseq-preprocess with a joined dictionary. SentencePiece reads raw text
+# instead, and normalises it in its own way.
 #
 # usage: bash examples/prepare.sh --text TEXT --source-lang X --target-lang Y --out FOLDER [options]
 #
@@ -12,12 +13,17 @@
 #   --source-lang X, --target-lang Y
 #                        as in the names of the files; pt-BR is pt_BR in the names of all output,
 #                        because fairseq reads a hyphen there as a pair of languages
-#   --out FOLDER         gets text/ (raw), tok/, codes/, bpe/, data-bin/ and prepare.log
-#   --merges N           BPE merge operations, both languages together (default: 8000)
+#   --out FOLDER         gets text/ (raw), tok/, codes/, bpe/, data-bin/ and prepare.log; no tok/
+#                        with SentencePiece
+#   --bpe NAME           subword_nmt, or sentencepiece, as fairseq's option names them (default:
+#                        subword_nmt). The codes are codes/codes, or codes/sentencepiece.bpe.model
+#   --merges N           of subword_nmt: merge operations, both languages together (default: 8000)
+#   --vocabulary N       of sentencepiece: pieces, both languages together, with all characters of
+#                        the training text (default: 8000)
 #   --max-tokens N       drop training pairs that are longer, in BPE tokens (default: 250)
 #   --max-ratio R        drop training pairs whose lengths differ by more than this factor (default: 3)
-#   --normalise yes|no   Moses normalisation of punctuation (default: yes)
-#   --lower-case yes|no  lower-case tokens (default: no)
+#   --normalise yes|no   Moses normalisation of punctuation (default: yes), with subword_nmt
+#   --lower-case yes|no  lower-case tokens (default: no), with subword_nmt
 #   --held-out N         draw N random training pairs as the validation set; TEXT then has no valid
 #                        (default: 0)
 #   --workers N          processes (default: the number of cores)
@@ -28,15 +34,19 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/lib.sh"
 
-text='' source_lang='' target_lang='' out='' merges=8000 max_tokens=250 max_ratio=3
+text='' source_lang='' target_lang='' out='' bpe=subword_nmt merges='' vocabulary='' max_tokens=250 max_ratio=3
 normalise=yes lower_case=no held_out=0 workers=$(nproc)
-options "text source-lang target-lang out merges max-tokens max-ratio normalise lower-case held-out workers" "$@"
+known="text source-lang target-lang out bpe merges vocabulary max-tokens max-ratio normalise lower-case held-out workers"
+options "$known" "$@"
 [[ $text && $source_lang && $target_lang && $out ]] ||
   die "--text, --source-lang, --target-lang and --out are needed (see --help)"
-positive merges max-tokens workers
+bpe_size 8000
+positive max-tokens workers
 [[ $max_ratio =~ ^[1-9][0-9]*(\.[0-9]+)?$ ]] || die "--max-ratio is $max_ratio, it must be a number from 1"
 [[ $held_out =~ ^[0-9]+$ ]] || die "--held-out is $held_out, it must be an integer from 0"
 yes_or_no normalise lower-case
+[[ $bpe == subword_nmt || $normalise$lower_case == yesno ]] ||
+  die "--normalise and --lower-case are for Moses tokens, which --bpe $bpe does not have"
 splits=(train valid test)
 ((held_out == 0)) || splits=(train test)
 [[ $source_lang$target_lang =~ ^[[:alnum:]_-]+$ ]] ||
@@ -56,7 +66,7 @@ changes='' # of the default tokenisation, under which the options of earlier ver
 [[ $normalise == yes ]] || changes+=" --normalise no"
 [[ $lower_case == no ]] || changes+=" --lower-case yes"
 same_options "$out/prepare.options" \
-  "--text $text ($checksum) --source-lang $source_lang --target-lang $target_lang --merges $merges --max-tokens $max_tokens --max-ratio $max_ratio --held-out $held_out$changes"
+  "--text $text ($checksum) --source-lang $source_lang --target-lang $target_lang ${size[*]} --max-tokens $max_tokens --max-ratio $max_ratio --held-out $held_out$changes"
 
 # step NAME TITLE FUNCTION: runs a function unless it has been run to its end before.
 step() {
@@ -99,6 +109,11 @@ learn_bpe() {
     --write-vocabulary "$1/vocab.$source_name" "$1/vocab.$target_name"
 }
 
+learn_pieces() {
+  quietly "$log" python "$here/pieces.py" learn "$1/sentencepiece.bpe.model" "$vocabulary" \
+    "$out/text/train.$source_name" "$out/text/train.$target_name"
+}
+
 apply_bpe() {
   local split language file
   for split in "${splits[@]}"; do
@@ -106,8 +121,13 @@ apply_bpe() {
       file=$split.$language
       [[ $split == train ]] && file=all.$language
       printf ' %s' "$split.$language"
-      quietly "$log" subword-nmt apply-bpe --codes "$out/codes/codes" --num-workers "$workers" \
-        --input "$out/tok/$split.$language" --output "$1/$file"
+      if [[ $bpe == sentencepiece ]]; then
+        quietly "$log" python "$here/pieces.py" encode "$out/codes/sentencepiece.bpe.model" \
+          "$out/text/$split.$language" "$1/$file" --workers "$workers"
+      else
+        quietly "$log" subword-nmt apply-bpe --codes "$out/codes/codes" --num-workers "$workers" \
+          --input "$out/tok/$split.$language" --output "$1/$file"
+      fi
     done
   done
   echo
@@ -124,7 +144,11 @@ binarise() {
 }
 
 step text "text: train, valid, test" split
-step tok "Moses tokenisation" tokenise
-step codes "learning $merges BPE merges" learn_bpe
+if [[ $bpe == sentencepiece ]]; then
+  step codes "learning $vocabulary pieces" learn_pieces
+else
+  step tok "Moses tokenisation" tokenise
+  step codes "learning $merges BPE merges" learn_bpe
+fi
 step bpe "applying BPE; training pairs of at most $max_tokens tokens" apply_bpe
 step data-bin "fairseq-preprocess" binarise

@@ -10,7 +10,9 @@
 #   --source-lang X       source language (default: en)
 #   --target-lang Y       target language (default: de; without --text: de or fr)
 #   --work FOLDER         folder for all output (default: quickstart)
-#   --merges N            BPE merge operations (default: 4000)
+#   --bpe NAME            subword_nmt or sentencepiece (default: subword_nmt)
+#   --merges N            merge operations of subword_nmt (default: 4000)
+#   --vocabulary N        pieces of sentencepiece (default: 4000)
 #   --search-updates N    updates of the search, weights and alpha together (default: 1000)
 #   --train-updates N     updates of the derived model (default: 3000)
 #   --minutes M           time limit of the search, and of the training, on a slow machine (default: 9)
@@ -24,9 +26,9 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
 source "$here/lib.sh"
 
-text='' source_lang=en target_lang=de work=quickstart merges=4000
+text='' source_lang=en target_lang=de work=quickstart bpe=subword_nmt merges='' vocabulary=''
 search_updates=1000 train_updates=3000 minutes=9
-options "text source-lang target-lang work merges search-updates train-updates minutes" "$@"
+options "text source-lang target-lang work bpe merges vocabulary search-updates train-updates minutes" "$@"
 if [[ ! $text ]]; then
   [[ $source_lang == en && $target_lang =~ ^(de|fr)$ ]] ||
     die "without --text there is English to German (de) or French (fr) only"
@@ -35,7 +37,8 @@ fi
 plugin=$root/fairseq_dartsformer
 data=$work/prepared/data-bin
 genotype=$work/genotype.json
-positive merges search-updates train-updates minutes
+bpe_size 4000
+positive search-updates train-updates minutes
 trap 'die "interrupted; run the same command to continue"' INT TERM
 alone "$work"
 
@@ -103,7 +106,7 @@ if [[ ! $text ]]; then
   touch "$text.done"
 fi
 bash "$here/prepare.sh" --text "$text" --source-lang "$source_lang" --target-lang "$target_lang" \
-  --out "$work/prepared" --merges "$merges"
+  --out "$work/prepared" "${size[@]}"
 source_lang=${source_lang//-/_} target_lang=${target_lang//-/_} # as prepare.sh names its output
 
 model=(--share-all-embeddings --encoder-layers 2 --decoder-layers 2 --dropout 0.1
@@ -129,17 +132,20 @@ train "$work/derived" "$train_updates" "${model[@]}" --task translation --arch d
 
 headline 6 "translation of the test text, beam 5"
 out=$work/translation
+# SentencePiece's pieces join to text, subword-nmt's to tokens of Moses.
+remove_bpe=--remove-bpe detokenise=(sacremoses -q -l "$target_lang" detokenize)
+[[ $bpe == subword_nmt ]] || remove_bpe=--remove-bpe=sentencepiece detokenise=(cat)
 # With its default multiple of 8, fairseq would skip the last sentences.
 translate() {
   fairseq-generate "$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang" \
     --path "$work/derived/checkpoint_best.pt" --gen-subset test --beam 5 --max-len-a 1 --max-len-b 50 \
-    --max-tokens 8000 --required-batch-size-multiple 1 --remove-bpe --log-format simple
+    --max-tokens 8000 --required-batch-size-multiple 1 "$remove_bpe" --log-format simple
 }
 if [[ ! -e $out/hypotheses ]]; then
   mkdir -p "$out"
   translate 2>"$out/generate.err" | tee "$out/generate.out" | count ||
     fail "$out/generate.err" fairseq-generate $?
-  hypotheses "$out/generate.out" | sacremoses -q -l "$target_lang" detokenize >"$out/hypotheses.partial"
+  hypotheses "$out/generate.out" | "${detokenise[@]}" >"$out/hypotheses.partial"
   mv "$out/hypotheses.partial" "$out/hypotheses"
 fi
 

@@ -3,6 +3,7 @@
 from .darts_transformer import DARTSTransformerModel, DARTSTransformerSearchModel
 from .dartsformer import DARTSformerModel, DARTSformerSearchModel
 from .evolved_transformer import EvolvedTransformerModel
+from .hub import TranslationHub
 
 __all__ = [
     "DARTSTransformerModel",
@@ -10,4 +11,5 @@ __all__ = [
     "DARTSformerModel",
     "DARTSformerSearchModel",
     "EvolvedTransformerModel",
+    "TranslationHub",
 ]

@@ -27,6 +27,7 @@ from .checkpoint_checks import CheckedModel
 from .config import EvolvedConfig
 from .embedding import load_pretrained
 from .evolved_cells import NORM_EPSILON, DecoderCell, EncoderCell, doubled_heads
+from .hub import HubModel
 from .option_checks import check_sizes
 
 DEPTH = 2  # layers of a cell
@@ -49,7 +50,7 @@ class EvolvedDecoder(TransformerDecoderBase):
 
 
 @register_model("evolved_transformer", dataclass=EvolvedConfig)
-class EvolvedTransformerModel(CheckedModel, TransformerModelBase):
+class EvolvedTransformerModel(CheckedModel, HubModel, TransformerModelBase):
     """The Evolved Transformer, by default with 3 encoder cells and 4 decoder cells."""
 
     NAME = "evolved_transformer"

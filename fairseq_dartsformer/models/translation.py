@@ -13,10 +13,11 @@ from .checkpoint_checks import CheckedModel
 from .config import SizeConfig
 from .embedding import FactorizedEmbedding, StackInput
 from .encoder_decoder import TranslationDecoder, TranslationEncoder
+from .hub import HubModel
 from .option_checks import Block, check_sizes
 
 
-class TranslationModel(CheckedModel, FairseqEncoderDecoderModel):
+class TranslationModel(CheckedModel, HubModel, FairseqEncoderDecoderModel):
     """An encoder-decoder of two stacks on factorised embeddings."""
 
     @classmethod

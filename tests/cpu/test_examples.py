@@ -1,7 +1,6 @@
 """examples/: text stays aligned and without leaks, and bad input is one clear error."""
 
 import importlib.util
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -12,8 +11,8 @@ from types import ModuleType
 
 import pytest
 from fairseq.data.data_utils import infer_language_pair
+from helpers.example_scripts import EXAMPLES, script
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 SPLITS = ("train", "valid", "test")
 
 
@@ -135,14 +134,6 @@ def test_pairs_are_drawn_at_random_and_none_is_lost(count):
     assert all(abs(times[pair] - expected) <= bound for pair in pairs)
 
 
-def script(name: str, *arguments: str | Path) -> subprocess.CompletedProcess:
-    """Run a script with the commands of this interpreter's environment."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONWARNINGS": "ignore"}
-    command = ["bash", EXAMPLES / name, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
     """A corpus with everything that editors and the web put into text, prepared by prepare.sh."""
@@ -233,6 +224,11 @@ def test_tokenisation_is_the_one_of_sacremoses(tmp_path, monkeypatch, normalise,
         ),
         ("prepare.sh --source-lang en.x --target-lang pt_BR", "languages are en.x and pt_BR"),
         ("prepare.sh --source-lang pt-BR --target-lang pt_BR", "are both pt_BR"),
+        ("prepare.sh --source-lang en --target-lang de --bpe x", "--bpe is x, it must be"),
+        ("quickstart.sh --bpe x", "--bpe is x, it must be subword_nmt or sentencepiece"),
+        ("quickstart.sh --bpe sentencepiece --merges 9", "--merges is 9, it must be left out"),
+        ("quickstart.sh --vocabulary 9", "--vocabulary is 9, it must be left out"),
+        ("quickstart.sh --bpe sentencepiece --vocabulary 0", "--vocabulary is 0, it must be"),
     ],
 )
 def test_scripts_refuse_options(tmp_path, command, message):
