@@ -4,11 +4,13 @@ from .bilevel_dataset import BilevelDataset, check_sentences
 from .bilevel_iterator import BilevelBatchIterator
 from .binarised import check_binarised
 from .data_split import DataSplit
+from .documents import DocumentDataset
 
 __all__ = [
     "BilevelBatchIterator",
     "BilevelDataset",
     "DataSplit",
+    "DocumentDataset",
     "check_binarised",
     "check_sentences",
 ]

@@ -4,7 +4,7 @@ A patch is here only if, without it, a search or a derived model is wrong, lost,
 start.
 """
 
-from . import precision, reading, resuming, workers, writing  # noqa: F401
+from . import numpy_2, precision, reading, resuming, workers, writing  # noqa: F401
 from .patch import PATCHES, Patch
 from .precision import undo_tpu
 from .reading import load_checkpoint
