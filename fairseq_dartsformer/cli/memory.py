@@ -62,8 +62,8 @@ def get_parser() -> CommandParser:
     add("--arch", "-a", help="the architecture")
     tokens = {"type": whole_number(1, MOST_TOKENS), "metavar": "N"}
     add("--max-tokens", default=5000, help="target tokens of a batch (default: 5000)", **tokens)
-    length = "tokens of a sentence, on both sides; of a language model, of a window "
-    length += f"(default: {LENGTH}; --tokens-per-sample)"
+    length = f"tokens of a sentence, on both sides (default: {LENGTH}); of a language model, of a "
+    length += "window (default: --tokens-per-sample)"
     add("--length", help=length, **tokens)
     add_vocabulary(parser)
     add(
@@ -176,7 +176,8 @@ def main(args: Namespace, rest: list[str]) -> None:
         raise InputError("--hidden-dims goes with --figure; that of an --arch is --hidden-dim")
     limit = None if args.gpu is None else capacity(args.gpu)
     cfg = training_config(args.arch, ["--max-tokens", str(args.max_tokens), *rest])
-    length = args.length or cfg.task.get("tokens_per_sample") or LENGTH
+    window = cfg.task.get("tokens_per_sample", LENGTH)
+    length = args.length or min(window, args.max_tokens)
     sentences = max(1, args.max_tokens // length)
     plan = plan_memory(cfg, args.vocabulary, sentences, length)
     print(report(plan, sentences * length))
