@@ -3,7 +3,17 @@
 import re
 
 import pytest
-from helpers.fairseq_commands import COMMON, DARTS, DERIVED, EVOLVED, PLUGIN, SEARCH, start, train
+from helpers.fairseq_commands import (
+    COMMON,
+    DARTS,
+    DERIVED,
+    EVOLVED,
+    PLUGIN,
+    SEARCH,
+    TRANSLATION,
+    start,
+    train,
+)
 
 from fairseq_dartsformer.cli import average, derive
 from fairseq_dartsformer.search_space.genotype import Genotype
@@ -81,7 +91,14 @@ def test_fairseqs_transformer_trains_resumes_and_translates(data, tmp_path):
     common = [str(data), "--user-dir", PLUGIN]
     options = "--task translation --arch transformer_tiny --optimizer adam --disable-validation"
     for updates in "23":
-        training = [*common, *COMMON, *options.split(), "--save-dir", str(tmp_path / "checkpoints")]
+        training = [
+            *common,
+            *COMMON,
+            *TRANSLATION[:4],
+            *options.split(),
+            "--save-dir",
+            str(tmp_path / "checkpoints"),
+        ]
         run("train", [*training, "--max-update", updates], tmp_path / updates)
     path = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
     beam = "--cpu --max-len-b 9 --required-batch-size-multiple 1".split()
