@@ -4,12 +4,11 @@ A patch is here only if, without it, a search or a derived model is wrong, lost,
 start.
 """
 
-from . import numpy_2, precision, reading, resuming, workers, writing  # noqa: F401
+from . import precision, reading, resuming, workers, writing  # noqa: F401
 from .patch import PATCHES, Patch
-from .precision import undo_tpu
 from .reading import load_checkpoint
 
-__all__ = ["PATCHES", "Patch", "apply", "load_checkpoint", "undo_tpu"]
+__all__ = ["PATCHES", "Patch", "apply", "load_checkpoint"]
 
 
 def apply() -> None:

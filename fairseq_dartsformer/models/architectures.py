@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from fractions import Fraction
+from importlib.util import find_spec
 
 from fairseq.models import (
     ARCH_CONFIG_REGISTRY,
@@ -11,7 +12,6 @@ from fairseq.models import (
 from fairseq.models.transformer.transformer_legacy import base_architecture
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..fairseq_patches import undo_tpu
 from .config import NetworkConfig
 
 BASE = {"embed_dim": 256, "hidden_dim": 960, "attention_heads": 8}
@@ -45,6 +45,13 @@ SIZES: dict[str, dict[str, dict[str, int | float]]] = {
 FFN_RATIOS = {
     model: Fraction(16, 3) if model.startswith("dartsformer") else Fraction(4) for model in SIZES
 }
+
+
+def undo_tpu(args: Namespace) -> None:
+    """Let ``--bf16`` on the command line mean bf16; all architectures call this. fairseq takes it
+    as a request for a TPU: ``NoneType has no attribute xla_device``."""
+    if getattr(args, "bf16", False) and find_spec("torch_xla") is None:
+        args.tpu = False
 
 
 def register_sizes(model: str) -> None:

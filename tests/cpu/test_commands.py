@@ -10,6 +10,9 @@ from helpers.fairseq_commands import (
     EVOLVED,
     PLUGIN,
     SEARCH,
+    TEXT_DARTS,
+    TEXT_DERIVED,
+    TEXT_SEARCH,
     TRANSLATION,
     start,
     train,
@@ -84,6 +87,43 @@ def test_every_model_translates(data, tmp_path, kind, tasks):
         generated = run("generate", [*common, *arguments], tmp_path / "generate").stdout
         assert "Generate train with beam=2: BLEU4" in generated
         assert hypotheses(generated).keys() == set(range(300))
+
+
+@pytest.mark.parametrize("kind", [TEXT_SEARCH, TEXT_DARTS], ids=["dartsformer_lm", "darts"])
+def test_from_search_to_text(data, tmp_path, kind):
+    """Perplexity in any windows, and continuations of a text."""
+    train(kind, data, tmp_path / "search", *"--max-update 4".split())
+    genotype = tmp_path / "genotype.json"
+    search = tmp_path / "search" / "checkpoints" / "checkpoint_last.pt"
+    derive.main(derive.get_parser().parse_args([str(search), "-o", str(genotype)]))
+    family = Genotype.load(genotype).family
+    options = [*TEXT_DERIVED, "--arch", family, "--genotype", str(genotype)]
+    train(options, data, tmp_path / "derived", "--max-update", "12")
+    genotype.unlink()
+
+    path = str(tmp_path / "derived" / "checkpoints" / "checkpoint_last.pt")
+    common = [str(data), "--user-dir", PLUGIN, "--path", path, "--cpu"]
+    for number, mode in enumerate(("none", "complete --context-window 4", "eos")):
+        given = f"--gen-subset test --tokens-per-sample 8 --sample-break-mode {mode}".split()
+        scored = run("eval_lm", [*common, *given], tmp_path / f"eval{number}")
+        words = r"Evaluated (\d+) tokens .*\n.*Perplexity: ([\d.]+)"
+        tokens, perplexity = re.search(words, scored.stdout + scored.stderr).groups()
+        assert int(tokens) == 50 + len((data.parent / "test.aa").read_text().split())
+        assert 1 < float(perplexity) < 50
+
+    common += "--task language_modeling --beam 2 --max-len-b 12".split()
+    lines = "--sample-break-mode eos --batch-size 8 --required-batch-size-multiple 1".split()
+    given = [*common, *lines, *"--gen-subset test --prefix-size 2".split()]
+    generated = hypotheses(run("generate", given, tmp_path / "generate").stdout)
+    texts = (data.parent / "test.aa").read_text().splitlines()
+    assert generated.keys() == set(range(50))
+    for number, text in generated.items():
+        assert text.split()[:2] == texts[number].split()[:2]
+
+    # A text alone has the same continuation.
+    (tmp_path / "input").write_text(" ".join(texts[7].split()[:2]) + "\n")
+    given = [*common, "--input", str(tmp_path / "input")]
+    assert hypotheses(run("interactive", given, tmp_path / "alone").stdout) == {0: generated[7]}
 
 
 def test_fairseqs_transformer_trains_resumes_and_translates(data, tmp_path):

@@ -32,7 +32,6 @@ SIZES = {
     **dict.fromkeys(RATES, 0.2),
     "max_source_positions": 64,
     "max_target_positions": 64,
-    "tokens_per_sample": 64,
 }
 
 
@@ -54,7 +53,8 @@ class Task:
 def build_model(name: str, task: Task | None = None, **options: Any) -> Any:
     """A small model; options replace those of SIZES."""
     config = MODEL_DATACLASS_REGISTRY[name]
-    sizes = {k: size for k, size in SIZES.items() if k in config.__dataclass_fields__}
+    sizes = SIZES | {"tokens_per_sample": SIZES["max_target_positions"]}
+    sizes = {k: size for k, size in sizes.items() if k in config.__dataclass_fields__}
     cfg = OmegaConf.structured(config(**sizes | options))
     return ARCH_MODEL_REGISTRY[name].build_model(cfg, task or Task())
 
