@@ -98,18 +98,24 @@ def test_from_search_to_text(data, tmp_path, kind):
     derive.main(derive.get_parser().parse_args([str(search), "-o", str(genotype)]))
     family = Genotype.load(genotype).family
     options = [*TEXT_DERIVED, "--arch", family, "--genotype", str(genotype)]
+    options += ["--tokens-per-sample", "16"]  # longer than all lines
     train(options, data, tmp_path / "derived", "--max-update", "12")
     genotype.unlink()
 
     path = str(tmp_path / "derived" / "checkpoints" / "checkpoint_last.pt")
     common = [str(data), "--user-dir", PLUGIN, "--path", path, "--cpu"]
+    perplexities = []
     for number, mode in enumerate(("none", "complete --context-window 4", "eos")):
-        given = f"--gen-subset test --tokens-per-sample 8 --sample-break-mode {mode}".split()
+        given = f"--gen-subset test --tokens-per-sample 16 --sample-break-mode {mode}".split()
         scored = run("eval_lm", [*common, *given], tmp_path / f"eval{number}")
         words = r"Evaluated (\d+) tokens .*\n.*Perplexity: ([\d.]+)"
         tokens, perplexity = re.search(words, scored.stdout + scored.stderr).groups()
         assert int(tokens) == 50 + len((data.parent / "test.aa").read_text().split())
-        assert 1 < float(perplexity) < 50
+        perplexities.append(float(perplexity))
+    given = "--task language_modeling --valid-subset test --required-batch-size-multiple 1".split()
+    validated = run("validate", [*common, *given, "--batch-size", "8"], tmp_path / "validate")
+    (same,) = re.findall(r"\| ppl ([\d.]+)", validated.stdout + validated.stderr)
+    assert float(same) == perplexities[0]
 
     common += "--task language_modeling --beam 2 --max-len-b 12".split()
     lines = "--sample-break-mode eos --batch-size 8 --required-batch-size-multiple 1".split()
