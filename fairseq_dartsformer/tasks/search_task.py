@@ -73,7 +73,7 @@ class SearchTask:
         return ()
 
     def divisible(self, dataset: FairseqDataset) -> FairseqDataset:
-        """Return a training split in the form that :class:`..data.DataSplit` divides."""
+        """Return a training split in the form that a ``DataSplit`` divides."""
         return dataset
 
     def load_dataset(
