@@ -57,8 +57,8 @@ def run(config: Path, data: Path, folder: Path, *overrides: str):
         f"common.tensorboard_logdir={folder}/tensorboard",
     ]
     name = load(config).model._name
-    sizes = small_sizes(name) | ({} if "_lm" in name else {"encoder_layers": 2})
-    small = SMALL + [f"model.{name}={size}" for name, size in sizes.items()]
+    small = SMALL + [f"model.{option}={size}" for option, size in small_sizes(name).items()]
+    small.append("task.tokens_per_sample=8" if "_lm" in name else "model.encoder_layers=2")
     return start("hydra_train", [*arguments, *paths, *small, *overrides], folder).wait()
 
 
@@ -106,6 +106,7 @@ def test_run(data, tmp_path, name):
         "genotype",
         "tensorboard_logdir",
         "encoder_layers",
+        "tokens_per_sample",
         *small_sizes(cfg.model._name),
     }
     for group in cfg.keys() - {"hydra"}:
