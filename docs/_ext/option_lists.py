@@ -42,8 +42,8 @@ def shown(action: argparse.Action) -> tuple[Any, ...]:
 class OptionList(SphinxDirective):
     """``option-list:: PATH``: the options of a command's ``get_parser``, or of a dataclass.
 
-    ``:without: PATH`` leaves out those that another dataclass has, ``:only-new: PATH`` those that
-    are not different there.
+    ``:without: PATHS`` leaves out those that other dataclasses have, ``:only-new: PATHS`` those
+    that are not different there.
     """
 
     required_arguments = 1
@@ -53,10 +53,12 @@ class OptionList(SphinxDirective):
         parser = parser_of(find(self.arguments[0]))
         actions = [action for action in parser._actions if action.dest != "help"]
         if "without" in self.options:
-            other = {field.name for field in fields(find(self.options["without"]))}
+            others = map(find, self.options["without"].split())
+            other = {field.name for source in others for field in fields(source)}
             actions = [action for action in actions if action.dest not in other]
         if "only-new" in self.options:
-            known = list(map(shown, parser_of(find(self.options["only-new"]))._actions))
+            others = map(parser_of, map(find, self.options["only-new"].split()))
+            known = [shown(action) for other in others for action in other._actions]
             actions = [action for action in actions if shown(action) not in known]
         if not actions:
             raise self.error(f"{self.arguments[0]} has no options to list")

@@ -61,12 +61,9 @@ def get_parser() -> CommandParser:
     add("--arch", "-a", help="the architecture")
     tokens = {"type": whole_number(1, MOST_TOKENS), "metavar": "N"}
     add("--max-tokens", default=5000, help="target tokens of a batch (default: 5000)", **tokens)
-    add(
-        "--length",
-        default=LENGTH,
-        help=f"tokens of a sentence, on both sides (default: {LENGTH})",
-        **tokens,
-    )
+    length = f"tokens of a sentence, on both sides (default: {LENGTH}); of a language model, of a "
+    length += "window (default: --tokens-per-sample)"
+    add("--length", help=length, **tokens)
     add_vocabulary(parser)
     add(
         "--gpu",
@@ -139,6 +136,7 @@ def draw(args: Namespace, rest: list[str]) -> None:
     """Plan the figure's points, print them as a table and draw them; a wrong option raises an
     :class:`InputError` before anything is printed or written."""
     path, dims = Path(args.figure), args.hidden_dims or HIDDEN_DIMS
+    length = args.length or LENGTH
     check_output(path, [], "--figure")
     if path.suffix[1:] not in FIGURE_FORMATS:
         raise InputError(f"--figure {path}: expected a suffix of {', '.join(FIGURE_FORMATS)}")
@@ -149,13 +147,13 @@ def draw(args: Namespace, rest: list[str]) -> None:
         for name, arch in CURVES.items():
             cfgs[name, d] = training_config(arch, [*size.split(), *rest])
             count_parameters(cfgs[name, d], args.vocabulary)  # refuses options that do not fit
-    sentences = max(1, args.max_tokens // args.length)
+    sentences = max(1, args.max_tokens // length)
     curves: dict[str, list[int]] = {name: [] for name in CURVES}
     print("|", " | ".join(["hidden size", *(f"{name} (GB)" for name in CURVES)]), "|")
     print("|---" * (1 + len(CURVES)) + "|", flush=True)
     for d in dims:
         for name, totals in curves.items():
-            plan = plan_memory(cfgs[name, d], args.vocabulary, sentences, args.length)
+            plan = plan_memory(cfgs[name, d], args.vocabulary, sentences, length)
             totals.append(plan.total)
         row = " | ".join(f"{totals[-1] / 1e9:.2f}" for totals in curves.values())
         print(f"| {d} | {row} |", flush=True)
@@ -177,18 +175,20 @@ def main(args: Namespace, rest: list[str]) -> None:
         raise InputError("--hidden-dims goes with --figure; that of an --arch is --hidden-dim")
     limit = None if args.gpu is None else capacity(args.gpu)
     cfg = training_config(args.arch, ["--max-tokens", str(args.max_tokens), *rest])
-    sentences = max(1, args.max_tokens // args.length)
-    plan = plan_memory(cfg, args.vocabulary, sentences, args.length)
-    print(report(plan, sentences * args.length))
+    window = cfg.task.get("tokens_per_sample", LENGTH)
+    length = args.length or min(window, args.max_tokens)
+    sentences = max(1, args.max_tokens // length)
+    plan = plan_memory(cfg, args.vocabulary, sentences, length)
+    print(report(plan, sentences * length))
     if limit is not None:
 
         def total_of(sentences: int) -> int:
-            total = plan_memory(cfg, args.vocabulary, sentences, args.length).total
-            print(f"  {sentences * args.length} tokens: {total / 1e9:.3f} GB", flush=True)
+            total = plan_memory(cfg, args.vocabulary, sentences, length).total
+            print(f"  {sentences * length} tokens: {total / 1e9:.3f} GB", flush=True)
             return total
 
         most = largest_batch(total_of, limit, sentences)
-        print(f"largest batch for {args.gpu}: {most * args.length} tokens ({most} sentences)")
+        print(f"largest batch for {args.gpu}: {most * length} tokens ({most} sentences)")
 
 
 def cli_main() -> None:

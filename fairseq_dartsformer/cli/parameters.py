@@ -5,6 +5,12 @@ Source, target and output share their embedding. Nothing is allocated.
 
 from argparse import Namespace
 
+from fairseq.models import (
+    ARCH_MODEL_NAME_REGISTRY,
+    ARCH_MODEL_REGISTRY,
+    FairseqLanguageModel,
+)
+
 from ..memory.planner import count_parameters, training_config
 from ..models.architectures import SIZES
 from ..search_space.families import FAMILIES
@@ -26,12 +32,13 @@ PAPER = {
     "transformer": "61.1M",
     "transformer_vaswani_wmt_en_de_big": BIG,
 }
-# The Transformer as an architecture that DARTS on a Transformer can derive.
-TRANSFORMER = Genotype(
-    encoder=(("self_attention", "ffn"),),
-    decoder=(("self_attention", "cross_attention", "ffn"),),
-    pooling=None,
-    family="darts_transformer",
+LAYER = ("self_attention", "ffn")
+# The Transformer as an architecture that DARTS on a Transformer can derive; and its operations in
+# the reversible layers of a language model.
+TRANSFORMERS = (
+    Genotype((LAYER,), (("self_attention", "cross_attention", "ffn"),), None, "darts_transformer"),
+    Genotype(None, (LAYER,), None, "darts_transformer_lm"),
+    Genotype(None, (LAYER,), "max", "dartsformer_lm"),
 )
 
 
@@ -43,7 +50,7 @@ def get_parser() -> CommandParser:
         default="paper_fig4_approx",
         metavar="FILE",
         help="genotype of the derived models of its family: JSON file or built-in name (default: "
-        "paper_fig4_approx; for darts_transformer, the Transformer itself)",
+        "paper_fig4_approx; of the other families, self attention and an ffn a layer)",
     )
     return parser
 
@@ -51,15 +58,15 @@ def get_parser() -> CommandParser:
 def main(args: Namespace) -> None:
     """Print a row for each architecture; raise an :class:`InputError` if the genotype cannot be
     read, or does not fit an architecture of its family."""
-    genotypes = {"darts_transformer": TRANSFORMER}
-    for genotype in map(Genotype.load, ("paper_fig4_approx", args.genotype)):
-        genotypes[genotype.family] = genotype
+    given = map(Genotype.load, ("paper_fig4_approx", args.genotype))
+    genotypes = {genotype.family: genotype for genotype in (*TRANSFORMERS, *given)}
     print("| architecture | parameters | the paper's |\n|---|---|---|")
     for arch in ARCHITECTURES:
-        options = ["--share-all-embeddings"]
-        family = next((f for f in FAMILIES if arch.startswith(f) and "_search" not in arch), None)
-        if family is not None:
-            options += ["--genotype", genotypes[family].to_json()]
+        model = ARCH_MODEL_NAME_REGISTRY[arch]
+        text_alone = issubclass(ARCH_MODEL_REGISTRY[arch], FairseqLanguageModel)
+        options = ["--share-decoder-input-output-embed" if text_alone else "--share-all-embeddings"]
+        if model in FAMILIES:
+            options += ["--genotype", genotypes[model].to_json()]
         count = count_parameters(training_config(arch, options), args.vocabulary)
         print(f"| {arch} | {count:,} | {PAPER.get(arch, '')} |", flush=True)
 

@@ -4,22 +4,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from fairseq.data import BaseWrapperDataset, ConcatDataset, LanguagePairDataset
+from fairseq.data import BaseWrapperDataset, ConcatDataset, FairseqDataset
 
 from ..errors import InputError
 from ..search_space.levels import LEVELS
 
 
 class LevelDataset(BaseWrapperDataset):
-    """The sentence pairs of one level, whose name every sample and every batch carry.
+    """The samples of one level, whose name every sample and every batch carry.
 
     Args:
-        dataset: has the pairs, perhaps among others.
+        dataset: has the samples, perhaps among others: sentence pairs, or windows of a text.
         level: the level.
         members: the indices that belong to the level.
     """
 
-    def __init__(self, dataset: LanguagePairDataset, level: str, members: np.ndarray):
+    def __init__(self, dataset: FairseqDataset, level: str, members: np.ndarray):
         super().__init__(dataset)
         self.level, self.members = level, members
 
@@ -52,14 +52,14 @@ class LevelDataset(BaseWrapperDataset):
 
 
 class BilevelDataset(ConcatDataset):
-    """Sentence pairs of L_train and L_val; every batch belongs to one level and carries its name.
+    """Samples of L_train and L_val; every batch belongs to one level and carries its name.
 
     The index of a sample is the index in its level's dataset; alpha's are shifted by the length of
     the weights' dataset.
 
     Args:
         datasets: the dataset of each level; both may be the same object.
-        members: the indices that belong to each level.
+        members: the indices that belong to each level; all by default.
         fingerprint: identifies the content and order of the data.
 
     Attributes:
@@ -68,10 +68,12 @@ class BilevelDataset(ConcatDataset):
 
     def __init__(
         self,
-        datasets: Mapping[str, LanguagePairDataset],
-        members: Mapping[str, np.ndarray],
+        datasets: Mapping[str, FairseqDataset],
+        members: Mapping[str, np.ndarray] | None = None,
         fingerprint: str = "",
     ):
+        if members is None:
+            members = {level: np.arange(len(datasets[level])) for level in LEVELS}
         self.levels = {
             level: LevelDataset(datasets[level], level, members[level]) for level in LEVELS
         }
@@ -90,7 +92,7 @@ def check_sentences(indices: np.ndarray, purpose: str, max_positions: Any) -> No
     """Raise an :class:`InputError` if there is no sentence."""
     if len(indices) == 0:
         raise InputError(
-            f"no sentence is left to {purpose}: the split is empty, or every sentence is longer "
-            f"than --max-source-positions, --max-target-positions or --max-tokens allow "
-            f"{max_positions}"
+            f"no sentence is left to {purpose}: the split is empty, or every sentence, or window "
+            "of a text, is longer than --max-source-positions, --max-target-positions or "
+            f"--max-tokens allow {max_positions}"
         )

@@ -1,6 +1,7 @@
 """Damage in binarised data, which fairseq does not notice until it reads the sentence."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from fairseq.data.indexed_dataset import infer_dataset_impl, make_dataset
@@ -9,25 +10,27 @@ from ..errors import InputError
 
 
 def check_binarised(
-    folder: str, split: str, source: str, target: str, combine: bool = False
+    folder: str, split: str, languages: Sequence[str] = (), combine: bool = False
 ) -> None:
-    """Read the last sentence of both sides of a split, if there is such a split.
+    """Read the last sentence of both sides of a split, or of a text, if there is such a split.
 
     Args:
         folder: output of ``fairseq-preprocess``.
         split: name of the split.
-        source, target: the languages.
+        languages: source and target; none for a text.
         combine: also check further parts, such as ``train1``.
 
     Raises:
         InputError: a file is missing, empty or cut short.
     """
-    pair, number = f"{source}-{target}|{target}-{source}", "[0-9]*" if combine else ""
-    name = re.compile(
-        rf"({re.escape(split)}{number}\.(?:{pair})\.)(?:{source}|{target})\.(?:bin|idx)"
-    )
+    start, ends = re.escape(split) + "[0-9]*" * combine, [""]
+    if languages:
+        source, target = languages
+        start += rf"\.(?:{source}-{target}|{target}-{source})"
+        ends = [f".{source}", f".{target}"]
+    name = re.compile(rf"({start})(?:{'|'.join(map(re.escape, ends))})\.(?:bin|idx)")
     found = {match[1] for path in Path(folder).glob("*") if (match := name.fullmatch(path.name))}
-    for path in (str(Path(folder, start + end)) for start in found for end in (source, target)):
+    for path in (str(Path(folder, start + end)) for start in found for end in ends):
         try:
             if Path(f"{path}.bin").stat().st_size == 0:
                 raise EOFError("no sentence")

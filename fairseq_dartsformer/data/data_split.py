@@ -1,4 +1,5 @@
-"""Which training sentences belong to the weights and which to alpha (Section 3.2)."""
+"""Which training data belong to the weights and which to alpha (Section 3.2): sentence pairs, or
+the documents of a text."""
 
 from __future__ import annotations
 
@@ -16,18 +17,20 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
 from .bilevel_dataset import BilevelDataset
+from .documents import DocumentDataset
 
 logger = logging.getLogger(__name__)
 
+Divisible = LanguagePairDataset | DocumentDataset
 DEFAULT_ARCH_FRACTION = 2.0 / 4.5  # of 4.5M pairs (Section 3.2)
 
 
 @dataclass(frozen=True)
 class DataSplit:
-    """Gives alpha a fraction of the training sentences, or another binarised split.
+    """Gives alpha a fraction of the training data, or another binarised split.
 
     Attributes:
-        fraction: alpha's fraction of the sentences.
+        fraction: alpha's fraction of the sentence pairs or documents.
         seed: seed of the draw.
         subset: name of alpha's split, instead of a fraction; the weights then have all training
             data.
@@ -55,48 +58,55 @@ class DataSplit:
             )
         return cls(DEFAULT_ARCH_FRACTION if fraction is None else fraction, seed, subset)
 
-    def divide(
-        self, train: LanguagePairDataset, load_split: Callable[[str], LanguagePairDataset]
-    ) -> BilevelDataset:
+    def divide(self, train: Divisible, load_split: Callable[[str], Divisible]) -> BilevelDataset:
         """Divide the training data, or the shard of an epoch, between the levels; raise an
-        :class:`InputError` if a level has no sentence or alpha's split does not exist."""
-        keys = pair_keys(train)
-        if self.subset is None:
-            datasets, members, all_keys = dict.fromkeys(LEVELS, train), self._members(keys), [keys]
-        else:
+        :class:`InputError` if a level has no data or alpha's split does not exist."""
+        text = isinstance(train, DocumentDataset)
+        keys_of, units = (
+            (DocumentDataset.keys, "documents") if text else (pair_keys, "sentence pairs")
+        )
+        all_keys = [keys_of(train)]
+        members = None
+        if self.subset is not None:
             datasets = {WEIGHTS: train, ALPHA: load_split(self.subset)}
-            members = {level: np.arange(len(datasets[level])) for level in LEVELS}
-            all_keys = [keys, pair_keys(datasets[ALPHA])]
-            shared = int(np.isin(all_keys[1], keys).sum())
+            all_keys.append(keys_of(datasets[ALPHA]))
+            shared = int(np.isin(all_keys[1], all_keys[0]).sum())
             if shared:
                 logger.warning(
-                    f"{shared} of {len(all_keys[1])} sentence pairs of --arch-subset {self.subset} "
-                    "are also in the training data that the weights are updated on"
+                    f"{shared} of {len(all_keys[1])} {units} of --arch-subset {self.subset} are "
+                    "also in the training data that the weights are updated on"
                 )
+        elif text:
+            drawn = self._members(all_keys[0], units)
+            datasets = {level: train.windows_of(documents) for level, documents in drawn.items()}
+        else:
+            datasets = dict.fromkeys(LEVELS, train)
+            members = self._members(all_keys[0], units)
         fingerprint = blake2b(b"".join(k.tobytes() for k in all_keys), digest_size=16).hexdigest()
         return BilevelDataset(datasets, members, fingerprint)
 
-    def _members(self, keys: np.ndarray) -> dict[str, np.ndarray]:
-        """Draw each level's indices; all copies of a pair go to the level of the first one."""
-        sentences = len(keys)
-        count = round(self.fraction * sentences)
+    def _members(self, keys: np.ndarray, units: str) -> dict[str, np.ndarray]:
+        """Draw each level's indices; all copies of a pair or document go to the level of the first
+        one. ``units`` is the word for them."""
+        total = len(keys)
+        count = round(self.fraction * total)
         with data_utils.numpy_seed(self.seed):
-            order = np.random.permutation(sentences)
-        of_alpha = np.zeros(sentences, dtype=bool)
+            order = np.random.permutation(total)
+        of_alpha = np.zeros(total, dtype=bool)
         of_alpha[order[:count]] = True
         _, first, copy_of = np.unique(keys, return_index=True, return_inverse=True)
         of_alpha = of_alpha[first][copy_of]
         members = {ALPHA: np.flatnonzero(of_alpha), WEIGHTS: np.flatnonzero(~of_alpha)}
         if not all(map(len, members.values())):
             raise InputError(
-                f"--arch-fraction {self.fraction:g} of {len(first)} different sentence pairs gives "
+                f"--arch-fraction {self.fraction:g} of {len(first)} different {units} gives "
                 f"{len(members[ALPHA])} to alpha and {len(members[WEIGHTS])} to the weights: each "
                 "needs at least one"
             )
         return members
 
     def options(self) -> dict[str, Any]:
-        """The options that decide each sentence's level, in plain types for checkpoints."""
+        """The options that decide the level of each pair or document, in types for checkpoints."""
         fraction, seed = (self.fraction, self.seed) if self.subset is None else (None, None)
         return {"--arch-subset": self.subset, "--arch-fraction": fraction, "--seed": seed}
 

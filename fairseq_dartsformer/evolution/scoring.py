@@ -12,7 +12,7 @@ import torch
 from fairseq import checkpoint_utils, tasks, utils
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.logging import metrics
-from fairseq.tasks.translation import TranslationConfig
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..data import check_binarised
@@ -82,17 +82,20 @@ class Scorer:
         self.batches = self._batches()
 
     def _task(self, saved: DictConfig) -> tasks.FairseqTask:
-        """The translation task; that of a search would choose the architectures itself."""
-        cfg = self.cfg
+        """The task of derived models; that of a search would choose the architectures itself."""
+        cfg, name = self.cfg, self.snapshot.family.task
+        if cfg.score == "bleu" and name != "translation":
+            raise InputError(f"--score is bleu, it must be loss after a search on {name}")
         with open_dict(saved):
-            saved.task._name, saved.task.data = "translation", cfg.data
+            saved.task._name, saved.task.data = name, cfg.data
             saved.task.eval_bleu = cfg.score == "bleu"
             saved.task.eval_bleu_args = json.dumps(
                 {"beam": cfg.beam, "lenpen": cfg.lenpen, "max_len_a": 1, "max_len_b": 50}
             )
             saved.task.eval_bleu_detok = cfg.detok
             saved.task.eval_bleu_remove_bpe = cfg.remove_bpe
-        known = [name for name in saved.task if name in TranslationConfig.__dataclass_fields__]
+        fields = TASK_DATACLASS_REGISTRY[name].__dataclass_fields__
+        known = [option for option in saved.task if option in fields]
         return tasks.setup_task(OmegaConf.masked_copy(saved.task, known))
 
     def _batches(self) -> list[dict]:
@@ -121,8 +124,8 @@ class Scorer:
         is an error's first words."""
         cfg, task = self.cfg, self.task
         folder = utils.split_paths(cfg.data)[0]
-        languages = task.cfg.source_lang, task.cfg.target_lang
-        check_binarised(folder, split, *languages, combine=combine)
+        languages = [task.cfg.source_lang, task.cfg.target_lang] if task.cfg else ()
+        check_binarised(folder, split, languages, combine)
         try:
             task.load_dataset(split, combine=combine, epoch=1)
         except FileNotFoundError:

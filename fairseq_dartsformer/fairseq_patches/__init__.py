@@ -6,10 +6,9 @@ start.
 
 from . import precision, reading, resuming, workers, writing  # noqa: F401
 from .patch import PATCHES, Patch
-from .precision import undo_tpu
 from .reading import load_checkpoint
 
-__all__ = ["PATCHES", "Patch", "apply", "load_checkpoint", "undo_tpu"]
+__all__ = ["PATCHES", "Patch", "apply", "load_checkpoint"]
 
 
 def apply() -> None:

@@ -1,10 +1,11 @@
-"""Half precision: fairseq's ``--fp16``, ``--bf16`` and ``--amp``, with and without a GPU."""
+"""Types of numbers: fairseq's ``--fp16`` and ``--amp``, with and without a GPU, and numpy 2."""
 
-import argparse
 from collections.abc import Callable
-from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
+import numpy
 import torch
 from omegaconf import open_dict
 
@@ -46,12 +47,8 @@ def _overflow_on_cpu(train_step: Callable[..., Any], self: Any, *args: Any, **kw
     fairseq moves a zero to the GPU. Can go when fairseq moves it to the trainer's device."""
     if self.cuda:
         return train_step(self, *args, **kwargs)
-    cuda = torch.Tensor.cuda
-    torch.Tensor.cuda = lambda tensor, *args, **kwargs: tensor
-    try:
+    with mock.patch.object(torch.Tensor, "cuda", lambda tensor, *_, **__: tensor):
         return train_step(self, *args, **kwargs)
-    finally:
-        torch.Tensor.cuda = cuda
 
 
 @patch("fairseq.trainer:NanDetector", "lost")
@@ -62,8 +59,10 @@ def _forward_only(detector: Callable[..., Any], model: torch.nn.Module) -> Any:
     return detector(model, backward=False)
 
 
-def undo_tpu(args: argparse.Namespace) -> None:
-    """Let ``--bf16`` on the command line mean bf16; all architectures call this. fairseq takes it
-    as a request for a TPU: ``NoneType has no attribute xla_device``."""
-    if getattr(args, "bf16", False) and find_spec("torch_xla") is None:
-        args.tpu = False
+@patch("fairseq.data.token_block_dataset:TokenBlockDataset._build_slice_indices", "cannot start")
+def _integers_of_numpy_2(build: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Symptom: ``--sample-break-mode eos``, and generation by a language model, end in ``module
+    'numpy' has no attribute 'compat'``. Cause: numpy 2 has another name for this integer type. Can
+    go when fairseq uses that name."""
+    with mock.patch.object(numpy, "compat", SimpleNamespace(long=int), create=True):
+        return build(*args, **kwargs)

@@ -12,6 +12,7 @@ import torch
 from fairseq import criterions, models, optim, options
 from fairseq.data import Dictionary
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import FairseqLanguageModel
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.tasks import TASK_REGISTRY
 from omegaconf import DictConfig
@@ -21,9 +22,10 @@ from ..errors import InputError
 from ..search.darts import Darts
 from ..search.penalties import parameters
 from ..search.registry import STRATEGIES
+from ..search.strategy import SearchStrategy
 from ..search_space.alpha import is_alpha
 from ..search_space.sampling import parameters_pruned, searched_node, searched_stacks
-from ..tasks import TranslationSearchTask
+from ..tasks import SearchTask
 from .measurement import StorageCounter, fake_tensors
 
 LENGTH = 50  # tokens of a sentence, on both sides, unless the user says otherwise
@@ -31,7 +33,6 @@ DRAWS = 10  # updates to plan where they differ: enough to run every operation s
 
 DEFAULTS = "--criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1".split()
 DEFAULTS += ["--lr", "5e-4", "--max-update", "1"]  # schedules over a search need its length
-DERIVED_DEFAULTS = "--task translation --optimizer adam".split()
 
 
 def training_config(arch: str, given: Sequence[str]) -> DictConfig:
@@ -45,7 +46,11 @@ def training_config(arch: str, given: Sequence[str]) -> DictConfig:
     Raises:
         InputError: an option cannot be planned for.
     """
-    defaults = _search_defaults(given) if "_search" in arch else DERIVED_DEFAULTS
+    text_alone = issubclass(models.ARCH_MODEL_REGISTRY.get(arch, object), FairseqLanguageModel)
+    task, optimizer = "language_modeling" if text_alone else "translation", "adam"
+    if "_search" in arch:
+        task, optimizer = f"{task}_search", _search_strategy(given).optimizer
+    defaults = ["--task", task, "--optimizer", optimizer]
     namespace = options.parse_args_and_arch(
         options.get_training_parser(),
         input_args=["none", *defaults, *DEFAULTS, "--arch", arch, *given],
@@ -59,12 +64,11 @@ def training_config(arch: str, given: Sequence[str]) -> DictConfig:
     return cfg
 
 
-def _search_defaults(given: Sequence[str]) -> list[str]:
+def _search_strategy(given: Sequence[str]) -> type[SearchStrategy]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--search-strategy", default=Darts.name)
     # The task reports an unknown strategy.
-    strategy = STRATEGIES.get(parser.parse_known_args(given)[0].search_strategy, Darts)
-    return ["--task", "translation_search", "--optimizer", strategy.optimizer]
+    return STRATEGIES.get(parser.parse_known_args(given)[0].search_strategy, Darts)
 
 
 class Training:
@@ -81,7 +85,7 @@ class Training:
             _convert(self.model, torch.float16 if cfg.common.fp16 else torch.bfloat16)
         # The level of each update to plan.
         self.levels: tuple[str | None, ...] = (None,)
-        if isinstance(self.task, TranslationSearchTask):
+        if isinstance(self.task, SearchTask):
             strategy = self.task.strategy
             strategy.prepare(self.model)
             strategy.move_always()
@@ -117,11 +121,13 @@ class Training:
             self.step()
 
     def batch(self, level: str | None, sentences: int, length: int) -> dict[str, Any]:
-        """Sentence pairs of random symbols, `B × T` on both sides; one ends in padding."""
+        """Random symbols, `B × T`, of a text or on both sides; one sentence ends in padding."""
         device = next(self.model.parameters()).device
         tokens = torch.randint(4, self.vocabulary, (sentences, length), device=device)
         tokens[0, -1] = self.task.source_dictionary.pad()
-        inputs = {"src_tokens": tokens, "prev_output_tokens": tokens.clone()}
+        inputs = {"src_tokens": tokens}
+        if not isinstance(self.model, FairseqLanguageModel):
+            inputs["prev_output_tokens"] = tokens.clone()
         lengths = torch.full((sentences,), length, device=device)
         return {
             "level": level,
@@ -204,7 +210,7 @@ def plan_memory(
     Args:
         cfg: fairseq's configuration of a training.
         vocabulary: symbols of the joint dictionary.
-        sentences: pairs in a batch.
+        sentences: pairs in a batch, or windows of a text.
         length: tokens of each of their sentences.
         share: of each node's candidates that pruning has left, those with the most parameters.
     """

@@ -28,7 +28,9 @@ def plan_pruned(cfg: DictConfig, vocabulary: int, strategy: str, share: float) -
             cfg.task[option] = None
     cfg.model.check_reconstruction = 0
     tokens, sentences = cfg.dataset.max_tokens, cfg.dataset.batch_size
-    fitting = sentences if tokens is None else max(1, tokens // LENGTH)
+    length = cfg.task.get("tokens_per_sample", LENGTH)  # of a window, or of a sentence
+    length = min(length, tokens or length)
+    fitting = sentences if tokens is None else tokens // length
     # A draw on fake tensors takes random numbers.
     with preserved_generators(torch.device("cpu")), numpy_seed(cfg.common.seed):
-        return plan_memory(cfg, vocabulary, min(fitting, sentences or fitting), LENGTH, share).total
+        return plan_memory(cfg, vocabulary, min(fitting, sentences or fitting), length, share).total

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from fractions import Fraction
+from importlib.util import find_spec
 
 from fairseq.models import (
     ARCH_CONFIG_REGISTRY,
@@ -11,7 +12,6 @@ from fairseq.models import (
 from fairseq.models.transformer.transformer_legacy import base_architecture
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..fairseq_patches import undo_tpu
 from .config import NetworkConfig
 
 BASE = {"embed_dim": 256, "hidden_dim": 960, "attention_heads": 8}
@@ -20,13 +20,21 @@ MEDIUM = {**BASE, "hidden_dim": 480}
 BIG = {**BASE, "embed_dim": 512, "hidden_dim": 1824}
 # 8 heads do not divide 120 / 2.
 TINY = {"embed_dim": 128, "hidden_dim": 120, "attention_heads": 4}
+# Of language models, ours: the width of fairseq's `transformer_lm_gpt`, half of it and twice.
+LM_BASE = {"embed_dim": 256, "hidden_dim": 768, "attention_heads": 8}
+LM_SMALL = {**LM_BASE, "embed_dim": 128, "hidden_dim": 384}
+LM_BIG = {"embed_dim": 512, "hidden_dim": 1536, "attention_heads": 16}
 
 SIZES: dict[str, dict[str, dict[str, int | float]]] = {
     "dartsformer_search": {"": BASE, "_tiny": TINY, "_small": SMALL, "_medium": MEDIUM},
     "dartsformer": {"": BASE, "_small": SMALL, "_medium": MEDIUM, "_big": BIG},
+    "dartsformer_lm_search": {"": LM_BASE, "_small": LM_SMALL},
+    "dartsformer_lm": {"": LM_BASE, "_small": LM_SMALL, "_big": LM_BIG},
     # Table 5; and the width of the Transformer that the paper compares with.
     "darts_transformer_search": {"": {**BASE, "embed_dim": 320, "hidden_dim": 320}},
     "darts_transformer": {"": {**BASE, "embed_dim": 512, "hidden_dim": 512}},
+    "darts_transformer_lm_search": {"": LM_BASE},
+    "darts_transformer_lm": {"": LM_BASE},
     "evolved_transformer": {
         "": {"hidden_dim": 512, "attention_heads": 8, "dropout": 0.1},
         "_big": {"hidden_dim": 1024, "attention_heads": 16, "dropout": 0.3},
@@ -37,6 +45,13 @@ SIZES: dict[str, dict[str, dict[str, int | float]]] = {
 FFN_RATIOS = {
     model: Fraction(16, 3) if model.startswith("dartsformer") else Fraction(4) for model in SIZES
 }
+
+
+def undo_tpu(args: Namespace) -> None:
+    """Let ``--bf16`` on the command line mean bf16; all architectures call this. fairseq takes it
+    as a request for a TPU: ``NoneType has no attribute xla_device``."""
+    if getattr(args, "bf16", False) and find_spec("torch_xla") is None:
+        args.tpu = False
 
 
 def register_sizes(model: str) -> None:

@@ -35,7 +35,7 @@ def searched_blocks(
     family.check_norm(str(cfg.operation_norm), "--operation-norm")
     blocks, alphas = {}, {}
     for stack, count in nodes.items():
-        candidates = parse_operations(getattr(cfg, f"{stack}_operations"), stack)
+        candidates = parse_operations(getattr(cfg, f"{stack}_operations"), stack, family)
         layer = family.with_fixed(stack, [candidates] * count, (FIXED_OPERATION,))
         blocks[stack] = [layer] * cfg.search_layers
         alphas[stack] = new_alpha(cfg.search_layers, count, len(candidates))
@@ -46,7 +46,7 @@ def derived_blocks(cfg: GenotypeConfig, family: Family) -> tuple[dict[str, Block
     """Read ``--genotype``, have the model's checkpoints carry its text, and take its norm.
 
     Returns:
-        The blocks of both stacks, with one operation in each node; and the pooling.
+        The block of each stack, with one operation in each node; and the pooling.
 
     Raises:
         InputError: the genotype is missing, wrong, of another family, or contradicted by an option.
@@ -66,14 +66,14 @@ def derived_blocks(cfg: GenotypeConfig, family: Family) -> tuple[dict[str, Block
     remember(cfg, "genotype", genotype.to_json())
     cfg.operation_norm = genotype.norm
     blocks = {
-        stack: [[(name,) for name in layer] for layer in getattr(genotype, stack)]
-        for stack in ("encoder", "decoder")
+        stack: [[(name,) for name in layer] for layer in block]
+        for stack, block in genotype.blocks.items()
     }
     return blocks, genotype.pooling
 
 
 def _check_agreement(cfg: GenotypeConfig, genotype: Genotype) -> None:
-    decided = [("search_layers", genotype.encoder_block), ("search_layers", genotype.decoder_block)]
+    decided = [("search_layers", len(block)) for block in genotype.blocks.values()]
     decided.append(("operation_norm", genotype.norm))
     names = ("encoder_splits", "decoder_splits", "pooling")
     decided += [(name, getattr(genotype, name)) for name in names if name in cfg]

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..errors import InputError, flag
+from ..search_space.families import Family
 from ..search_space.genotype import Genotype
 from .option_checks import SIZES, parse_operations
 
@@ -29,6 +30,7 @@ class CheckedModel:
     """Mixin in front of fairseq's class that reports what a model cannot do or load."""
 
     NAME: ClassVar[str]
+    FAMILY: ClassVar[Family | None] = None  # of a supernet or a derived model
 
     def prepare_for_inference_(self, cfg: DictConfig) -> None:
         """Prepare for generation, as fairseq does; raise an :class:`InputError` if an option needs
@@ -59,7 +61,7 @@ class CheckedModel:
         if ARCH_MODEL_NAME_REGISTRY.get(model, model) != cls.NAME:
             return
         for name in DEFINING:
-            now, then = (_defining(name, options) for options in (own, trained))
+            now, then = (_defining(name, options, cls.FAMILY) for options in (own, trained))
             if None not in (now, then) and now != then:
                 raise InputError(
                     f"{flag(name)} is {now}, but {then} in the training that {path} is of: use "
@@ -81,8 +83,8 @@ class CheckedModel:
         differing = sorted({name for name, _ in own.items() ^ found.items()})
         if not differing:
             return
-        first, searched = differing[0], "encoder.alpha" in found
-        if searched != ("encoder.alpha" in own):
+        first, searched = differing[0], "decoder.alpha" in found
+        if searched != ("decoder.alpha" in own):
             kind = (
                 "a supernet: derive a genotype from it with dartsformer-derive and train that "
                 "from the start"
@@ -104,13 +106,13 @@ class CheckedModel:
         )
 
 
-def _defining(name: str, options: Mapping[str, Any]) -> str | None:
+def _defining(name: str, options: Mapping[str, Any], family: Family | None) -> str | None:
     """Return an option's value in one spelling; ``None`` where other options decide."""
     value = options.get(name)
     if name == "operation_norm" and name not in options:  # the paper's, before there were others
         return "post"
     if name.endswith("_operations") and name in options:
-        return ",".join(parse_operations(value, name.removesuffix("_operations")))
+        return ",".join(parse_operations(value, name.removesuffix("_operations"), family))
     if name == "genotype" and value is not None:
         return " ".join(Genotype.load(str(value)).to_json().split())
     return None if value is None else str(value)

@@ -26,7 +26,7 @@ def option(default, help: str, **metadata):
 
 @dataclass
 class NetworkConfig(FairseqDataclass):
-    """Options of all models."""
+    """Options of all models, which all have a decoder."""
 
     hidden_dim: Optional[int] = option(
         None, "width d of the network, d/n for each of n splits (default: the architecture's)"
@@ -34,7 +34,6 @@ class NetworkConfig(FairseqDataclass):
     ffn_dim: Optional[int] = option(
         None, "inner width of an ffn (default: 16/3 of --hidden-dim; 4 times it without splits)"
     )
-    encoder_layers: int = option(6, "number of encoder layers (not blocks)")
     decoder_layers: int = option(6, "number of decoder layers (not blocks)")
     attention_heads: Optional[int] = option(
         None, "heads of attention and of dynamic convolution (default: the architecture's)"
@@ -47,21 +46,36 @@ class NetworkConfig(FairseqDataclass):
     share_decoder_input_output_embed: bool = option(
         False, "share decoder input and output embeddings"
     )
-    share_all_embeddings: bool = option(
-        False, "share encoder, decoder and output embeddings (requires a shared dictionary)"
-    )
-    encoder_embed_path: Optional[str] = option(None, "path to pre-trained encoder embedding")
-    decoder_embed_path: Optional[str] = option(None, "path to pre-trained decoder embedding")
-    encoder_learned_pos: bool = option(False, "use learned positional embeddings in the encoder")
     decoder_learned_pos: bool = option(False, "use learned positional embeddings in the decoder")
     no_token_positional_embeddings: bool = option(False, "disable positional embeddings")
     no_scale_embedding: bool = option(
         False, "do not scale embeddings by the square root of their width"
     )
     layernorm_embedding: bool = option(False, "add layernorm to embedding")
-    # ``None`` where the task is not of source and target.
-    max_source_positions: Optional[int] = II("oc.select:task.max_source_positions,null")
+    # ``None`` where the task does not have it.
     max_target_positions: Optional[int] = II("oc.select:task.max_target_positions,null")
+
+
+@dataclass
+class EncoderConfig(FairseqDataclass):
+    """Options of an encoder, and of what it shares with the decoder."""
+
+    encoder_layers: int = option(6, "number of encoder layers (not blocks)")
+    share_all_embeddings: bool = option(
+        False, "share encoder, decoder and output embeddings (requires a shared dictionary)"
+    )
+    encoder_embed_path: Optional[str] = option(None, "path to pre-trained encoder embedding")
+    decoder_embed_path: Optional[str] = option(None, "path to pre-trained decoder embedding")
+    encoder_learned_pos: bool = option(False, "use learned positional embeddings in the encoder")
+    max_source_positions: Optional[int] = II("oc.select:task.max_source_positions,null")
+
+
+@dataclass
+class LanguageModelConfig(FairseqDataclass):
+    """What a model without an encoder takes from its task."""
+
+    tokens_per_sample: Optional[int] = II("oc.select:task.tokens_per_sample,null")
+    add_bos_token: bool = II("oc.select:task.add_bos_token,false")
 
 
 @dataclass
@@ -79,11 +93,10 @@ class CandidatesConfig(SizeConfig):
     """Options of supernets."""
 
     search_layers: int = option(2, "layers s of the searched block, which a stack repeats")
-    encoder_operations: Optional[str] = option(
-        None, "the encoder's candidates, comma-separated (default: all 13)"
-    )
     decoder_operations: Optional[str] = option(
-        None, "the decoder's candidates, comma-separated (default: all 14)"
+        None,
+        "the decoder's candidates, comma-separated (default: all 14; without an encoder the 13 "
+        "that are not cross attention)",
     )
     operation_norm: NORM_CHOICES = option(
         "post",
@@ -110,7 +123,7 @@ class GenotypeConfig(SizeConfig):
 
 @dataclass
 class ReversibleConfig(SizeConfig):
-    """Options of reversible models; each sets its own default of ``backprop``."""
+    """Options of reversible models."""
 
     check_reconstruction: int = option(
         0,
@@ -120,15 +133,9 @@ class ReversibleConfig(SizeConfig):
 
 
 @dataclass
-class SearchConfig(CandidatesConfig, ReversibleConfig):
-    """Options of ``dartsformer_search``."""
+class ReversibleCandidatesConfig(CandidatesConfig, ReversibleConfig):
+    """Options of reversible supernets."""
 
-    encoder_splits: int = option(2, "splits n of an encoder layer, all searched")
-    decoder_splits: Optional[int] = option(
-        None,
-        "splits of a decoder layer, of which the last is fixed as Cross Attention "
-        "(default: one more than --encoder-splits)",
-    )
     pooling: POOLING_CHOICES = option("max", "pooling of the n - 1 inputs of a search node")
     backprop: BACKPROP_CHOICES = option(
         "reconstruct",
@@ -137,10 +144,9 @@ class SearchConfig(CandidatesConfig, ReversibleConfig):
 
 
 @dataclass
-class DerivedConfig(GenotypeConfig, ReversibleConfig):
-    """Options of ``dartsformer``. The genotype decides splits, block, pooling and norm."""
+class ReversibleGenotypeConfig(GenotypeConfig, ReversibleConfig):
+    """Options of reversible derived models."""
 
-    encoder_splits: Optional[int] = option(None, "if given, must agree with the genotype")
     decoder_splits: Optional[int] = option(None, "if given, must agree with the genotype")
     pooling: Optional[POOLING_CHOICES] = option(None, "if given, must agree with the genotype")
     backprop: BACKPROP_CHOICES = option(
@@ -149,7 +155,67 @@ class DerivedConfig(GenotypeConfig, ReversibleConfig):
 
 
 @dataclass
-class EvolvedConfig(NetworkConfig):
+class EncoderCandidatesConfig(EncoderConfig):
+    """Options of supernets with an encoder."""
+
+    encoder_operations: Optional[str] = option(
+        None, "the encoder's candidates, comma-separated (default: all 13)"
+    )
+
+
+@dataclass
+class SearchConfig(ReversibleCandidatesConfig, EncoderCandidatesConfig):
+    """Options of ``dartsformer_search``."""
+
+    encoder_splits: int = option(2, "splits n of an encoder layer, all searched")
+    decoder_splits: Optional[int] = option(
+        None,
+        "splits of a decoder layer, of which the last is fixed as Cross Attention "
+        "(default: one more than --encoder-splits)",
+    )
+
+
+@dataclass
+class DerivedConfig(ReversibleGenotypeConfig, EncoderConfig):
+    """Options of ``dartsformer``. The genotype decides splits, block, pooling and norm."""
+
+    encoder_splits: Optional[int] = option(None, "if given, must agree with the genotype")
+
+
+@dataclass
+class SequentialSearchConfig(CandidatesConfig, EncoderCandidatesConfig):
+    """Options of ``darts_transformer_search``."""
+
+
+@dataclass
+class SequentialDerivedConfig(GenotypeConfig, EncoderConfig):
+    """Options of ``darts_transformer``."""
+
+
+@dataclass
+class LanguageModelSearchConfig(ReversibleCandidatesConfig, LanguageModelConfig):
+    """Options of ``dartsformer_lm_search``."""
+
+    decoder_splits: int = option(2, "splits n of a layer, all searched")
+
+
+@dataclass
+class LanguageModelDerivedConfig(ReversibleGenotypeConfig, LanguageModelConfig):
+    """Options of ``dartsformer_lm``. The genotype decides splits, block, pooling and norm."""
+
+
+@dataclass
+class SequentialLanguageModelSearchConfig(CandidatesConfig, LanguageModelConfig):
+    """Options of ``darts_transformer_lm_search``."""
+
+
+@dataclass
+class SequentialLanguageModelDerivedConfig(GenotypeConfig, LanguageModelConfig):
+    """Options of ``darts_transformer_lm``."""
+
+
+@dataclass
+class EvolvedConfig(NetworkConfig, EncoderConfig):
     """Options of ``evolved_transformer``; rates are tensor2tensor's."""
 
     encoder_layers: int = option(6, "number of encoder layers, two of which make a cell")

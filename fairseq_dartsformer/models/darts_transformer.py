@@ -1,4 +1,5 @@
-"""DARTS on a Transformer (Table 5, Figure 1): its supernet, and the model derived from it."""
+"""DARTS on a Transformer (Table 5, Figure 1), with and without an encoder: the supernets, and the
+models derived from them."""
 
 from __future__ import annotations
 
@@ -11,11 +12,18 @@ from torch import Tensor, nn
 
 from ..reversible import Stack
 from ..reversible.coupling import Mixture
-from ..search_space.families import DARTS_TRANSFORMER as FAMILY
+from ..search_space.families import DARTS_TRANSFORMER, DARTS_TRANSFORMER_LM
 from ..search_space.mixed_op import MixedOp
 from .architectures import register_sizes
 from .blocks import build_layers, derived_blocks, searched_blocks
-from .config import CandidatesConfig, GenotypeConfig, SizeConfig
+from .config import (
+    SequentialDerivedConfig,
+    SequentialLanguageModelDerivedConfig,
+    SequentialLanguageModelSearchConfig,
+    SequentialSearchConfig,
+    SizeConfig,
+)
+from .language_model import LanguageModel
 from .option_checks import Block, check_block
 from .translation import TranslationModel
 from .warm_start import WarmStarted
@@ -51,8 +59,8 @@ class SequentialLayer(nn.Module):
         return x
 
 
-class SequentialTranslationModel(TranslationModel):
-    """A model of two stacks of sequential layers."""
+class SequentialStacks:
+    """Mixin of models of stacks of sequential layers."""
 
     @classmethod
     def build_stack(
@@ -60,39 +68,72 @@ class SequentialTranslationModel(TranslationModel):
     ) -> Stack:
         """As the base class describes it."""
         check_block(cfg, block, stack)
-        fixed = FAMILY.fixed if stack == "decoder" else None
+        fixed = cls.FAMILY.fixed if cls.FAMILY.has_fixed(stack) else None
         layers = build_layers(cfg, block, stack, cfg.hidden_dim)
         return Stack(SequentialLayer(nodes, fixed) for nodes in layers)
 
 
-@register_model(FAMILY.supernet, dataclass=CandidatesConfig)
-class DARTSTransformerSearchModel(SequentialTranslationModel):
+@register_model(DARTS_TRANSFORMER.supernet, dataclass=SequentialSearchConfig)
+class DARTSTransformerSearchModel(SequentialStacks, TranslationModel):
     """Vanilla DARTS: two search nodes in every layer of a Transformer, all activations stored.
 
     An encoder layer is `node -> node`, a decoder layer `node -> Cross Attention -> node`.
     ``encoder.alpha`` and ``decoder.alpha`` are `s × 2 × candidates`.
     """
 
-    NAME = FAMILY.supernet
+    FAMILY, NAME = DARTS_TRANSFORMER, DARTS_TRANSFORMER.supernet
 
     @classmethod
-    def build_model(cls, cfg: CandidatesConfig, task: FairseqTask) -> DARTSTransformerSearchModel:
-        """Build the supernet; raises what :meth:`TranslationModel.build` raises."""
-        return cls.build(cfg, task, *searched_blocks(cfg, FAMILY, {"encoder": 2, "decoder": 2}))
+    def build_model(
+        cls, cfg: SequentialSearchConfig, task: FairseqTask
+    ) -> DARTSTransformerSearchModel:
+        """Build the supernet; raises what :meth:`StackedModel.build` raises."""
+        nodes = {"encoder": 2, "decoder": 2}
+        return cls.build(cfg, task, *searched_blocks(cfg, cls.FAMILY, nodes))
 
 
-@register_model(FAMILY.name, dataclass=GenotypeConfig)
-class DARTSTransformerModel(WarmStarted, SequentialTranslationModel):
+@register_model(DARTS_TRANSFORMER.name, dataclass=SequentialDerivedConfig)
+class DARTSTransformerModel(WarmStarted, SequentialStacks, TranslationModel):
     """A network derived from a search of DARTS on a Transformer."""
 
-    NAME = FAMILY.name
+    FAMILY, NAME = DARTS_TRANSFORMER, DARTS_TRANSFORMER.name
 
     @classmethod
-    def build_model(cls, cfg: GenotypeConfig, task: FairseqTask) -> DARTSTransformerModel:
+    def build_model(cls, cfg: SequentialDerivedConfig, task: FairseqTask) -> DARTSTransformerModel:
         """Build the network of ``--genotype``, with which its other options must agree."""
-        blocks, _ = derived_blocks(cfg, FAMILY)
+        blocks, _ = derived_blocks(cfg, cls.FAMILY)
         return cls.build(cfg, task, blocks)
 
 
-register_sizes(FAMILY.supernet)
-register_sizes(FAMILY.name)
+@register_model(DARTS_TRANSFORMER_LM.supernet, dataclass=SequentialLanguageModelSearchConfig)
+class DARTSTransformerLMSearchModel(SequentialStacks, LanguageModel):
+    """Vanilla DARTS without an encoder: a layer is `node -> node`, both causal and searched."""
+
+    FAMILY, NAME = DARTS_TRANSFORMER_LM, DARTS_TRANSFORMER_LM.supernet
+
+    @classmethod
+    def build_model(
+        cls, cfg: SequentialLanguageModelSearchConfig, task: FairseqTask
+    ) -> DARTSTransformerLMSearchModel:
+        """Build the supernet; raises what :meth:`StackedModel.build` raises."""
+        return cls.build(cfg, task, *searched_blocks(cfg, cls.FAMILY, {"decoder": 2}))
+
+
+@register_model(DARTS_TRANSFORMER_LM.name, dataclass=SequentialLanguageModelDerivedConfig)
+class DARTSTransformerLMModel(SequentialStacks, LanguageModel):
+    """A language model derived from a search of DARTS on a Transformer."""
+
+    FAMILY, NAME = DARTS_TRANSFORMER_LM, DARTS_TRANSFORMER_LM.name
+
+    @classmethod
+    def build_model(
+        cls, cfg: SequentialLanguageModelDerivedConfig, task: FairseqTask
+    ) -> DARTSTransformerLMModel:
+        """Build the network of ``--genotype``, with which its other options must agree."""
+        blocks, _ = derived_blocks(cfg, cls.FAMILY)
+        return cls.build(cfg, task, blocks)
+
+
+for family in (DARTS_TRANSFORMER, DARTS_TRANSFORMER_LM):
+    register_sizes(family.supernet)
+    register_sizes(family.name)

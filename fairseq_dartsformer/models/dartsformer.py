@@ -1,35 +1,34 @@
-"""DARTSformer: its supernet, `dartsformer_search`, and the model derived from it, `dartsformer`."""
+"""DARTSformer: its supernet, `dartsformer_search`, and the model derived from it, `dartsformer`;
+the same without an encoder, `dartsformer_lm_search` and `dartsformer_lm`."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from fairseq.models import register_model
 from fairseq.tasks import FairseqTask
 
 from ..errors import InputError
 from ..reversible import ReversibleLayer, ReversibleStack
-from ..search_space.families import DARTSFORMER as FAMILY
+from ..search_space.families import DARTSFORMER, DARTSFORMER_LM, Family
 from .architectures import register_sizes
 from .blocks import build_layers, derived_blocks, searched_blocks
-from .config import DerivedConfig, ReversibleConfig, SearchConfig
+from .config import (
+    DerivedConfig,
+    LanguageModelDerivedConfig,
+    LanguageModelSearchConfig,
+    ReversibleConfig,
+    SearchConfig,
+)
+from .language_model import LanguageModel
 from .option_checks import Block, check_at_least, check_block
 from .reconstruction_check import MonitoredStack, warn_of_growth
 from .translation import TranslationModel
 from .warm_start import WarmStarted
 
 
-class ReversibleTranslationModel(TranslationModel):
-    """A model of two reversible stacks."""
-
-    @classmethod
-    def build(cls, cfg: ReversibleConfig, *arguments: Any, **options: Any) -> TranslationModel:
-        """As the base class describes it; warns where the gradients may be wrong."""
-        model = super().build(cfg, *arguments, **options)
-        if str(cfg.operation_norm) == "pre" and str(cfg.backprop) == "reconstruct":
-            warn_of_growth(max(cfg.encoder_layers, cfg.decoder_layers))
-        return model
+class ReversibleStacks:
+    """Mixin of models whose stacks are reversible."""
 
     @classmethod
     def build_stack(
@@ -43,6 +42,8 @@ class ReversibleTranslationModel(TranslationModel):
                 f"--check-reconstruction is {every}, but nothing is reconstructed with "
                 "--backprop store"
             )
+        if str(cfg.operation_norm) == "pre" and backprop == "reconstruct":
+            warn_of_growth(getattr(cfg, f"{stack}_layers"))
         splits = len(block[0])
         if cfg.hidden_dim % splits:
             both = (getattr(cfg, name, None) or 1 for name in ("encoder_splits", "decoder_splits"))
@@ -57,39 +58,75 @@ class ReversibleTranslationModel(TranslationModel):
         return MonitoredStack(stack, every, layers, backprop, searched)
 
 
-@register_model(FAMILY.supernet, dataclass=SearchConfig)
-class DARTSformerSearchModel(ReversibleTranslationModel):
+def searched_splits(cfg: ReversibleConfig, family: Family) -> dict[str, int]:
+    """Return the number of searched splits of a layer of each stack; raise an :class:`InputError`
+    if there are too few splits."""
+    for stack in family.stacks:
+        check_at_least(cfg, f"{stack}_splits", 2)
+    return {s: getattr(cfg, f"{s}_splits") - family.has_fixed(s) for s in family.stacks}
+
+
+@register_model(DARTSFORMER.supernet, dataclass=SearchConfig)
+class DARTSformerSearchModel(ReversibleStacks, TranslationModel):
     """The supernet: every searched node mixes all its candidates (Section 2.4).
 
     ``encoder.alpha`` (`s × n × candidates`) and ``decoder.alpha`` (`s × (n - 1) × candidates`) are
     the architecture parameters; all other parameters are weights.
     """
 
-    NAME = FAMILY.supernet
+    FAMILY, NAME = DARTSFORMER, DARTSFORMER.supernet
 
     @classmethod
     def build_model(cls, cfg: SearchConfig, task: FairseqTask) -> DARTSformerSearchModel:
-        """Build the supernet; raises what :meth:`TranslationModel.build` raises."""
+        """Build the supernet; raises what :meth:`StackedModel.build` raises."""
         if cfg.decoder_splits is None:
             cfg.decoder_splits = cfg.encoder_splits + 1
-        check_at_least(cfg, "encoder_splits", 2)
-        check_at_least(cfg, "decoder_splits", 2)
-        nodes = {"encoder": cfg.encoder_splits, "decoder": cfg.decoder_splits - 1}
-        return cls.build(cfg, task, *searched_blocks(cfg, FAMILY, nodes), str(cfg.pooling))
+        blocks = searched_blocks(cfg, cls.FAMILY, searched_splits(cfg, cls.FAMILY))
+        return cls.build(cfg, task, *blocks, str(cfg.pooling))
 
 
-@register_model(FAMILY.name, dataclass=DerivedConfig)
-class DARTSformerModel(WarmStarted, ReversibleTranslationModel):
+@register_model(DARTSFORMER.name, dataclass=DerivedConfig)
+class DARTSformerModel(WarmStarted, ReversibleStacks, TranslationModel):
     """A network derived from a search (Eq. 2), by default with ordinary backpropagation."""
 
-    NAME = FAMILY.name
+    FAMILY, NAME = DARTSFORMER, DARTSFORMER.name
 
     @classmethod
     def build_model(cls, cfg: DerivedConfig, task: FairseqTask) -> DARTSformerModel:
         """Build the network of ``--genotype``, with which its other options must agree."""
-        blocks, pooling = derived_blocks(cfg, FAMILY)
+        blocks, pooling = derived_blocks(cfg, cls.FAMILY)
         return cls.build(cfg, task, blocks, pooling=pooling)
 
 
-register_sizes(FAMILY.supernet)
-register_sizes(FAMILY.name)
+@register_model(DARTSFORMER_LM.supernet, dataclass=LanguageModelSearchConfig)
+class DARTSformerLMSearchModel(ReversibleStacks, LanguageModel):
+    """The supernet without an encoder: all n splits are searched, and no candidate is Cross
+    Attention. ``decoder.alpha`` is `s × n × candidates`."""
+
+    FAMILY, NAME = DARTSFORMER_LM, DARTSFORMER_LM.supernet
+
+    @classmethod
+    def build_model(
+        cls, cfg: LanguageModelSearchConfig, task: FairseqTask
+    ) -> DARTSformerLMSearchModel:
+        """Build the supernet; raises what :meth:`StackedModel.build` raises."""
+        blocks = searched_blocks(cfg, cls.FAMILY, searched_splits(cfg, cls.FAMILY))
+        return cls.build(cfg, task, *blocks, str(cfg.pooling))
+
+
+@register_model(DARTSFORMER_LM.name, dataclass=LanguageModelDerivedConfig)
+class DARTSformerLMModel(WarmStarted, ReversibleStacks, LanguageModel):
+    """A language model derived from a search."""
+
+    FAMILY, NAME = DARTSFORMER_LM, DARTSFORMER_LM.name
+
+    @classmethod
+    def build_model(cls, cfg: LanguageModelDerivedConfig, task: FairseqTask) -> DARTSformerLMModel:
+        """Build the network of ``--genotype``, with which its other options must agree."""
+        blocks, pooling = derived_blocks(cfg, cls.FAMILY)
+        return cls.build(cfg, task, blocks, pooling=pooling)
+
+
+for family in (DARTSFORMER, DARTSFORMER_LM):
+    register_sizes(family.supernet)
+    register_sizes(family.name)

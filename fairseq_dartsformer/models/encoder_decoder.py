@@ -115,7 +115,7 @@ class _CoderBase(nn.Module):
         return self
 
 
-class TranslationEncoder(_CoderBase, FairseqEncoder):
+class Encoder(_CoderBase, FairseqEncoder):
     """Encoder; arguments as :class:`_CoderBase`."""
 
     def forward(
@@ -142,7 +142,7 @@ class TranslationEncoder(_CoderBase, FairseqEncoder):
         }
 
 
-class TranslationDecoder(_CoderBase, FairseqIncrementalDecoder):
+class Decoder(_CoderBase, FairseqIncrementalDecoder):
     """Decoder; arguments as :class:`_CoderBase`.
 
     The output layer maps d to e, then e to V; fairseq's sharing options tie the latter to the
@@ -155,7 +155,7 @@ class TranslationDecoder(_CoderBase, FairseqIncrementalDecoder):
         super().__init__(cfg, dictionary, stack_input, *stack_and_alpha)
         self.project_out = linear(cfg.hidden_dim, cfg.embed_dim, bias=False)
         self.output_projection = nn.Linear(cfg.embed_dim, len(dictionary), bias=False)
-        if cfg.share_decoder_input_output_embed or cfg.share_all_embeddings:
+        if cfg.share_decoder_input_output_embed or getattr(cfg, "share_all_embeddings", False):
             self.output_projection.weight = stack_input.embedding.tokens.weight
         else:
             nn.init.normal_(self.output_projection.weight, std=cfg.embed_dim**-0.5)
@@ -170,7 +170,7 @@ class TranslationDecoder(_CoderBase, FairseqIncrementalDecoder):
     def extract_features(
         self,
         prev_output_tokens: Tensor,
-        encoder_out: dict[str, list[Tensor]],
+        encoder_out: dict[str, list[Tensor]] | None = None,
         incremental_state: dict[str, dict[str, Tensor | None]] | None = None,
         **unused: Any,
     ) -> tuple[Tensor, dict[str, Any]]:
@@ -178,19 +178,17 @@ class TranslationDecoder(_CoderBase, FairseqIncrementalDecoder):
 
         Args:
             prev_output_tokens: `B × T`.
-            encoder_out: the encoder's output.
+            encoder_out: the encoder's output; ``None`` in a language model.
             incremental_state: if given, only the last step is computed.
 
         Returns:
             Features `B × T × e`, and fairseq's dictionary of extras.
         """
         x, padding_mask = self.input(prev_output_tokens, incremental_state)
-        masks = encoder_out["encoder_padding_mask"]
-        context = Context(
-            encoder_out=encoder_out["encoder_out"][0],
-            encoder_padding_mask=masks[0] if masks else None,
-            padding_mask=padding_mask,
-        )
+        context = Context(padding_mask=padding_mask)
+        if encoder_out is not None:
+            (source,), masks = encoder_out["encoder_out"], encoder_out["encoder_padding_mask"]
+            context = Context(source, masks[0] if masks else None, padding_mask)
         state = {} if incremental_state is None else {"incremental_state": incremental_state}
         x = self.run_stack(x, context, **state)
         return self.project_out(x.transpose(0, 1)), {"attn": [None], "inner_states": []}

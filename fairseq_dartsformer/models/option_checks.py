@@ -5,12 +5,7 @@ from collections.abc import Sequence
 from fairseq.tasks import TASK_REGISTRY, FairseqTask
 
 from ..errors import InputError, flag
-from ..operations import (
-    DECODER_OPERATIONS,
-    ENCODER_OPERATIONS,
-    OPERATIONS_BY_STACK,
-    describe_operations,
-)
+from ..search_space.families import Family
 from .config import NetworkConfig, SizeConfig
 
 # For each layer and node the names of the node's operations: the candidates of a searched node, or
@@ -22,20 +17,27 @@ WIDTHS = ("embed_dim", "hidden_dim", "ffn_dim")
 SIZES = (*WIDTHS, "attention_heads", "encoder_layers", "decoder_layers")
 LARGEST = 1 << 16  # larger sizes fill the memory, or run for hours before they fail
 POSITIONS = ("max_source_positions", "max_target_positions")
-PAPER_OPERATIONS = {"encoder": ENCODER_OPERATIONS, "decoder": DECODER_OPERATIONS}
 RATES = ("dropout", "attention_dropout", "activation_dropout", "weight_dropout")
+
+
+def check_task(cfg: NetworkConfig, task: FairseqTask) -> None:
+    """Raise an :class:`InputError` if the task does not give the lengths of the model's inputs."""
+    lengths, needs, suitable = POSITIONS, "source and target", "translation"
+    if "max_source_positions" not in cfg:
+        lengths, needs, suitable = ("tokens_per_sample",), "a text alone", "language_modeling"
+    if any(getattr(cfg, name) is None for name in lengths):
+        names = [name for name, kind in TASK_REGISTRY.items() if kind is type(task)]
+        raise InputError(
+            f"--task is {', '.join(names)}, but the model needs {needs}: use {suitable}, or "
+            f"{suitable}_search for a supernet"
+        )
 
 
 def check_sizes(cfg: NetworkConfig, task: FairseqTask) -> None:
     """Raise an :class:`InputError` if an option that all models share is out of range, or if the
-    task does not suit a translation model."""
-    for name in POSITIONS:
-        if getattr(cfg, name) is None:
-            names = [name for name, kind in TASK_REGISTRY.items() if kind is type(task)]
-            raise InputError(
-                f"--task is {', '.join(names)}, but the model needs source and target: use "
-                "translation, or translation_search for a supernet"
-            )
+    task does not suit the model."""
+    check_task(cfg, task)
+    for name in (name for name in POSITIONS if name in cfg):
         check_at_least(cfg, name, 1, 1 << 20)
     for name in (name for name in SIZES if name in cfg):
         # fairseq's sinusoids divide by d/2 - 1.
@@ -44,12 +46,14 @@ def check_sizes(cfg: NetworkConfig, task: FairseqTask) -> None:
         rate = getattr(cfg, name)
         if not 0 <= rate < 1:
             raise InputError(f"{flag(name)} is {rate}, it must lie in [0, 1)")
-    if cfg.share_all_embeddings and task.source_dictionary != task.target_dictionary:
+    if not getattr(cfg, "share_all_embeddings", False):
+        return
+    if task.source_dictionary != task.target_dictionary:
         raise InputError(
             "--share-all-embeddings needs one dictionary for source and target: preprocess with "
             "--joined-dictionary"
         )
-    if cfg.share_all_embeddings and cfg.decoder_embed_path not in (None, cfg.encoder_embed_path):
+    if cfg.decoder_embed_path not in (None, cfg.encoder_embed_path):
         raise InputError("--share-all-embeddings is not compatible with --decoder-embed-path")
 
 
@@ -82,17 +86,17 @@ def check_at_least(cfg: NetworkConfig, name: str, least: int, most: int | None =
         raise InputError(f"{flag(name)} is {value}, it must be at most {most}")
 
 
-def parse_operations(text: str | None, stack: str) -> tuple[str, ...]:
-    """Return the candidates in a stack's comma-separated option, the paper's for ``None``; raise an
-    :class:`InputError` if a name is unknown or repeated."""
+def parse_operations(text: str | None, stack: str, family: Family) -> tuple[str, ...]:
+    """Return the candidates in a stack's comma-separated option, the family's for ``None``; raise
+    an :class:`InputError` if a name is unknown or repeated."""
     if text is None:
-        return PAPER_OPERATIONS[stack]
-    name, allowed = f"{stack}_operations", OPERATIONS_BY_STACK[stack]
+        return family.candidates(stack)
+    name, allowed = f"{stack}_operations", family.operations(stack)
     names = tuple(part.strip() for part in text.split(","))
     for candidate in names:
         if candidate not in allowed:
             raise InputError(
-                f"{flag(name)} names {candidate!r}; it may name {describe_operations(stack)}"
+                f"{flag(name)} names {candidate!r}; it may name {family.describe_operations(stack)}"
             )
         if names.count(candidate) > 1:
             raise InputError(f"{flag(name)} names {candidate!r} more than once")

@@ -1,4 +1,4 @@
-"""The base class of supernets and derived models."""
+"""Models of an encoder and a decoder."""
 
 from __future__ import annotations
 
@@ -8,53 +8,25 @@ from fairseq.models import FairseqEncoderDecoderModel
 from fairseq.tasks import FairseqTask
 from torch import nn
 
-from .architectures import fill_sizes
-from .checkpoint_checks import CheckedModel
 from .config import SizeConfig
 from .embedding import FactorizedEmbedding, StackInput
-from .encoder_decoder import TranslationDecoder, TranslationEncoder
+from .encoder_decoder import Decoder, Encoder
 from .hub import HubModel
-from .option_checks import Block, check_sizes
+from .stacked import StackedModel
 
 
-class TranslationModel(CheckedModel, HubModel, FairseqEncoderDecoderModel):
-    """An encoder-decoder of two stacks on factorised embeddings."""
-
-    @classmethod
-    def build_stack(
-        cls, cfg: SizeConfig, stack: str, block: Block, pooling: str | None, searched: bool
-    ) -> nn.Module:
-        """Build the layers of ``"encoder"`` or ``"decoder"``, see :class:`..reversible.Stack`."""
-        raise NotImplementedError
+class TranslationModel(HubModel, StackedModel, FairseqEncoderDecoderModel):
+    """An encoder-decoder."""
 
     @classmethod
-    def build(
+    def assemble(
         cls,
         cfg: SizeConfig,
         task: FairseqTask,
-        blocks: Mapping[str, Block],
-        alphas: Mapping[str, nn.Parameter] | None = None,
-        pooling: str | None = None,
+        stacks: Mapping[str, nn.Module],
+        alphas: Mapping[str, nn.Parameter],
     ) -> TranslationModel:
-        """Build the model.
-
-        Args:
-            cfg: the model's options; missing sizes are filled in.
-            task: has the two dictionaries.
-            blocks: for each stack the block that it repeats.
-            alphas: the architecture parameters of each stack of a supernet.
-            pooling: of the inputs of a node.
-
-        Raises:
-            InputError: options that do not fit together, or unreadable embeddings.
-        """
-        fill_sizes(cfg, cls.NAME)
-        check_sizes(cfg, task)
-        alphas = alphas or {}
-        stacks = {
-            stack: cls.build_stack(cfg, stack, block, pooling, stack in alphas)
-            for stack, block in blocks.items()
-        }
+        """As the base class describes it; the two embeddings may be one."""
         source, target = task.source_dictionary, task.target_dictionary
         embedding = FactorizedEmbedding(cfg, source, cfg.encoder_embed_path)
         encoder_input = StackInput(
@@ -66,10 +38,6 @@ class TranslationModel(CheckedModel, HubModel, FairseqEncoderDecoderModel):
             cfg, embedding, cfg.max_target_positions, cfg.decoder_learned_pos
         )
         return cls(
-            TranslationEncoder(
-                cfg, source, encoder_input, stacks["encoder"], alphas.get("encoder")
-            ),
-            TranslationDecoder(
-                cfg, target, decoder_input, stacks["decoder"], alphas.get("decoder")
-            ),
+            Encoder(cfg, source, encoder_input, stacks["encoder"], alphas.get("encoder")),
+            Decoder(cfg, target, decoder_input, stacks["decoder"], alphas.get("decoder")),
         )

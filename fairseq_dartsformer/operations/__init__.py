@@ -64,7 +64,8 @@ def register_operation(name: str, decoder_only: bool = False) -> Callable[[Build
 
     Args:
         name: a Python identifier that is not taken.
-        decoder_only: whether the encoder cannot have the operation.
+        decoder_only: whether the operation reads the encoder's output, so that neither an encoder
+            nor a language model can have it.
 
     Raises:
         TypeError: the decorator was used without a name.

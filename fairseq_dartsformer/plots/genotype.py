@@ -1,4 +1,4 @@
-"""Pictures of a genotype: the searched blocks of both stacks (the paper's Figures 2 and 4)."""
+"""Pictures of a genotype: the searched block of each stack (the paper's Figures 2 and 4)."""
 
 from matplotlib import patheffects
 from matplotlib.axes import Axes
@@ -113,14 +113,15 @@ class _Stack:
 
         Args:
             left: left edge.
-            memory: where the encoder's output runs up; ``None`` for the encoder.
+            memory: where the encoder's output runs up; ``None`` if the stack does not read it.
         """
         canvas, self.left, self.memory = self.canvas, left, memory
         middle = left + self.width / 2
         pitches = range(1, self.nodes + 1)
         self.streams = [left + k * PITCH - 0.1 for k in pitches] if self.family.pooled else [middle]
         bottom, top = self.head, self.head + self.height
-        canvas.box(middle, 0.3, (self.width, 0.5), f"{NAMES[self.name]} embedding", "white")
+        text = NAMES[self.name] if len(self.family.stacks) > 1 else "text"
+        canvas.box(middle, 0.3, (self.width, 0.5), f"{text} embedding", "white")
         canvas.box(middle, self.top - 0.3, (self.width, 0.5), "LayerNorm", "white")
         for k, x in enumerate(self.streams):
             canvas.arrow((x, 0.55), (x, self.top - 0.55), zorder=2)
@@ -182,37 +183,40 @@ class _Stack:
 
 
 def genotype_figure(genotype: Genotype) -> Figure:
-    """Draw the searched blocks of encoder and decoder, from the embeddings up; raise an
-    :class:`InputError` if there are too many nodes.
+    """Draw the searched block of each stack, from the embeddings up; raise an :class:`InputError`
+    if there are too many nodes.
 
     The stream of each split runs upwards. An operation is left of the stream that it is added to,
     and a dot marks each stream that it reads.
     """
-    check_size(sum(map(len, genotype.encoder + genotype.decoder)))
+    check_size(sum(len(layer) for block in genotype.blocks.values() for layer in block))
     figure = Figure()
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     canvas = _Canvas(axes)
-    encoder, decoder = (_Stack(canvas, stack, genotype) for stack in NAMES)
+    *encoders, decoder = stacks = [_Stack(canvas, stack, genotype) for stack in genotype.blocks]
     between = 2.0  # for the encoder's repeat mark and the line of its output
-    width = encoder.width + between + decoder.width + 0.9
-    side, low, high = 0.15, -1.4, max(encoder.top, decoder.top) + 0.15
+    left = sum(encoder.width + between for encoder in encoders)
+    width = left + decoder.width + 0.9
+    side, low, high = 0.15, -1.4, max(stack.top for stack in stacks) + 0.15
     figure.set_size_inches((width + 2 * side) * UNIT, (high - low) * UNIT)
     axes.set_xlim(-side, width + side)
     axes.set_ylim(low, high)
 
-    memory = encoder.width + between - 0.45
-    encoder.draw(0, None)
-    decoder.draw(encoder.width + between, memory)
-    start = encoder.top - 0.3
-    ends = [start, *decoder.attended]
-    canvas.line((encoder.width, start), (memory, start), color=MEMORY, zorder=4)
-    canvas.line((memory, min(ends)), (memory, max(ends)), color=MEMORY, zorder=4)
-
-    marks = "Green line: the encoder's output. Double frame: fixed, not searched.\n"
+    memory = left - 0.45 if encoders else None
+    for encoder in encoders:
+        encoder.draw(0, None)
+    decoder.draw(left, memory)
+    marks = ""
+    for encoder in encoders:
+        start = encoder.top - 0.3
+        ends = [start, *decoder.attended]
+        canvas.line((encoder.width, start), (memory, start), color=MEMORY, zorder=4)
+        canvas.line((memory, min(ends)), (memory, max(ends)), color=MEMORY, zorder=4)
+        marks = "Green line: the encoder's output. Double frame: fixed, not searched.\n"
     if genotype.norm != "post":
         marks = f"An operation o with parameters computes {NORMS[genotype.norm].formula}.\n{marks}"
     if FAMILIES[genotype.family].pooled:
-        marks += "Dot: a split that the operation reads. "
+        marks += "Dot: a split that the operation reads." + (" " if encoders else "\n")
     canvas.text(width / 2, -1.05, f"{marks}× N: repeated, with other weights.", 7, color=GREY)
     return figure

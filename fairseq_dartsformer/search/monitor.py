@@ -97,7 +97,5 @@ class Monitor:
 
 def in_one_line(genotype: Genotype) -> str:
     """Format a genotype for the log, the layers of a block separated by slashes."""
-    encoder, decoder = (
-        " / ".join(map(" ".join, block)) for block in (genotype.encoder, genotype.decoder)
-    )
-    return f"encoder {encoder}, decoder {decoder}"
+    blocks = genotype.blocks.items()
+    return ", ".join(f"{stack} {' / '.join(map(' '.join, block))}" for stack, block in blocks)

@@ -12,7 +12,6 @@ from torch import Tensor
 from ..errors import InputError
 from ..fairseq_patches import load_checkpoint
 from ..models.option_checks import parse_operations
-from ..operations import OPERATIONS_BY_STACK
 from ..search_space.families import DARTSFORMER, FAMILIES, FIXED_OPERATION, Family
 from ..search_space.genotype import Genotype
 from ..search_space.relaxation import Relaxation, softmax
@@ -123,12 +122,13 @@ class Snapshot:
     def genotype(self, choice: Choice) -> Genotype:
         """Build the genotype in which every search node is the chosen candidate; raise an
         :class:`InputError` if the checkpoint's options do not make a valid one."""
-        blocks = []
+        blocks = {}
         for stack, names in self.candidates.items():
             searched = ([names[o] for o in layer] for layer in choice[stack])
-            blocks.append([self.family.with_fixed(stack, s, FIXED_OPERATION) for s in searched])
+            blocks[stack] = [self.family.with_fixed(stack, s, FIXED_OPERATION) for s in searched]
+        pooling, family = self.pooling, self.family.name
         try:
-            return Genotype(*blocks, self.pooling, self.family.name, norm=self.norm)
+            return Genotype(**blocks, pooling=pooling, family=family, norm=self.norm)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from None
 
@@ -185,19 +185,18 @@ def take_snapshot(
     family = next((f for f in FAMILIES.values() if base.startswith(f.supernet)), None)
     if family is None:
         kind = "a derived model's" if base.startswith(tuple(FAMILIES)) else f"a {name} model's"
-        supernets = " or ".join(f.supernet for f in FAMILIES.values())
+        supernets = ", ".join(f.supernet for f in FAMILIES.values())
         raise InputError(
             f"{path}: is {kind} checkpoint: expected one of a search ({supernets}), which contains "
             "alpha"
         )
     candidates, checked = {}, {}
-    for stack in OPERATIONS_BY_STACK:
-        candidates[stack] = parse_operations(cfg.get(f"{stack}_operations"), stack)
-        searched = family.nodes["encoder"]  # the decoder has as many, besides its fixed node
-        if searched is None:
+    for stack, nodes in family.nodes.items():
+        candidates[stack] = parse_operations(cfg.get(f"{stack}_operations"), stack, family)
+        nodes = nodes or cfg.get(f"{stack}_splits")
+        searched = nodes and nodes - family.has_fixed(stack)
+        if nodes is None and stack == "decoder":  # as many searched ones as in the encoder
             searched = cfg.get("encoder_splits")
-            if stack == "decoder" and cfg.get("decoder_splits"):
-                searched = cfg["decoder_splits"] - 1
         expected = (cfg.get("search_layers"), searched, len(candidates[stack]))
         where = f"{path}: {stack}.alpha"
         checked[stack] = _check_alpha(model.get(f"{stack}.alpha"), expected, where, family.node)

@@ -8,9 +8,8 @@ from reprlib import repr as shown
 from typing import Any
 
 from ..errors import InputError
-from ..operations import OPERATIONS_BY_STACK, describe_operations
 from ..reversible import POOLINGS
-from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, Family
+from .families import DARTSFORMER, FAMILIES, FIXED_OPERATION, STACKS, Family
 
 VERSION = 1
 LONGEST = 1 << 20  # characters of a file; a hundred layers have five thousand
@@ -24,14 +23,15 @@ class Genotype:
 
     A node is a split of a reversible layer, or a node of a Transformer layer. A stack repeats its
     block. The two blocks may differ in length, and DARTSformer's also in the number of splits. The
-    decoder's fixed node is included. Lists are converted to tuples.
+    decoder's fixed node is included. A family without an encoder has no block of it. Lists are
+    converted to tuples.
 
     Raises:
         InputError: a value is not allowed; the message names its place and the allowed values.
     """
 
-    encoder: Block
-    decoder: Block
+    encoder: Block | None = None
+    decoder: Block = ()
     pooling: str | None = "max"  # None in a family without splits
     family: str = DARTSFORMER.name
     version: int = VERSION
@@ -51,27 +51,28 @@ class Genotype:
             expected = f"expected none, as {self.family} has no splits"
             raise InputError(f"pooling is {shown(self.pooling)}: {expected}")
         family.check_norm(self.norm, "norm")
-        for stack in OPERATIONS_BY_STACK:
-            object.__setattr__(self, stack, _block(getattr(self, stack), stack, family))
+        for stack in STACKS:
+            block = getattr(self, stack)
+            if stack in family.stacks:
+                object.__setattr__(self, stack, _block(block, stack, family))
+            elif block is not None:
+                expected = f"expected none, as {self.family} has no {stack}"
+                raise InputError(f"{stack} is {shown(block)}: {expected}")
 
     @property
-    def encoder_splits(self) -> int:
-        return len(self.encoder[0])
+    def blocks(self) -> dict[str, Block]:
+        """The block of each stack that the family has."""
+        return {stack: getattr(self, stack) for stack in FAMILIES[self.family].stacks}
+
+    @property
+    def encoder_splits(self) -> int | None:
+        """``None`` without an encoder."""
+        return None if self.encoder is None else len(self.encoder[0])
 
     @property
     def decoder_splits(self) -> int:
-        """Includes the fixed last split."""
+        """Includes the fixed split, if there is one."""
         return len(self.decoder[0])
-
-    @property
-    def encoder_block(self) -> int:
-        """Number of layers in the encoder's block."""
-        return len(self.encoder)
-
-    @property
-    def decoder_block(self) -> int:
-        """Number of layers in the decoder's block."""
-        return len(self.decoder)
 
     def to_json(self) -> str:
         """Write JSON in a fixed order, one layer a line: equal genotypes have equal texts."""
@@ -84,8 +85,7 @@ class Genotype:
             "family": json.dumps(self.family),
             **({} if self.pooling is None else {"pooling": json.dumps(self.pooling)}),
             **({} if self.norm == "post" else {"norm": json.dumps(self.norm)}),
-            "encoder": block(self.encoder),
-            "decoder": block(self.decoder),
+            **{stack: block(layers) for stack, layers in self.blocks.items()},
         }
         lines = (f'  "{key}": {value}' for key, value in values.items())
         return "{\n" + ",\n".join(lines) + "\n}"
@@ -139,13 +139,14 @@ def _record(text: str) -> dict[str, Any]:
         raise InputError(f"not JSON: {error}") from None
     if not isinstance(record, dict):
         raise InputError(f"is {shown(record)}: expected an object {{...}}")
-    required = ("version", "pooling", "encoder", "decoder")
+    name = record.get("family")
+    family = FAMILIES.get(name if isinstance(name, str) else DARTSFORMER.name, DARTSFORMER)
+    required = ("version", "pooling", *family.stacks)
     for key in record:
         if key not in (*required, "family", "norm"):
             expected = f"expected {', '.join(required)}, and perhaps family or norm"
             raise InputError(f"unknown key {shown(key)}: {expected}")
-    family = record.get("family")
-    if isinstance(family, str) and family in FAMILIES and not FAMILIES[family].pooled:
+    if not family.pooled:
         required = tuple(key for key in required if key != "pooling")
         record.setdefault("pooling", None)
     for key in required:
@@ -181,8 +182,8 @@ def _block(layers: Any, stack: str, family: Family) -> Block:
                 length = f"has length {len(layer)}: expected {nodes}, as {reason} has"
                 raise InputError(f"{place} {length}")
         for k, name in enumerate(layer):
-            if not isinstance(name, str) or name not in OPERATIONS_BY_STACK[stack]:
-                expected = f"expected one of {describe_operations(stack)}"
+            if not isinstance(name, str) or name not in family.operations(stack):
+                expected = f"expected one of {family.describe_operations(stack)}"
                 raise InputError(f"{place}[{k}] is {shown(name)}: {expected}")
             if family.is_fixed(stack, k, len(layer)) and name != FIXED_OPERATION:
                 which = {-1: "last", 1: "second"}[family.fixed]

@@ -3,7 +3,20 @@
 import re
 
 import pytest
-from helpers.fairseq_commands import COMMON, DARTS, DERIVED, EVOLVED, PLUGIN, SEARCH, start, train
+from helpers.fairseq_commands import (
+    COMMON,
+    DARTS,
+    DERIVED,
+    EVOLVED,
+    PLUGIN,
+    SEARCH,
+    TEXT_DARTS,
+    TEXT_DERIVED,
+    TEXT_SEARCH,
+    TRANSLATION,
+    start,
+    train,
+)
 
 from fairseq_dartsformer.cli import average, derive
 from fairseq_dartsformer.search_space.genotype import Genotype
@@ -76,12 +89,62 @@ def test_every_model_translates(data, tmp_path, kind, tasks):
         assert hypotheses(generated).keys() == set(range(300))
 
 
+@pytest.mark.parametrize("kind", [TEXT_SEARCH, TEXT_DARTS], ids=["dartsformer_lm", "darts"])
+def test_from_search_to_text(data, tmp_path, kind):
+    """Perplexity in any windows, and continuations of a text."""
+    train(kind, data, tmp_path / "search", *"--max-update 4".split())
+    genotype = tmp_path / "genotype.json"
+    search = tmp_path / "search" / "checkpoints" / "checkpoint_last.pt"
+    derive.main(derive.get_parser().parse_args([str(search), "-o", str(genotype)]))
+    family = Genotype.load(genotype).family
+    options = [*TEXT_DERIVED, "--arch", family, "--genotype", str(genotype)]
+    options += ["--tokens-per-sample", "16"]  # longer than all lines
+    train(options, data, tmp_path / "derived", "--max-update", "12")
+    genotype.unlink()
+
+    path = str(tmp_path / "derived" / "checkpoints" / "checkpoint_last.pt")
+    common = [str(data), "--user-dir", PLUGIN, "--path", path, "--cpu"]
+    perplexities = []
+    for number, mode in enumerate(("none", "complete --context-window 4", "eos")):
+        given = f"--gen-subset test --tokens-per-sample 16 --sample-break-mode {mode}".split()
+        scored = run("eval_lm", [*common, *given], tmp_path / f"eval{number}")
+        words = r"Evaluated (\d+) tokens .*\n.*Perplexity: ([\d.]+)"
+        tokens, perplexity = re.search(words, scored.stdout + scored.stderr).groups()
+        assert int(tokens) == 50 + len((data.parent / "test.aa").read_text().split())
+        perplexities.append(float(perplexity))
+    given = "--task language_modeling --valid-subset test --required-batch-size-multiple 1".split()
+    validated = run("validate", [*common, *given, "--batch-size", "8"], tmp_path / "validate")
+    (same,) = re.findall(r"\| ppl ([\d.]+)", validated.stdout + validated.stderr)
+    assert float(same) == perplexities[0]
+
+    common += "--task language_modeling --beam 2 --max-len-b 12".split()
+    lines = "--sample-break-mode eos --batch-size 8 --required-batch-size-multiple 1".split()
+    given = [*common, *lines, *"--gen-subset test --prefix-size 2".split()]
+    generated = hypotheses(run("generate", given, tmp_path / "generate").stdout)
+    texts = (data.parent / "test.aa").read_text().splitlines()
+    assert generated.keys() == set(range(50))
+    for number, text in generated.items():
+        assert text.split()[:2] == texts[number].split()[:2]
+
+    # A text alone has the same continuation.
+    (tmp_path / "input").write_text(" ".join(texts[7].split()[:2]) + "\n")
+    given = [*common, "--input", str(tmp_path / "input")]
+    assert hypotheses(run("interactive", given, tmp_path / "alone").stdout) == {0: generated[7]}
+
+
 def test_fairseqs_transformer_trains_resumes_and_translates(data, tmp_path):
     """Its options, some of which are evaluated, are no code."""
     common = [str(data), "--user-dir", PLUGIN]
     options = "--task translation --arch transformer_tiny --optimizer adam --disable-validation"
     for updates in "23":
-        training = [*common, *COMMON, *options.split(), "--save-dir", str(tmp_path / "checkpoints")]
+        training = [
+            *common,
+            *COMMON,
+            *TRANSLATION[:4],
+            *options.split(),
+            "--save-dir",
+            str(tmp_path / "checkpoints"),
+        ]
         run("train", [*training, "--max-update", updates], tmp_path / updates)
     path = str(tmp_path / "checkpoints" / "checkpoint_last.pt")
     beam = "--cpu --max-len-b 9 --required-batch-size-multiple 1".split()

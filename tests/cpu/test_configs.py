@@ -9,7 +9,7 @@ from fairseq.dataclass.configs import FairseqConfig
 from fairseq.models import ARCH_CONFIG_REGISTRY, MODEL_DATACLASS_REGISTRY
 from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
-from helpers.fairseq_commands import DARTS_GENOTYPE, checkpoint, start
+from helpers.fairseq_commands import DARTS_GENOTYPE, TEXT_GENOTYPE, checkpoint, start
 from omegaconf import DictConfig, OmegaConf
 
 from fairseq_dartsformer.models.architectures import FFN_RATIOS, SIZES
@@ -21,11 +21,12 @@ CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*/*.yaml"))
 GENOTYPES = {
     "dartsformer": BUILTIN["paper_fig4_approx"],
     "darts_transformer": DARTS_GENOTYPE,
+    "dartsformer_lm": TEXT_GENOTYPE,
 }
 SMALL = (
     "common.fp16=false common.cpu=true dataset.num_workers=0 dataset.disable_validation=true "
     "distributed_training.distributed_world_size=1 optimization.max_update=2 "
-    "model.encoder_layers=2 model.decoder_layers=2"
+    "model.decoder_layers=2"
 ).split()
 
 
@@ -55,8 +56,9 @@ def run(config: Path, data: Path, folder: Path, *overrides: str):
         f"hydra.run.dir={folder}/hydra",
         f"common.tensorboard_logdir={folder}/tensorboard",
     ]
-    sizes = small_sizes(load(config).model._name)
-    small = SMALL + [f"model.{name}={size}" for name, size in sizes.items()]
+    name = load(config).model._name
+    small = SMALL + [f"model.{option}={size}" for option, size in small_sizes(name).items()]
+    small.append("task.tokens_per_sample=8" if "_lm" in name else "model.encoder_layers=2")
     return start("hydra_train", [*arguments, *paths, *small, *overrides], folder).wait()
 
 
@@ -82,7 +84,7 @@ def test_fairseq_takes_every_option(config):
     "name",
     [
         *("search/sampling_avg_s2", "search/darts_transformer", "search/idarts_avg_s2"),
-        *("train/base", "train/evolved_transformer"),
+        *("train/base", "train/evolved_transformer", "search/lm_max_s2", "train/lm"),
     ],
 )
 def test_run(data, tmp_path, name):
@@ -99,7 +101,14 @@ def test_run(data, tmp_path, name):
     assert state["optimizer_history"][-1]["num_updates"] == 2
     saved = OmegaConf.create(state["cfg"])
     changed = {part.split(".")[1].split("=")[0] for part in SMALL} | {"user_dir", "save_dir"}
-    changed |= {"data", "genotype", "tensorboard_logdir", *small_sizes(cfg.model._name)}
+    changed |= {
+        "data",
+        "genotype",
+        "tensorboard_logdir",
+        "encoder_layers",
+        "tokens_per_sample",
+        *small_sizes(cfg.model._name),
+    }
     for group in cfg.keys() - {"hydra"}:
         for option in cfg[group].keys() - changed:
             assert str(saved[group][option]) == str(cfg[group][option]), (group, option)

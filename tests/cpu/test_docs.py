@@ -17,6 +17,7 @@ from fairseq_dartsformer.models import config
 from fairseq_dartsformer.optim.bilevel_adam import BilevelAdamConfig
 from fairseq_dartsformer.search.penalties import PENALTIES
 from fairseq_dartsformer.search.registry import STRATEGIES
+from fairseq_dartsformer.tasks.language_modeling_search import LanguageModelingSearchConfig
 from fairseq_dartsformer.tasks.translation_search import TranslationSearchConfig
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +136,7 @@ def test_messages_are_the_programs():
 
 def test_every_option_has_a_help():
     own = [value for value in vars(config).values() if isinstance(value, type)]
-    for cls in (*own, BilevelAdamConfig, TranslationSearchConfig):
+    for cls in (*own, BilevelAdamConfig, TranslationSearchConfig, LanguageModelingSearchConfig):
         for name, field in getattr(cls, "__dataclass_fields__", {}).items():
             taken = str(field.default).startswith("${") or name.startswith("_")
             assert taken or field.metadata.get("help"), f"{cls.__name__}.{name}"

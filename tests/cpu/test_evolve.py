@@ -12,8 +12,18 @@ from random import Random
 
 import pytest
 import torch
-from helpers.fairseq_commands import DARTS, PLUGIN, SAMPLING, SAMPLING_DARTS, SEARCH, start, train
-from helpers.models import SIZES, inheriting
+from helpers.fairseq_commands import (
+    DARTS,
+    PLUGIN,
+    SAMPLING,
+    SAMPLING_DARTS,
+    SEARCH,
+    TEXT_DARTS,
+    TEXT_SEARCH,
+    start,
+    train,
+)
+from helpers.models import RATES, SIZES, inheriting
 from omegaconf import OmegaConf, open_dict
 
 from fairseq_dartsformer.cli import evolve as command
@@ -27,7 +37,10 @@ KINDS = {
     "sampling darts_transformer": SAMPLING_DARTS,
     "darts": SEARCH,
     "darts darts_transformer": DARTS,
+    "darts text": TEXT_SEARCH,
+    "darts darts_transformer text": TEXT_DARTS,
 }
+SHARED = "--share-all-embeddings"
 SMALL = "--population 8 --parents 3 --mutations 3 --crossovers 3 --generations 3 --cpu".split()
 
 
@@ -38,7 +51,8 @@ SMALL = "--population 8 --parents 3 --mutations 3 --crossovers 3 --generations 3
 def search(request, data, tmp_path_factory) -> tuple[str, str]:
     """A checkpoint and its data."""
     folder = tmp_path_factory.mktemp("search")
-    options = "--max-update 12 --disable-validation --share-all-embeddings".split()
+    sharing = "--share-decoder-input-output-embed" if "text" in request.param else SHARED
+    options = f"--max-update 12 --disable-validation {sharing}".split()
     train(KINDS[request.param], data, folder, *options)
     return str(folder / "checkpoints" / "checkpoint_last.pt"), str(data)
 
@@ -56,9 +70,12 @@ def test_score_and_parameters_are_the_derived_models(search):
     scorer = Scorer(ScoreConfig(*search, max_tokens=60))
     assert len(scorer.batches) > 2
     space, generator = Space(*scorer.parameters()), Random(1)
-    sizes = {"ffn_dim": 16, "share_all_embeddings": True}
-    sizes |= dict.fromkeys(("attention_dropout", "activation_dropout", "weight_dropout"), 0.0)
-    sizes |= dict.fromkeys(("max_source_positions", "max_target_positions"), 1024)
+    sizes = {"ffn_dim": 16} | dict.fromkeys(RATES, 0.0)
+    if scorer.snapshot.family.stacks == ("decoder",):
+        sizes |= {"share_decoder_input_output_embed": True}
+    else:
+        sizes |= {"share_all_embeddings": True}
+        sizes |= dict.fromkeys(("max_source_positions", "max_target_positions"), 1024)
     scores = set()
     for _ in range(6):
         architecture = space.random(generator)

@@ -57,6 +57,8 @@ GENOTYPES = {
     **BUILTIN,
     **{f"every of {n} splits": every_operation_once(n, "max") for n in (2, 3, 4)},
     "every of a Transformer": every_operation_once(2, None),
+    **{f"every of {n} splits, text": every_operation_once(n, "max", True) for n in (2, 3)},
+    "every of a Transformer, text": every_operation_once(2, None, True),
     **{f"{s} layers of {n}": random_genotype(s, n) for s in (1, 2, 4) for n in (2, 3, 4)},
 }
 
@@ -68,18 +70,18 @@ def test_genotype(name):
     figure = plots.genotype_figure(genotype)
     check_layout(figure)
     shown = [" ".join(text.split()) for text, _ in texts(figure)]
-    blocks = (*genotype.encoder, *genotype.decoder)
+    stacks = genotype.blocks.values()
+    blocks = [layer for block in stacks for layer in block]
     for operation in LOOKS:
         assert shown.count(in_words(operation)) == sum(b.count(operation) for b in blocks)
-    for i in range(max(map(len, (genotype.encoder, genotype.decoder)))):
-        stacks = (len(genotype.encoder) > i) + (len(genotype.decoder) > i)
-        assert shown.count(f"layer {i + 1}") == stacks
+    for i in range(max(map(len, stacks))):
+        assert shown.count(f"layer {i + 1}") == sum(len(block) > i for block in stacks)
     family = FAMILIES[genotype.family]
-    sizes = (genotype.encoder_splits, genotype.decoder_splits)
+    sizes = [len(block[0]) for block in stacks]
     for k in range(max(sizes)):
         for letter in "XY":
-            stacks = sum(size > k for size in sizes) if family.pooled else 0
-            assert shown.count(f"${letter}_{{{k + 1}}}$") == stacks
+            count = sum(size > k for size in sizes) if family.pooled else 0
+            assert shown.count(f"${letter}_{{{k + 1}}}$") == count
     pooled = sum(len(layer) for layer in blocks if len(layer) > 2) if family.pooled else 0
     assert shown.count(f"{genotype.pooling} pool") == pooled
 

@@ -26,6 +26,18 @@ DARTS = {
     "decoder": [["self_attention", "cross_attention", "ffn"], ["glu", "cross_attention", "zero"]],
 }
 
+TEXT = {
+    "version": 1,
+    "family": "dartsformer_lm",
+    "pooling": "max",
+    "decoder": [["ffn", "self_attention"], ["zero", "conv_3"]],
+}
+DARTS_TEXT = {
+    "version": 1,
+    "family": "darts_transformer_lm",
+    "decoder": [["self_attention", "ffn"]],
+}
+
 
 @pytest.mark.parametrize("pooling", ["max", "avg"])
 @pytest.mark.parametrize("decoder", [(1, 2), (2, 3), (3, 5)])
@@ -42,14 +54,18 @@ def test_json_and_back(encoder, decoder, pooling):
     text = genotype.to_json()
     again = Genotype.from_json(text, "here")
     assert again == genotype and hash(again) == hash(genotype) and again.to_json() == text
-    assert (again.encoder_block, again.encoder_splits) == encoder
-    assert (again.decoder_block, again.decoder_splits) == decoder
+    assert (len(again.encoder), again.encoder_splits) == encoder
+    assert (len(again.decoder), again.decoder_splits) == decoder
 
 
-def test_nodes_of_a_transformer():
-    genotype = Genotype.from_json(json.dumps(DARTS), "here")
-    assert genotype.pooling is None and genotype.decoder[1][2] == "zero"
-    assert json.loads(genotype.to_json()) == DARTS
+@pytest.mark.parametrize("record", [DARTS, TEXT, DARTS_TEXT], ids=lambda r: r["family"])
+def test_other_families(record):
+    genotype = Genotype.from_json(json.dumps(record), "here")
+    assert genotype.pooling == record.get("pooling")
+    assert {s: [list(layer) for layer in b] for s, b in genotype.blocks.items()} == {
+        stack: record[stack] for stack in ("encoder", "decoder") if stack in record
+    }
+    assert json.loads(genotype.to_json()) == record
     assert Genotype.from_json(genotype.to_json(), "here") == genotype
 
 
@@ -85,7 +101,19 @@ OF_DARTS = [
     (["decoder", 0, 1], "ffn", SECOND),
     (["family"], "dartsformer", "pooling is missing"),
 ]
-CASES = [(PAPER, *case) for case in OF_PAPER] + [(DARTS, *case) for case in OF_DARTS]
+OF_TEXT = [
+    (
+        ["encoder"],
+        [["ffn", "ffn"]],
+        "unknown key 'encoder': expected version, pooling, dec",
+    ),
+    (["decoder", 0, 1], "cross_attention", "decoder[0][1] is 'cross_attention': expected one of"),
+    (["decoder", 0], ["ffn"], "decoder[0] has length 1: expected a list of operations"),
+    (["family"], "dartsformer", "encoder is missing"),
+    (["family"], "darts_transformer_lm", "pooling is 'max': expected none"),
+]
+ALL = ((PAPER, OF_PAPER), (DARTS, OF_DARTS), (TEXT, OF_TEXT))
+CASES = [(good, *case) for good, cases in ALL for case in cases]
 
 
 @pytest.mark.parametrize(("good", "place", "value", "message"), CASES)
@@ -135,3 +163,7 @@ def test_spec_that_cannot_be_read(tmp_path):
 def test_wrong_values_are_refused_without_json():
     with pytest.raises(InputError, match=r"^encoder\[0\]\[0\] is 'no'"):
         Genotype([["no", "ffn"]], [["ffn", "cross_attention"]])
+    with pytest.raises(InputError, match=r"^encoder is .*: expected none, as dartsformer_lm"):
+        Genotype([["ffn", "ffn"]], [["ffn", "ffn"]], family="dartsformer_lm")
+    with pytest.raises(InputError, match=r"^encoder is None: expected a list of layers"):
+        Genotype(decoder=[["ffn", "cross_attention"]])

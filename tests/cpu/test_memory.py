@@ -96,17 +96,37 @@ def test_activations_are_those_of_real_tensors(backprop):
 DEPTHS = [f"--encoder-layers {n} --decoder-layers {n}".split() for n in (1, 4)]
 
 
+TEXT = [
+    *"--embed-dim 32 --hidden-dim 96 --ffn-dim 128 --attention-heads 4".split(),
+    *"--decoder-operations conv_3,self_attention,ffn".split(),
+]
+
+
 @pytest.mark.parametrize("strategy", ["darts", "uniform_sampling"])
 def test_activations_do_not_grow_with_depth(strategy):
     few = "--search-layers 1 --encoder-operations conv_3,ffn --decoder-operations conv_3,ffn"
     options = [*SMALL, *few.split(), "--search-strategy", strategy]
     flat, deep = (plan("dartsformer_search", *options, *depth).activations for depth in DEPTHS)
     assert deep < 1.1 * flat
+    options = [*TEXT, *"--search-layers 1 --search-strategy".split(), strategy]
+    flat, deep = (
+        plan("dartsformer_lm_search", *options, *depth[2:]).activations for depth in DEPTHS
+    )
+    assert deep < 1.1 * flat
 
 
-def test_stored_activations_grow_with_depth():
-    options = [*SMALL, *"--search-layers 1 --backprop store".split()]
-    flat, deep = (plan("dartsformer_search", *options, *depth).activations for depth in DEPTHS)
+@pytest.mark.parametrize(
+    ("arch", "options"),
+    [
+        ("dartsformer_search", [*SMALL, "--backprop", "store"]),
+        ("dartsformer_lm_search", [*TEXT, "--backprop", "store"]),
+        ("darts_transformer_lm_search", TEXT),
+    ],
+)
+def test_stored_activations_grow_with_depth(arch, options):
+    options = [*options, "--search-layers", "1"]
+    depths = [depth[2 * ("_lm" in arch) :] for depth in DEPTHS]
+    flat, deep = (plan(arch, *options, *depth).activations for depth in depths)
     assert deep > 3 * flat
 
 
@@ -138,6 +158,7 @@ def test_output_layer(monkeypatch):
     [
         "--arch dartsformer --genotype paper_fig4_approx --encoder-layers 2 --decoder-layers 2",
         "--arch transformer --encoder-layers 1 --decoder-layers 1 --amp",
+        "--arch transformer_lm --decoder-layers 1 --decoder-embed-dim 48",
         "--arch evolved_transformer --hidden-dim 48 --attention-heads 4 --encoder-layers 2 --fp16",
         "--arch dartsformer_search_tiny --encoder-layers 1 --decoder-layers 1 --search-layers 1 "
         "--encoder-operations ffn,glu --decoder-operations ffn,glu --bf16",

@@ -7,9 +7,12 @@ import torch
 from helpers.models import (
     batch,
     build_darts,
+    build_darts_lm,
     build_derived,
     build_evolved,
+    build_lm,
     build_search,
+    coders,
     every_operation_once,
     step_by_step,
     uniform_genotype,
@@ -22,10 +25,11 @@ from fairseq_dartsformer.operations import DECODER_OPERATIONS
 
 def supernet(build, splits: int | None = None, pooling: str | None = None) -> nn.Module:
     """A supernet with kernels 15 wide and sharp alphas, so that every candidate matters."""
-    options = {} if splits is None else {"encoder_splits": splits, "pooling": pooling}
+    name = "decoder_splits" if build is build_lm else "encoder_splits"
+    options = {} if splits is None else {name: splits, "pooling": pooling}
     built = build(hidden_dim=120, **options)
-    for stack in (built.encoder, built.decoder):
-        nn.init.normal_(stack.alpha)
+    for coder in coders(built):
+        nn.init.normal_(coder.alpha)
     return built
 
 
@@ -35,11 +39,17 @@ GRID = [(2, "max"), (3, "avg"), (3, "max"), (4, "avg")]
 BUILDERS = {
     **{f"supernet {n} {p}": partial(supernet, build_search, n, p) for n, p in GRID},
     "darts supernet": partial(supernet, build_darts),
+    **{f"text supernet {n} {p}": partial(supernet, build_lm, n, p) for n, p in GRID[:2]},
+    "text darts supernet": partial(supernet, build_darts_lm),
     **{
-        f"derived {n} {p}": partial(build_derived, every_operation_once(n, p), hidden_dim=120)
+        f"{'text ' * text}derived {n} {p}": partial(
+            build_derived, every_operation_once(n, p, text), hidden_dim=120
+        )
         for n, p in GRID
+        for text in (False, True)
     },
     "darts derived": partial(build_derived, every_operation_once(1, None)),
+    "text darts derived": partial(build_derived, every_operation_once(1, None, True)),
     **{
         name: partial(build_derived, uniform_genotype(name, 3, "avg"))
         for name in DECODER_OPERATIONS

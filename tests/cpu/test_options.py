@@ -11,6 +11,7 @@ from helpers.models import (
     Task,
     batch,
     build_derived,
+    build_lm,
     build_search,
     every_operation_once,
     pad,
@@ -113,6 +114,32 @@ def test_a_task_without_source_and_target_is_refused(tmp_path, arch):
     task = tasks.setup_task(cfg.task)
     with pytest.raises(InputError, match=r"--task is language_modeling, but .* use translation"):
         task.build_model(cfg.model)
+
+
+@pytest.mark.parametrize("arch", ["dartsformer_lm_search", "darts_transformer_lm_search"])
+def test_a_task_of_source_and_target_is_refused(data, arch):
+    given = [str(data), "--task", "translation", "--arch", arch]
+    args = options.parse_args_and_arch(options.get_training_parser(), given)
+    cfg = convert_namespace_to_omegaconf(args)
+    task = tasks.setup_task(cfg.task)
+    with pytest.raises(InputError, match=r"--task is translation, but .* use language_modeling"):
+        task.build_model(cfg.model)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shared", [False, True])
+def test_input_and_output_of_a_language_model(shared):
+    """They share their embedding if that is asked for, and its dictionary allows it."""
+    model = build_lm(share_decoder_input_output_embed=shared)
+    embedding = model.decoder.input.embedding.tokens.weight
+    assert (model.decoder.output_projection.weight is embedding) == shared
+    task = Task(same=False)
+    if shared:
+        with pytest.raises(InputError, match="--output-dictionary-size"):
+            build_lm(task, share_decoder_input_output_embed=True)
+        return
+    tokens = torch.tensor([[2, 4, 5]])
+    assert build_lm(task)(tokens)[0].size(-1) == len(task.target_dictionary)
 
 
 SUPERNET = {"_name": "dartsformer_search", "attention_heads": 8, "pooling": "max"}

@@ -17,6 +17,8 @@ from helpers.fairseq_commands import (
     SAMPLING,
     SAMPLING_DARTS,
     SEARCH,
+    TEXT_DERIVED,
+    TEXT_SEARCH,
     check_line,
     checkpoint,
     refused,
@@ -58,6 +60,9 @@ def test_validating_the_training_split_changes_nothing(data, tmp_path, kind):
         (DERIVED, "", [8]),
         (DERIVED_DARTS, "", [17]),
         (EVOLVED, "", [8]),
+        (TEXT_SEARCH, "--update-freq 2 --num-workers 1", [8]),
+        (TEXT_SEARCH, "--sample-break-mode complete_doc --arch-subset test", [8]),
+        (TEXT_DERIVED, "--sample-break-mode eos", [8]),
     ],
 )
 def test_killed_training_ends_with_the_same_bits(data, tmp_path, kind, options, kills):

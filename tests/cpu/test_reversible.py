@@ -1,11 +1,21 @@
 """Reconstruction: its inputs, gradients, dropout masks and memory."""
 
 import statistics
+from functools import partial
 
 import pytest
 import torch
 from helpers.gradients import assert_same_gradients, gradients
-from helpers.models import RATES, batch, build_derived, build_search, every_operation_once
+from helpers.models import (
+    RATES,
+    batch,
+    build_derived,
+    build_lm,
+    build_search,
+    coders,
+    every_operation_once,
+    logits,
+)
 from torch import nn
 
 from fairseq_dartsformer.memory.measurement import measured_peak
@@ -45,21 +55,20 @@ def build_stack(
     return ReversibleStack((layer() for _ in range(layers)), "reconstruct")
 
 
+@pytest.mark.parametrize("text", [False, True], ids=["translation", "text"])
 @pytest.mark.parametrize(("splits", "pooling"), GRID)
-def test_gradients_equal_ordinary_autograd(splits, pooling):
+def test_gradients_equal_ordinary_autograd(splits, pooling, text):
     """Of one forward pass, and of two with shared embeddings."""
     torch.manual_seed(splits)
     shared = pooling == "avg"
-    model = build_search(
-        encoder_splits=splits,
-        hidden_dim=120,
-        pooling=pooling,
-        encoder_layers=4,  # two blocks share alpha
-        decoder_layers=4,
-        share_all_embeddings=shared,
-    ).double()
-    for stack in (model.encoder, model.decoder):
-        nn.init.normal_(stack.alpha)
+    options = {"hidden_dim": 120, "pooling": pooling, "decoder_layers": 4}  # two blocks share alpha
+    if text:
+        options |= {"decoder_splits": splits, "share_decoder_input_output_embed": shared}
+    else:
+        options |= {"encoder_splits": splits, "share_all_embeddings": shared, "encoder_layers": 4}
+    model = (build_lm if text else build_search)(**options).double()
+    for coder in coders(model):
+        nn.init.normal_(coder.alpha)
     found = [gradients(model, b, passes=1 + shared) for b in ("store", "reconstruct")]
     assert_same_gradients(*found)
 
@@ -182,21 +191,31 @@ def test_reconstruction_through_24_layers(splits, pooling):
     assert (reconstruction.grad - x).abs().max() <= 1e-6 * x.pow(2).mean().sqrt()
 
 
-def derived(backprop: str) -> nn.Module:
-    return build_derived(every_operation_once(2, "max"), backprop=backprop, hidden_dim=120)
+def derived(backprop: str, text: bool = False) -> nn.Module:
+    return build_derived(every_operation_once(2, "max", text), backprop=backprop, hidden_dim=120)
 
 
 @pytest.mark.parametrize("backprop", ["store", "reconstruct"])
-@pytest.mark.parametrize("build", [derived, lambda b: build_search(backprop=b, hidden_dim=120)])
+@pytest.mark.parametrize(
+    "build",
+    [
+        derived,
+        partial(derived, text=True),
+        *(
+            lambda b, build=build: build(backprop=b, hidden_dim=120)
+            for build in (build_search, build_lm)
+        ),
+    ],
+)
 def test_same_masks_with_and_without_gradients(build, backprop):
     model, found = build(backprop).train(), []
     for mode in (torch.enable_grad, torch.no_grad):
         torch.manual_seed(1)
         with mode():
-            found.append((model(**batch([5, 8]))[0].detach(), torch.get_rng_state()))
+            found.append((logits(model, batch([5, 8])).detach(), torch.get_rng_state()))
     torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=1e-4)
     assert torch.equal(found[0][1], found[1][1])
-    assert not torch.equal(model(**batch([5, 8]))[0], found[0][0]), "there is dropout"
+    assert not torch.equal(logits(model, batch([5, 8])), found[0][0]), "there is dropout"
 
 
 def test_ordinary_training_of_a_derived_model_seeds_nothing(monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers.fairseq_commands import (
     SUPERNET,
+    TEXT_SEARCH,
     checkpoint,
     refused,
     start,
@@ -45,7 +46,9 @@ SIMPLE = ("single_level", "snas", "unas")
 LEARNING = [name for name, strategy in STRATEGIES.items() if strategy.learns_alpha()]
 
 
-def kind(case: str) -> list[str]:
+def kind(case: str, text: bool = False) -> list[str]:
+    if text:
+        return [*TEXT_SEARCH, *f"--search-strategy {case}".split()]
     return [*SUPERNET, *f"--optimizer bilevel_adam --arch-lr 3e-3 --search-strategy {case}".split()]
 
 
@@ -57,15 +60,17 @@ def test_every_strategy_is_here():
 GRADIENTS = [case for case in CASES if "reward" not in case and "prune_then" not in case]
 
 
+@pytest.mark.parametrize("arch", ["dartsformer_search_tiny", "dartsformer_lm_search"])
 @pytest.mark.parametrize("case", GRADIENTS)
-def test_gradients_are_those_of_stored_activations(case):
+def test_gradients_are_those_of_stored_activations(case, arch):
     """To 1e-9 in float64, with dropout, in updates of all kinds."""
     found = []
+    sizes = "--encoder-layers 2" if arch.endswith("tiny") else "--hidden-dim 48 --embed-dim 8"
     for backprop in ("reconstruct", "store"):
-        options = "--encoder-layers 2 --decoder-layers 2 --max-tokens 100 --cpu --max-update 9 "
+        options = f"{sizes} --decoder-layers 2 --max-tokens 100 --cpu --max-update 9 "
         options += f"--dropout 0.2 --backprop {backprop} --search-strategy {case}"
         torch.manual_seed(1)
-        training = Training(training_config("dartsformer_search_tiny", options.split()), 50)
+        training = Training(training_config(arch, options.split()), 50)
         training.build_optimizer()  # fairseq clips single precision only
         training.model.double().train()
         for update in range(2):
@@ -87,18 +92,24 @@ def test_gradients_are_those_of_stored_activations(case):
         for name, grad in stored.items():
             bound = 1e-9 * max(1.0, float(grad.abs().max()))
             assert (reconstructed[name] - grad).abs().max() <= bound, name
-    assert any("encoder.alpha" in grads and grads["encoder.alpha"].any() for grads in found)
+    assert any("decoder.alpha" in grads and grads["decoder.alpha"].any() for grads in found)
 
 
 # One moves alpha when it sees fit, the other lets alpha begin anew.
 MOVING = [case for case in CASES if case != "darts_prime" and "idarts --arch" not in case]
 
 
-@pytest.mark.parametrize("case", [*MOVING, "idarts --arch-interval 2"])
-def test_updates_move_only_their_levels(data, tmp_path, case):
+@pytest.mark.parametrize(
+    ("case", "text"),
+    [
+        *((case, False) for case in [*MOVING, "idarts --arch-interval 2"]),
+        *((case, True) for case in ("single_level", "gdas", "unas", MOVING[-2])),
+    ],
+)
+def test_updates_move_only_their_levels(data, tmp_path, case, text):
     """And alpha rests before ``--arch-start``."""
     options = "--max-update 8 --arch-start 4 --disable-validation --log-interval 4".split()
-    run = train(kind(case), data, tmp_path, *options, record=True)
+    run = train(kind(case, text), data, tmp_path, *options, record=True)
     moved = set()
     for before, after in zip(run.steps, run.steps[1:], strict=False):
         for level in LEVELS:
@@ -238,3 +249,18 @@ def test_pruned_search_is_derived_from_what_remains(data, tmp_path):
         weights = dict(snapshot.ranked(node))
         assert {name for name, weight in weights.items() if weight > 0} == kept
         assert snapshot.best[snapshot.name(node)] in kept - {"zero"}
+
+
+@pytest.mark.parametrize(
+    ("case", "named"),
+    [
+        ("sequence_reward", "--search-strategy sequence_reward rewards"),
+        ("unas --unas-reward bleu", "--search-strategy unas --unas-reward bleu rewards"),
+        (
+            "prune_then_search --then-strategy sequence_reward",
+            "--search-strategy prune_then_search --then-strategy sequence_reward rewards",
+        ),
+    ],
+)
+def test_a_text_has_no_references_to_reward_by(data, tmp_path, case, named):
+    refused(kind(case, True), data, tmp_path, "--max-update", "9", pattern=f"{named} translations")

@@ -45,7 +45,7 @@ def test_strategy_moves_the_level_that_it_names(data, tmp_path):
         for level in LEVELS:
             unmoved = torch.equal(before.state[level]["master"], after.state[level]["master"])
             assert unmoved == (level != after.level)
-    assert Genotype.load(derived(tmp_path)).encoder_block == 2
+    assert len(Genotype.load(derived(tmp_path)).encoder) == 2
 
 
 def planned(options: str) -> Training:

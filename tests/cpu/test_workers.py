@@ -17,6 +17,8 @@ from helpers.fairseq_commands import (
     EVOLVED,
     SAMPLING,
     SEARCH,
+    TEXT_DERIVED,
+    TEXT_SEARCH,
     check_line,
     run_workers,
     train,
@@ -36,6 +38,7 @@ OPTIONS = (
 # 8 batches. Where a worker's last group ends with a dummy batch, fairseq loses the sizes of the
 # others in it; a search by darts has no such groups.
 COMPLETE_GROUPS = "--batch-size 40".split()
+WITHOUT = (SEARCH, DARTS, TEXT_SEARCH, TEXT_DERIVED)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +53,13 @@ COMPLETE_GROUPS = "--batch-size 40".split()
         (SAMPLING, 1, "--fp16", "pytorch_ddp"),
         (DERIVED, 2, "", "pytorch_ddp"),
         (EVOLVED, 1, "", "legacy_ddp"),
+        *((TEXT_SEARCH, 2, "", backend) for backend in BACKENDS),
+        (TEXT_DERIVED, 1, "--batch-size 48", "legacy_ddp"),
     ],
     ids=lambda value: value[3] if isinstance(value, list) else None,
 )
 def test_two_workers_reach_the_result_of_one(data, tmp_path, kind, update_freq, more, backend):
-    kind = [*kind, *more.split(), *COMPLETE_GROUPS * (kind not in (SEARCH, DARTS))]
+    kind = [*kind, *more.split(), *COMPLETE_GROUPS * (kind not in WITHOUT)]
     alone = [*OPTIONS, str(2 * update_freq)]
     steps = train(kind, data, tmp_path / "alone", *alone, record=True).steps
     options = [*OPTIONS, str(update_freq), "--ddp-backend", backend]

@@ -36,12 +36,10 @@ DARTS_GENOTYPE = Genotype(
     family="darts_transformer",
 )
 
-SIZES = (
-    "--hidden-dim 24 --ffn-dim 16 --encoder-layers 2 --decoder-layers 2 --attention-heads 2 "
-    "--dropout 0.1"
-).split()
+SIZES = "--hidden-dim 24 --ffn-dim 16 --decoder-layers 2 --attention-heads 2 --dropout 0.1".split()
+TRANSLATION = "--source-lang aa --target-lang bb --encoder-layers 2".split()
 COMMON = (
-    "--source-lang aa --target-lang bb --batch-size 16 --num-workers 0 --cpu --log-format none "
+    "--batch-size 16 --num-workers 0 --cpu --log-format none "
     "--criterion label_smoothed_cross_entropy --label-smoothing 0.1 --no-epoch-checkpoints "
     "--lr 5e-3 --lr-scheduler inverse_sqrt --warmup-updates 4 --warmup-init-lr 1e-3"
 ).split()
@@ -64,6 +62,17 @@ DERIVED = (
 DERIVED_DARTS = [
     *"--task translation --arch darts_transformer --optimizer adam --embed-dim 8".split(),
     *["--genotype", DARTS_GENOTYPE.to_json()],
+]
+TEXT_SEARCH = (
+    "--task language_modeling_search --arch dartsformer_lm_search --embed-dim 8 "
+    "--decoder-operations conv_3,self_attention,dynamic_conv_3,glu,zero --tokens-per-sample 8 "
+    "--optimizer bilevel_adam --arch-lr 3e-3"
+).split()
+TEXT_DARTS = [*TEXT_SEARCH, *"--arch darts_transformer_lm_search".split()]
+TEXT_GENOTYPE = Genotype(None, [["ffn", "self_attention"]], "max", "dartsformer_lm")
+TEXT_DERIVED = [
+    *"--task language_modeling --arch dartsformer_lm --optimizer adam --embed-dim 8".split(),
+    *["--tokens-per-sample", "8", "--genotype", TEXT_GENOTYPE.to_json()],
 ]
 EVOLVED = "--task translation --arch evolved_transformer --optimizer adam".split()
 LOGGED = "--log-interval 2 --save-interval-updates 2 --max-update 8".split()
@@ -173,7 +182,8 @@ def _run(
 def training(kind: list[str], data: Path, folder: Path, *options: str) -> list[str]:
     """Arguments of a small training; ``kind`` is :data:`SEARCH` or another such list."""
     paths = [str(data), "--user-dir", PLUGIN, "--save-dir", str(folder / "checkpoints")]
-    return [*paths, *COMMON, *SIZES, *kind, *options]
+    text = any(option.startswith("language_modeling") for option in kind)
+    return [*paths, *COMMON, *TRANSLATION * (not text), *SIZES, *kind, *options]
 
 
 def train(kind: list[str], data: Path, folder: Path, *options: str, **watching: Any) -> Run:
@@ -246,7 +256,8 @@ def prepare_data(folder: Path) -> Path:
     """A small binarised corpus: splits train, valid, `test` (50 pairs), and `test1`, empty.
 
     Every word has one translation, and some words are much more frequent than others: both are
-    learnt within a few updates.
+    learnt within a few updates. Beside the pairs is a text of the source's sentences, whose
+    training split has documents of three.
     """
     source = random.Random(1)
     for split, pairs in {"train": 300, "valid": 20, "test": 50, "none": 0}.items():
@@ -264,6 +275,13 @@ def prepare_data(folder: Path) -> Path:
     ]
     for split in ("train", "valid"):
         arguments += [f"--{split}pref", str(folder / split)]
-    run = start("preprocess", arguments, folder / "preprocess").wait()
-    assert run.status == 0, run.stderr
+    lines = (folder / "train.aa").read_text().splitlines()
+    documents = ["\n".join(lines[i : i + 3]) for i in range(0, len(lines), 3)]
+    (folder / "documents").write_text("\n\n".join(documents) + "\n")
+    text = ["--only-source", "--workers", "1", "--destdir", str(folder / "binarised")]
+    text += ["--trainpref", str(folder / "documents")]
+    text += ["--validpref", str(folder / "valid.aa"), "--testpref", str(folder / "test.aa")]
+    for name, given in (("pairs", arguments), ("text", text)):
+        run = start("preprocess", given, folder / name).wait()
+        assert run.status == 0, run.stderr
     return folder / "binarised"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from helpers.models import batch
+from helpers.models import batch, coders, logits
 
 
 def gradients(
@@ -15,16 +15,16 @@ def gradients(
 
     ``autocast`` applies to the forward passes.
     """
-    for stack in (model.encoder.stack, model.decoder.stack):
-        stack.backprop = backprop
+    for coder in coders(model):
+        coder.stack.backprop = backprop
     model.zero_grad()
     torch.manual_seed(3)
     loss = 0
     for i in range(passes):
         # Lengths differ, so that source and target have padding.
         with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
-            logits = model(**batch([3, 9, 6], seed=i))[0]
-        loss = loss + (logits * torch.linspace(-1, 1, logits.size(-1))).pow(2).mean()
+            out = logits(model, batch([3, 9, 6], seed=i))
+        loss = loss + (out * torch.linspace(-1, 1, out.size(-1))).pow(2).mean()
     state = torch.get_rng_state()
     loss.backward()
     assert torch.equal(state, torch.get_rng_state()), "backward moved the global random state"

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from fairseq.data import Dictionary
+from fairseq.models import ARCH_MODEL_REGISTRY, MODEL_DATACLASS_REGISTRY
 from omegaconf import OmegaConf
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fairseq_dartsformer  # noqa: F401
-from fairseq_dartsformer.models import (
-    DARTSformerModel,
-    DARTSformerSearchModel,
-    DARTSTransformerModel,
-    DARTSTransformerSearchModel,
-    EvolvedTransformerModel,
-)
-from fairseq_dartsformer.models.config import (
-    CandidatesConfig,
-    DerivedConfig,
-    EvolvedConfig,
-    GenotypeConfig,
-    SearchConfig,
-)
 from fairseq_dartsformer.models.warm_start import SupernetNames
 from fairseq_dartsformer.operations import DECODER_OPERATIONS as DECODER
 from fairseq_dartsformer.operations import ENCODER_OPERATIONS as ENCODER
 from fairseq_dartsformer.operations import OPERATIONS_BY_STACK
 from fairseq_dartsformer.search.snapshot import Snapshot
+from fairseq_dartsformer.search_space.families import STACKS
 from fairseq_dartsformer.search_space.genotype import Genotype
 
 RATES = ("dropout", "attention_dropout", "activation_dropout", "weight_dropout")
@@ -62,38 +51,39 @@ class Task:
         return dictionary
 
 
-def _build(model: Any, config: Any, task: Task | None, options: dict[str, Any]) -> Any:
-    cfg = OmegaConf.structured(config(**SIZES | options))
-    return model.build_model(cfg, task or Task())
+def build_model(name: str, task: Task | None = None, **options: Any) -> Any:
+    """A small model; options replace those of SIZES."""
+    config = MODEL_DATACLASS_REGISTRY[name]
+    sizes = SIZES | {"tokens_per_sample": SIZES["max_target_positions"]}
+    sizes = {k: size for k, size in sizes.items() if k in config.__dataclass_fields__}
+    cfg = OmegaConf.structured(config(**sizes | options))
+    return ARCH_MODEL_REGISTRY[name].build_model(cfg, task or Task())
 
 
-def build_search(task: Task | None = None, **options: Any) -> DARTSformerSearchModel:
-    """A small supernet; options replace those of SIZES."""
-    return _build(DARTSformerSearchModel, SearchConfig, task, options)
+build_search = partial(build_model, "dartsformer_search")
+build_darts = partial(build_model, "darts_transformer_search")
+build_lm = partial(build_model, "dartsformer_lm_search")
+build_darts_lm = partial(build_model, "darts_transformer_lm_search")
+build_evolved = partial(build_model, "evolved_transformer")
 
 
-def build_darts(task: Task | None = None, **options: Any) -> DARTSTransformerSearchModel:
-    """A small supernet of the family `darts_transformer`."""
-    return _build(DARTSTransformerSearchModel, CandidatesConfig, task, options)
-
-
-def build_derived(
-    genotype: Genotype, task: Task | None = None, **options: Any
-) -> DARTSformerModel | DARTSTransformerModel:
+def build_derived(genotype: Genotype, task: Task | None = None, **options: Any) -> Any:
     """A small derived model of the genotype's family, by default of one block a stack."""
-    model, config = {
-        "dartsformer": (DARTSformerModel, DerivedConfig),
-        "darts_transformer": (DARTSTransformerModel, GenotypeConfig),
-    }[genotype.family]
-    layers = {"encoder_layers": len(genotype.encoder), "decoder_layers": len(genotype.decoder)}
-    return _build(model, config, task, {"genotype": genotype.to_json(), **layers, **options})
+    layers = {f"{stack}_layers": len(block) for stack, block in genotype.blocks.items()}
+    given = {"genotype": genotype.to_json(), **layers, **options}
+    return build_model(genotype.family, task, **given)
 
 
-def build_evolved(task: Task | None = None, **options: Any) -> EvolvedTransformerModel:
-    """A small Evolved Transformer; by default, one cell in each stack."""
-    sizes = {name: SIZES[name] for name in SIZES.keys() - {"embed_dim", "weight_dropout"}}
-    cfg = OmegaConf.structured(EvolvedConfig(**sizes | options))
-    return EvolvedTransformerModel.build_model(cfg, task or Task())
+def coders(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Encoder and decoder, or the decoder of a language model."""
+    return [getattr(model, stack) for stack in STACKS if hasattr(model, stack)]
+
+
+def logits(model: torch.nn.Module, net: dict[str, Tensor]) -> Tensor:
+    """Logits `B × T × V` of a batch; the text of a language model is the target's side."""
+    if hasattr(model, "encoder"):
+        return model(**net)[0]
+    return model(net["prev_output_tokens"])[0]
 
 
 def inheriting(
@@ -102,7 +92,7 @@ def inheriting(
     genotype: Genotype,
     task: Task | None = None,
     **options: Any,
-) -> DARTSformerModel | DARTSTransformerModel:
+) -> Any:
     """The derived model of ``genotype``, built with ``options``, with weights of the supernet.
 
     ``result`` is the supernet's snapshot.
@@ -124,11 +114,15 @@ def uniform_genotype(operation: str, splits: int, pooling: str) -> Genotype:
     )
 
 
-def every_operation_once(splits: int, pooling: str | None) -> Genotype:
+def every_operation_once(splits: int, pooling: str | None, text: bool = False) -> Genotype:
     """A genotype that has each operation at least once, over several layers.
 
-    Without a pooling, it belongs to the family `darts_transformer`.
+    Without a pooling, it belongs to the family `darts_transformer`; for a text, to a family of
+    language models.
     """
+    if text:
+        family = "darts_transformer_lm" if pooling is None else "dartsformer_lm"
+        return Genotype(None, _rows(ENCODER, max(splits, 2)), pooling, family)
     if pooling is None:
         decoder = [(a, "cross_attention", b) for a, b in _rows(DECODER, 2)]
         return Genotype(_rows(ENCODER, 2), decoder, None, "darts_transformer")
@@ -175,8 +169,8 @@ def batch(lengths: list[int], seed: int = 0) -> dict[str, Tensor]:
 
 
 def step_by_step(model, src_tokens: Tensor, prev_output_tokens: Tensor) -> Tensor:
-    """Logits `B × T × V` of incremental decoding."""
-    encoder_out = model.encoder(src_tokens)
+    """Logits `B × T × V` of incremental decoding; a language model does not read the source."""
+    encoder_out = model.encoder(src_tokens) if hasattr(model, "encoder") else None
     state: dict = {}
     steps = [
         model.decoder(prev_output_tokens[:, : i + 1], encoder_out, incremental_state=state)[0]
