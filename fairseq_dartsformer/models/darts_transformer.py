@@ -120,7 +120,7 @@ class DARTSTransformerLMSearchModel(SequentialStacks, LanguageModel):
 
 
 @register_model(DARTS_TRANSFORMER_LM.name, dataclass=SequentialLanguageModelDerivedConfig)
-class DARTSTransformerLMModel(SequentialStacks, LanguageModel):
+class DARTSTransformerLMModel(WarmStarted, SequentialStacks, LanguageModel):
     """A language model derived from a search of DARTS on a Transformer."""
 
     FAMILY, NAME = DARTS_TRANSFORMER_LM, DARTS_TRANSFORMER_LM.name

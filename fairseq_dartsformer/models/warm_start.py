@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, flag
 from ..fairseq_patches.reading import load_checkpoint, reading
-from ..search_space.families import FAMILIES, Family
+from ..search_space.families import STACKS, Family
 from ..search_space.genotype import Genotype
 from .checkpoint_checks import DEFINING, WORDS
 from .option_checks import parse_operations
@@ -32,7 +32,7 @@ OPERATION = re.compile(r"(\w+)\.stack\.layers\.(\d+)\.nodes\.(\d+)\.0\.(.+)")
 class WarmStarted:
     """Mixin of derived models: the weights with which a training begins."""
 
-    NAME: str
+    FAMILY: Family
 
     def inherited_weights(self, cfg: DictConfig) -> dict[str, Tensor]:
         """Read the weights from the checkpoint of ``--init-from-search``.
@@ -59,7 +59,7 @@ class WarmStarted:
             )
         try:
             with reading(path):
-                supernet = _Supernet(load_checkpoint(path), FAMILIES[self.NAME])
+                supernet = _Supernet(load_checkpoint(path), self.FAMILY)
                 return supernet.weights_for(self, cfg.model, path)
         except InputError as error:
             raise InputError(f"--init-from-search is {path}: {error}") from None
@@ -114,8 +114,8 @@ class _Supernet:
                 f"{family.name} is derived"
             )
         self.candidates = {
-            stack: parse_operations(self.cfg.get(f"{stack}_operations"), stack)
-            for stack in family.nodes
+            stack: parse_operations(self.cfg.get(f"{stack}_operations"), stack, family)
+            for stack in family.stacks
         }
 
     def weights_for(self, model: nn.Module, cfg: DictConfig, path: str) -> dict[str, Tensor]:
@@ -129,7 +129,7 @@ class _Supernet:
             if not isinstance(tensor, Tensor) or tensor.shape != own.shape:
                 raise InputError(_mismatch(name, own, tensor))
             weights[name] = tensor
-        for stack in self.family.nodes:
+        for stack in self.family.stacks:
             self._check_dictionary(stack, getattr(model, stack).dictionary)
         pruned = list(self._pruned(genotype))
         if pruned:
@@ -155,9 +155,9 @@ class _Supernet:
         """Raise an :class:`InputError` if the genotype is not in the space of the search."""
         expected = {"norm": self.cfg.get("operation_norm", "post")}  # none in version 0.1
         if self.family.pooled:
-            encoder = self.cfg.get("encoder_splits")
-            decoder = self.cfg.get("decoder_splits") or encoder + 1
-            expected |= {"encoder_splits": encoder, "decoder_splits": decoder}
+            splits = {f"{stack}_splits": self.cfg.get(f"{stack}_splits") for stack in STACKS}
+            splits["decoder_splits"] = splits["decoder_splits"] or splits["encoder_splits"] + 1
+            expected |= {f"{s}_splits": splits[f"{s}_splits"] for s in self.family.stacks}
             expected["pooling"] = self.cfg.get("pooling")
         for name, then in expected.items():
             now = getattr(genotype, name)
