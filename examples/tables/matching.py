@@ -80,5 +80,5 @@ def _step(heads: int, genotype: str | None) -> int:
         return 2 * heads
     record = Genotype.load(genotype)
     pooled = record.pooling is not None
-    splits = (record.encoder_splits, record.decoder_splits) if pooled else (1,)
+    splits = [len(block[0]) for block in record.blocks.values()] if pooled else [1]
     return lcm(*(heads * n for n in splits))

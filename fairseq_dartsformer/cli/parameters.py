@@ -35,8 +35,11 @@ PAPER = {
 LAYER = ("self_attention", "ffn")
 # The Transformer as an architecture that DARTS on a Transformer can derive; and its operations in
 # the reversible layers of a language model.
+TRANSFORMER = Genotype(
+    (LAYER,), (("self_attention", "cross_attention", "ffn"),), None, "darts_transformer"
+)
 TRANSFORMERS = (
-    Genotype((LAYER,), (("self_attention", "cross_attention", "ffn"),), None, "darts_transformer"),
+    TRANSFORMER,
     Genotype(None, (LAYER,), None, "darts_transformer_lm"),
     Genotype(None, (LAYER,), "max", "dartsformer_lm"),
 )
