@@ -14,7 +14,7 @@ from fairseq_dartsformer.cli import parameters as command
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.memory.planner import count_parameters, training_config
 from fairseq_dartsformer.models import DARTSTransformerModel, EvolvedTransformerModel
-from fairseq_dartsformer.models.config import EvolvedConfig, GenotypeConfig
+from fairseq_dartsformer.models.config import EvolvedConfig, SequentialDerivedConfig
 
 
 def table(*options: str) -> dict[str, tuple[int, str]]:
@@ -71,7 +71,7 @@ def test_counts_are_of_real_models(family):
     options |= {"encoder_layers": 2, "decoder_layers": 2}
     if family == "darts_transformer":
         options |= {"embed_dim": 8, "genotype": command.TRANSFORMER.to_json()}
-        model, config = DARTSTransformerModel, GenotypeConfig
+        model, config = DARTSTransformerModel, SequentialDerivedConfig
     else:
         model, config = EvolvedTransformerModel, EvolvedConfig
     positions = {"max_source_positions": 64, "max_target_positions": 64}
