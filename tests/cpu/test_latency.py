@@ -139,7 +139,7 @@ def test_penalty_has_its_derivatives(stack, pruned):
 # -- a search
 
 
-LOG = "--log-format json --log-interval 4"
+LOG = "--log-format json --log-interval 20"
 
 
 @pytest.mark.parametrize("strategy", ["darts", "gdas"])
@@ -149,7 +149,7 @@ def test_search_meets_its_target(data, tmp_path, strategy):
     table = latency_table()
     (tmp_path / "table.json").write_text(table.to_json())
     kind = [*SUPERNET, *f"--optimizer bilevel_adam --search-strategy {strategy}".split()]
-    options = "--max-update 40 --arch-lr 0.2 --disable-validation --seed 2".split()
+    options = "--max-update 160 --arch-lr 0.05 --disable-validation --seed 2".split()
 
     def latencies(folder) -> tuple[float, float]:
         snapshot = snapshot_of(checkpoint(folder), "last")
@@ -162,17 +162,17 @@ def test_search_meets_its_target(data, tmp_path, strategy):
     train(kind, data, tmp_path / "free", *options)
     assert min(latencies(tmp_path / "free")) > 1.1 * 11
 
-    target = ["--arch-penalty", "latency:30", "--latency-table", str(tmp_path / "table.json")]
+    target = ["--arch-penalty", "latency:2", "--latency-table", str(tmp_path / "table.json")]
     target += ["--latency-target"]
     folder = tmp_path / "limited"
     run = train(kind, data, folder, *options, *target, "11", *LOG.split())
     logged = [float(x) for x in re.findall(r'"latency": "([\d.]+)"', run.stderr + run.stdout)]
     expected, derived = latencies(folder)
     assert logged[-1] == pytest.approx(expected, abs=0.5) and logged[-1] < logged[0]
-    assert expected < 1.1 * 11 and derived < 1.1 * 11
+    assert expected == pytest.approx(11, rel=0.1) and derived < 1.1 * 11
 
-    train(kind, data, folder, *options, *target, "9.5", "--max-update", "80")
-    assert latencies(folder)[0] < min(expected, 1.1 * 9.5)
+    train(kind, data, folder, *options, *target, "9.5", "--max-update", "240")
+    assert latencies(folder)[0] < min(expected - 0.3, 1.1 * 9.5)
 
 
 # -- the command
