@@ -56,6 +56,7 @@ setup(
             "dartsformer-derive=fairseq_dartsformer.cli.derive:cli_main",
             "dartsformer-evolve=fairseq_dartsformer.cli.evolve:cli_main",
             "dartsformer-export=fairseq_dartsformer.cli.export:cli_main",
+            "dartsformer-latency=fairseq_dartsformer.cli.latency:cli_main",
             "dartsformer-memory=fairseq_dartsformer.cli.memory:cli_main",
             "dartsformer-parameters=fairseq_dartsformer.cli.parameters:cli_main",
             "dartsformer-plot=fairseq_dartsformer.cli.plot:cli_main",

@@ -7,9 +7,10 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import torch
+
+from fairseq_dartsformer.latency.measurement import processor
 
 
 def times(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -42,18 +43,10 @@ def device() -> torch.device:
 
 def machine() -> str:
     """One line: processor, threads, GPU, versions."""
-    parts = [_processor(), f"{torch.get_num_threads()} threads"]
+    parts = [processor(), f"{torch.get_num_threads()} threads"]
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return ", ".join([*parts, f"CPython {platform.python_version()}", f"torch {torch.__version__}"])
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), "?")
 
 
 def print_table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

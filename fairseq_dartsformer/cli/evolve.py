@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..evolution.history import History
-from ..evolution.population import Architecture, Evolution, Space
+from ..evolution.population import Architecture, Cost, Evolution, Space
 from ..evolution.scoring import ScoreConfig, Scorer
 from ..evolution.workers import Scores, scoring
 from ..search_space.genotype import Genotype
+from ..search_space.latency_table import LatencyTable, network_of
 from .command import (
     CommandParser,
     check_output,
@@ -38,6 +39,10 @@ SCORES_A_LINE = 25  # in a log
 
 def _probability(text: str) -> float:
     return number(text, float, lambda value: 0 < value <= 1, "above 0 and at most 1")
+
+
+def _milliseconds(text: str) -> float:
+    return number(text, float, lambda value: 0 < value < math.inf, "a positive number")
 
 
 def _size(text: str) -> int:
@@ -84,6 +89,9 @@ def get_parser() -> CommandParser:
     add("--generations", type=positive_integer, default=30, metavar="N", help=generations)
     limit = "of the derived model, with embeddings, e.g. 65000000 or 65M"
     add("--max-parameters", type=_size, metavar="N", help=limit)
+    limit = "milliseconds that the derived model may take by --latency-table"
+    add("--max-latency", type=_milliseconds, metavar="MS", help=limit)
+    add("--latency-table", metavar="FILE", help="written by dartsformer-latency")
     for options, defaults in (
         (SCORE_OPTIONS, ScoreConfig("", "")),
         (EVOLUTION_OPTIONS, Evolution()),
@@ -123,16 +131,30 @@ def main(args: Namespace) -> None:
     check_output(path, [args.checkpoint], "--history")
     if path.resolve() == output.resolve():
         raise InputError(f"--history {path}: is also -o's file")
+    if (args.max_latency is None) != (args.latency_table is None):
+        raise InputError("--max-latency and --latency-table: give both or neither")
+    table = None if args.latency_table is None else LatencyTable.load(args.latency_table)
     devices = devices_of(args)
     cfg, evolution = _picked(ScoreConfig, args), _picked(Evolution, args)
     torch.set_num_threads(1)  # workers share the cores; scores do not depend on their number
     scorer = Scorer(cfg, devices[0] if len(devices) == 1 else "cpu")
-    space = Space(*scorer.parameters(), args.max_parameters, scorer.allowed())
-    history = History(path, cfg.score, _settings(cfg, evolution, args.max_parameters))
+    costs = [] if table is None else [latency_of(scorer, table, args.max_latency)]
+    space = Space(*scorer.parameters(), args.max_parameters, scorer.allowed(), costs)
+    settings = _settings(cfg, evolution, args.max_parameters)
+    if table is not None:
+        digest = hashlib.sha256(table.to_json().encode()).hexdigest()
+        settings |= {"max_latency": args.max_latency, "latency_table": digest}
+    history = History(path, cfg.score, settings)
+    ranking: list[Architecture] = []
     with scoring(scorer, devices) as scores:
         search = Search(scorer, space, history, scores)
         for ranking in evolution.run(space, search.cost, args.generations):
             print(search.report(ranking), flush=True)
+    if not ranking:
+        raise InputError(
+            f"--max-parameters is {args.max_parameters} and --max-latency is {args.max_latency}: "
+            "found no genotype that keeps both"
+        )
     best = search.genotype(ranking[0])
     with replacing(output) as temporary:
         temporary.write_text(best.to_json() + "\n", encoding="utf-8")
@@ -145,6 +167,19 @@ def _settings(cfg: ScoreConfig, evolution: Evolution, limit: int | None) -> dict
     data = str(Path(cfg.data).resolve())
     replaced = {"checkpoint": digest, "data": data, "max_parameters": limit}
     return asdict(cfg) | replaced | asdict(evolution)
+
+
+def latency_of(scorer: Scorer, table: LatencyTable, limit: float) -> Cost:
+    """Return the latencies of the supernet's architectures in milliseconds; raise an
+    :class:`InputError` if the table is of another network or lacks a candidate."""
+    snapshot, options = scorer.snapshot, scorer.options
+    table.check(network_of(options, snapshot.family.name), len(scorer.task.target_dictionary))
+    costs = []
+    for node in scorer.nodes:
+        repeats = table.repeats(node.stack, len(snapshot.alpha[node.stack]))
+        names = snapshot.candidates[node.stack]
+        costs.append([repeats * cost for cost in table.costs(node.stack, names)])
+    return Cost("--max-latency", "ms", costs, sum(table.fixed.values()), limit)
 
 
 class Search:
@@ -182,10 +217,10 @@ class Search:
     def report(self, ranking: list[Architecture]) -> str:
         """A line about the best genotype so far."""
         best = ranking[0]
+        costs = [f"{round(cost.of(best), 3):,} {cost.unit}" for cost in self.space.costs]
         return (
             f"generation {self.generation}: {len(ranking)} genotypes, best {self.history.score} "
-            f"{self.history.scores[self.genotype(best)]:.4f} with "
-            f"{self.space.count(best):,} parameters"
+            f"{self.history.scores[self.genotype(best)]:.4f} with {', '.join(costs)}"
         )
 
 

@@ -1,19 +1,24 @@
-"""``dartsformer-plot``: draw a genotype, or alpha over the checkpoints of a search."""
+"""``dartsformer-plot``: draw a genotype, alpha over a search, or scores against latency."""
 
 import os
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from .. import plots
 from ..errors import InputError
+from ..evolution.history import read_scores
 from ..search.history import check_one_space, find_checkpoints, history_of
 from ..search.snapshot import Snapshot, derive, load_snapshot
 from ..search_space.alpha_history import AlphaHistory
 from ..search_space.genotype import BUILTIN, Genotype
+from ..search_space.latency_table import LatencyTable
 from .command import FIGURE_FORMATS, CommandParser, check_output, replacing, run_command
 
 HISTORIES = {"alpha": plots.alpha_figure, "choices": plots.choices_figure}
+LATENCY = "latency"
 FORMATS = (*FIGURE_FORMATS, "tsv")
 
 
@@ -24,7 +29,8 @@ def get_parser() -> CommandParser:
         nargs="+",
         metavar="INPUT",
         help=f"a genotype (file, or built-in name: {', '.join(BUILTIN)}); the folder or some "
-        "checkpoints of a search; or a table that this command wrote",
+        "checkpoints of a search; a table that this command wrote; or histories of "
+        "dartsformer-evolve (.jsonl)",
     )
     parser.add_argument(
         "-o",
@@ -35,10 +41,16 @@ def get_parser() -> CommandParser:
     )
     parser.add_argument(
         "--kind",
-        choices=["genotype", *HISTORIES],
+        choices=["genotype", *HISTORIES, LATENCY],
         help="genotype: the architecture; alpha: mixing weights, one panel a node; choices: the "
-        "operations that would be derived (default: genotype for a genotype or one checkpoint, "
-        "else alpha)",
+        "operations that would be derived; latency: scores of dartsformer-evolve against the "
+        "latencies of --latency-table, and the Pareto front (default: latency for .jsonl, genotype "
+        "for a genotype or one checkpoint, else alpha)",
+    )
+    parser.add_argument(
+        "--latency-table",
+        metavar="FILE",
+        help="written by dartsformer-latency, for --kind latency",
     )
     return parser
 
@@ -78,6 +90,31 @@ def read_genotype(inputs: Sequence[str]) -> Genotype:
     return derive(max(snapshots, key=lambda snapshot: snapshot.updates))
 
 
+def default_kind(inputs: Sequence[str]) -> str:
+    """Return the ``--kind`` of inputs for which none is given."""
+    if all(given.endswith(".jsonl") for given in inputs):
+        return LATENCY
+    several = len(inputs) > 1 or inputs[0].endswith(".tsv") or Path(inputs[0]).is_dir()
+    return "alpha" if several else "genotype"
+
+
+def draw_latency(inputs: Sequence[str], table: str | None) -> Figure:
+    """Draw the scores in histories of ``dartsformer-evolve`` against latency; raise an
+    :class:`InputError` if something cannot be read, or if the scores are not the same kind."""
+    if table is None:
+        raise InputError("--latency-table is missing: --kind latency needs it")
+    latencies, names, scores = LatencyTable.load(table), set(), {}
+    for given in inputs:
+        name, found = read_scores(given)
+        names.add(name)
+        scores |= found
+    if not scores:
+        raise InputError(f"{', '.join(inputs)}: without any genotype")
+    if len(names) > 1:
+        raise InputError(f"{', '.join(inputs)}: have different scores: {', '.join(sorted(names))}")
+    return plots.latency_figure([*map(latencies.predict, scores)], [*scores.values()], *names)
+
+
 def main(args: Namespace) -> None:
     """Read, draw and write; a wrong argument or input raises an :class:`InputError` before anything
     is written."""
@@ -88,7 +125,9 @@ def main(args: Namespace) -> None:
         if given not in BUILTIN and not os.path.exists(given):
             known = ", ".join(BUILTIN)
             raise InputError(f"{given}: no such file, folder or built-in genotype ({known})")
-    check_output(path, inputs)
+    if args.latency_table is not None and (kind or default_kind(inputs)) != LATENCY:
+        raise InputError("--latency-table goes with --kind latency")
+    check_output(path, [*inputs, *filter(None, [args.latency_table])])
     if path.suffix == ".tsv":
         if kind:
             raise InputError(f"--kind is {kind}, but -o {path} is a table")
@@ -96,11 +135,13 @@ def main(args: Namespace) -> None:
         with replacing(path) as temporary:
             temporary.write_text(table, encoding="utf-8")
     else:
-        several = len(inputs) > 1 or inputs[0].endswith(".tsv") or Path(inputs[0]).is_dir()
-        if (kind or ("alpha" if several else "genotype")) == "genotype":
+        kind = kind or default_kind(inputs)
+        if kind == LATENCY:
+            figure = draw_latency(inputs, args.latency_table)
+        elif kind == "genotype":
             figure = plots.genotype_figure(read_genotype(inputs))
         else:
-            figure = HISTORIES[kind or "alpha"](read_history(inputs))
+            figure = HISTORIES[kind](read_history(inputs))
         with replacing(path) as temporary:
             plots.save(figure, temporary, path.suffix[1:])
     print(f"wrote {path}")

@@ -1,12 +1,43 @@
 """The history of an evolutionary search: a file of JSON lines, from which it can resume."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..search_space.genotype import Genotype
+
+WRONG = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # by foreign content
+
+
+def read_scores(path: str) -> tuple[str, dict[Genotype, float]]:
+    """Read a history without resuming it.
+
+    Returns:
+        The name of the score, ``"loss"`` or ``"bleu"``, and the scores.
+
+    Raises:
+        InputError: the file cannot be read, or is not a history.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        complete = text[: text.rfind("\n") + 1]
+        begun, *records = map(json.loads, complete.splitlines())
+        return str(begun["score"]), _scores(records, str(begun["score"]), Path(path))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except WRONG as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: is not the history of a search") from None
+
+
+def _scores(records: Iterable[Any], score: str, path: Path) -> dict[Genotype, float]:
+    return {
+        Genotype.from_json(json.dumps(r["genotype"]), f"in {path}"): float(r[score])
+        for r in records
+    }
 
 
 class History:
@@ -52,10 +83,8 @@ class History:
                         f"--history {path}: was begun with {name} = {begun.get(name)}, now it is "
                         f"{settings.get(name)}: give the same, or another --history"
                     )
-            for record in records:
-                genotype = Genotype.from_json(json.dumps(record["genotype"]), f"in {path}")
-                self.scores[genotype] = float(record[self.score])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            self.scores = _scores(records, self.score, path)
+        except WRONG as error:
             if isinstance(error, InputError):
                 raise
             raise self._foreign() from None

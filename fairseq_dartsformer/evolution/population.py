@@ -6,7 +6,6 @@ parents are part of the next generation. Here all scored architectures are ranke
 random architectures take the parents' 25 places.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -20,6 +19,35 @@ TRIES = 100  # draws for each wanted child before the space counts as exhausted
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What an architecture costs: a sum over its nodes, and its limit.
+
+    Attributes:
+        option: of the limit, for errors.
+        unit: of the cost, for errors.
+        table: for every node and candidate, what the choice adds.
+        shared: the cost of what all architectures have in common.
+        limit: the most that is allowed; ``None`` for any cost.
+    """
+
+    option: str
+    unit: str
+    table: Sequence[Sequence[float]]
+    shared: float
+    limit: float | None = None
+
+    def of(self, architecture: Architecture) -> float:
+        """Return the cost of an architecture."""
+        return self.shared + sum(
+            costs[o] for costs, o in zip(self.table, architecture, strict=True)
+        )
+
+    def fits(self, architecture: Architecture) -> bool:
+        """Whether an architecture keeps the limit."""
+        return self.limit is None or self.of(architecture) <= self.limit
+
+
+@dataclass(frozen=True)
 class Space:
     """The allowed architectures.
 
@@ -29,55 +57,75 @@ class Space:
         shared: parameters of every derived model.
         limit: allowed parameters of a derived model; ``None`` for any number.
         allowed: for every node the candidates that may be chosen; ``None`` for all.
+        others: costs besides the parameters.
 
     Raises:
-        InputError: the smallest architecture exceeds the limit.
+        InputError: the smallest architecture exceeds a limit.
     """
 
     parameters: Sequence[Sequence[int]]
     shared: int
     limit: int | None = None
     allowed: Sequence[Sequence[int]] | None = None
+    others: Sequence[Cost] = ()
 
     def __post_init__(self) -> None:
-        smallest = self.shared + sum(min(sizes.values()) for sizes in self._sizes())
-        if self.limit is not None and smallest > self.limit:
-            raise InputError(
-                f"--max-parameters is {self.limit}, but the smallest architecture has {smallest}"
-            )
+        for cost in self.costs:
+            smallest = cost.shared + sum(self._least(cost))
+            if cost.limit is not None and smallest > cost.limit:
+                raise InputError(
+                    f"{cost.option} is {cost.limit}, but the smallest architecture has "
+                    f"{smallest:.10g} {cost.unit}"
+                )
 
-    def _sizes(self) -> list[dict[int, int]]:
-        """For every node the parameters of each allowed candidate."""
-        sizes = [dict(enumerate(table)) for table in self.parameters]
-        if self.allowed is None:
-            return sizes
-        pairs = zip(sizes, self.allowed, strict=True)
-        return [{o: table[o] for o in allowed} for table, allowed in pairs]
+    @property
+    def costs(self) -> list[Cost]:
+        """The parameters and the other costs."""
+        size = ("--max-parameters", "parameters", self.parameters, self.shared, self.limit)
+        return [Cost(*size), *self.others]
+
+    def _candidates(self) -> list[Sequence[int]]:
+        """For every node the allowed candidates."""
+        return [range(len(t)) for t in self.parameters] if self.allowed is None else self.allowed
+
+    def _least(self, cost: Cost) -> list[float]:
+        """For every node the least cost of its allowed candidates."""
+        pairs = zip(cost.table, self._candidates(), strict=True)
+        return [min(table[o] for o in candidates) for table, candidates in pairs]
 
     def count(self, architecture: Architecture) -> int:
         """Parameters of the derived model."""
-        chosen = (sizes[o] for sizes, o in zip(self.parameters, architecture, strict=True))
-        return self.shared + sum(chosen)
+        return self.costs[0].of(architecture)
 
     def fits(self, architecture: Architecture) -> bool:
-        """Whether an architecture keeps the limit."""
-        return self.limit is None or self.count(architecture) <= self.limit
+        """Whether an architecture keeps all limits."""
+        return all(cost.fits(architecture) for cost in self.costs)
 
     def random(self, generator: Random) -> Architecture:
-        """Draw an architecture that fits; without a limit, uniformly.
+        """Draw an architecture; without a limit, uniformly.
 
-        Draws nodes in a random order, from the candidates that leave enough parameters for the
-        smallest candidates of the remaining nodes.
+        Draws nodes in a random order, from the candidates that leave enough of every cost for the
+        smallest candidates of the remaining nodes. With one limit, the architecture fits. With
+        several, a node may have no such candidate; it then takes any, and the architecture need not
+        fit.
         """
-        sizes = self._sizes()
-        least = [min(table.values()) for table in sizes]
-        limit = math.inf if self.limit is None else self.limit
-        spare = limit - self.shared - sum(least)
-        drawn = [0] * len(least)
-        for i in generator.sample(range(len(least)), len(least)):
-            extra = {o: size - least[i] for o, size in sizes[i].items()}
-            drawn[i] = generator.choice([o for o, more in extra.items() if more <= spare])
-            spare -= extra[drawn[i]]
+        costs = [cost for cost in self.costs if cost.limit is not None]
+        least = [self._least(cost) for cost in costs]
+        spare = [c.limit - c.shared - sum(low) for c, low in zip(costs, least, strict=True)]
+        candidates = self._candidates()
+        drawn = [0] * len(candidates)
+        for i in generator.sample(range(len(drawn)), len(drawn)):
+            more = {
+                o: [c.table[i][o] - low[i] for c, low in zip(costs, least, strict=True)]
+                for o in candidates[i]
+            }
+            fitting = [
+                o
+                for o, m in more.items()
+                if all(a <= max(b, 0) for a, b in zip(m, spare, strict=True))
+            ]
+            drawn[i] = generator.choice(fitting or list(more))
+            spare = [b - a for a, b in zip(more[drawn[i]], spare, strict=True)]
         return tuple(drawn)
 
 

@@ -55,6 +55,9 @@ class ScoreConfig:
 class Scorer:
     """Scores architectures on a validation set.
 
+    Attributes:
+        options: the supernet's.
+
     Args:
         cfg: everything the scores depend on.
         device: where to compute.
@@ -77,6 +80,7 @@ class Scorer:
                 [cfg.checkpoint], task=self.task, state=state
             )
             self.criterion = self.task.build_criterion(saved.criterion)
+        self.options = saved.model
         self.model = (model.half() if cfg.fp16 else model).to(self.device).eval()
         self.criterion.to(self.device).eval()
         self.batches = self._batches()
@@ -150,13 +154,7 @@ class Scorer:
 
     def choice(self, architecture: Architecture) -> Choice:
         """Convert an architecture to the form that the supernet takes."""
-        choice = {
-            stack: [[0] * alpha.size(1) for _ in alpha]
-            for stack, alpha in self.snapshot.alpha.items()
-        }
-        for node, o in zip(self.nodes, architecture, strict=True):
-            choice[node.stack][node.layer][node.row] = o
-        return choice
+        return self.snapshot.choice(dict(zip(self.nodes, architecture, strict=True)))
 
     def architecture(self, genotype: Genotype) -> Architecture:
         """Convert a genotype of this search space to an architecture."""

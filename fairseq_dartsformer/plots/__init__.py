@@ -1,4 +1,4 @@
-"""Figures of a genotype, of alpha over time, of losses and of memory.
+"""Figures of a genotype, of alpha over time, of losses, of latency and of memory.
 
 Each function draws one figure and returns it; :func:`save` writes it to a file. The functions read
 no files and leave matplotlib's global state alone, so they can run during training.
@@ -7,6 +7,7 @@ no files and leave matplotlib's global state alone, so they can run during train
 from .alpha import alpha_figure
 from .choices import choices_figure
 from .genotype import genotype_figure
+from .latency import latency_figure, pareto_front
 from .losses import losses_figure
 from .memory import memory_figure
 from .style import save, svg
@@ -15,8 +16,10 @@ __all__ = [
     "alpha_figure",
     "choices_figure",
     "genotype_figure",
+    "latency_figure",
     "losses_figure",
     "memory_figure",
+    "pareto_front",
     "save",
     "svg",
 ]

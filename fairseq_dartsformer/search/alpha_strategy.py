@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from fairseq import utils
@@ -18,10 +17,10 @@ from torch import Tensor, nn
 from ..errors import InputError, flag
 from ..reversible.coupling import Mixtures, Partial
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for
-from ..search_space.relaxation import drawing, gumbel_softmax, with_noise
-from ..search_space.sampling import best, chosen, searched_stacks
-from .options import ALPHA_OPTIONS, read_names
-from .penalties import SCHEDULED, build_penalties
+from ..search_space.relaxation import drawing, with_noise
+from ..search_space.sampling import chosen, searched_stacks
+from .options import ALPHA_OPTIONS
+from .penalties import SCHEDULED, ExcessLatency, build_penalties, penalty_gradients
 from .strategy import (
     BILEVEL,
     SearchStrategy,
@@ -56,9 +55,27 @@ class AlphaStrategy(SearchStrategy):
         for name, value in (("arch_start", self.arch_start), ("arch_noise", cfg.arch_noise or 0)):
             if not value >= 0:
                 raise InputError(f"{flag(name)} is {value}, it must be at least 0")
-        self.penalties = build_penalties(cfg.arch_penalty)
+        self.penalties = build_penalties(cfg)
         if cfg.arch_noise or any(penalty in SCHEDULED for _, penalty in self.penalties):
             self.progress(0)  # reports a search without an end
+
+    def prepare(self, model: nn.Module) -> None:
+        """Check the target of latency, too."""
+        super().prepare(model)
+        if self.latency is not None:
+            self.latency.check(model, self.cfg._get_root().model)
+
+    @property
+    def latency(self) -> ExcessLatency | None:
+        """The penalty on latency, if there is one."""
+        return next((p for _, p in self.penalties if isinstance(p, ExcessLatency)), None)
+
+    @torch.no_grad()
+    def statistics(self, model: nn.Module) -> dict[str, float]:
+        """The expected latency in milliseconds, if it has a target."""
+        if self.latency is None:
+            return {}
+        return {"latency": float(self.latency.expected(searched_stacks(model)))}
 
     def begin(self, coder: nn.Module) -> None:
         """Give a stack's alpha its first values, if they are not the model's."""
@@ -178,12 +195,8 @@ class AlphaStrategy(SearchStrategy):
         if hasattr(optimizer, "_unscale_grads"):
             optimizer._unscale_grads()  # fairseq multiplies gradients of half precision at the step
         coders = searched_stacks(model)
-        with torch.enable_grad():
-            progress = partial(self.progress, update_num)
-            total = sum(weight * penalty(coders, progress) for weight, penalty in self.penalties)
-            alphas = [coder.alpha for coder in coders.values()]
-            grads = torch.autograd.grad(total, alphas)
-        copies = master_copies(optimizer)
+        grads = penalty_gradients(self.penalties, coders, partial(self.progress, update_num))
+        copies, alphas = master_copies(optimizer), [coder.alpha for coder in coders.values()]
         add_gradients([copies.get(alpha, alpha) for alpha in alphas], grads)
 
 
@@ -235,56 +248,6 @@ def sum_over_workers(tensor: Tensor) -> Tensor:
     if torch.distributed.is_initialized():
         distributed_utils.all_reduce(tensor, group=distributed_utils.get_data_parallel_group())
     return tensor
-
-
-class OneCandidate(AlphaStrategy):
-    """Mixin of strategies in which one candidate runs in each node: cost and memory are those of
-    the derived model. It validates the derived architecture."""
-
-    draws = True
-    options = tuple(name for name in ALPHA_OPTIONS if name != "arch_noise")
-
-    def valid_step(self, valid_step, sample, model, criterion) -> StepResult:
-        """Validate the architecture of the largest alphas, without ``--derive-exclude``."""
-        exclude = read_names(self.cfg.derive_exclude, "--derive-exclude")
-        with chosen(model, best(model, exclude)):
-            return valid_step(sample, model, criterion)
-
-
-class GumbelSample(AlphaStrategy):
-    """Mixin of strategies that mix by a Gumbel-softmax sample, whose temperature changes linearly.
-
-    Attributes:
-        temperatures: defaults of ``--arch-temperature``, the first and the last.
-    """
-
-    temperatures: ClassVar[tuple[float, float]]
-
-    def check(self) -> None:
-        """Read the temperatures."""
-        super().check()
-        option, values = self.cfg.arch_temperature, self.temperatures
-        if option is not None:
-            try:
-                values = tuple(map(float, str(option).split(",")))
-            except ValueError:
-                values = ()
-            if not 1 <= len(values) <= 2 or not all(0 < value < math.inf for value in values):
-                first, last = self.temperatures
-                raise InputError(
-                    f"--arch-temperature is {option}, it must be a positive number or two, the "
-                    f"first and the last, such as {first:g},{last:g}"
-                )
-        self.first, self.last = values[0], values[-1]
-        if self.first != self.last:
-            self.progress(0)  # reports a search without an end
-
-    def sample(self, coder: nn.Module, update_num: int) -> Tensor | Partial:
-        """Mix by a sample."""
-        temperature = self.first
-        if self.first != self.last:
-            temperature += (self.last - self.first) * self.progress(update_num)
-        return gumbel_softmax(coder.alpha, coder.mask, temperature)
 
 
 class JointStrategy(AlphaStrategy):

@@ -1,7 +1,8 @@
 """`dsnas`: search by single candidates (Hu et al. 2020, arXiv:2002.09128)."""
 
 from ..search_space.relaxation import score_function
-from .alpha_strategy import JointStrategy, OneCandidate
+from .alpha_strategy import JointStrategy
+from .sampling_mixins import OneCandidate
 
 
 class DSNAS(OneCandidate, JointStrategy):

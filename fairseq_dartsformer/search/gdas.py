@@ -1,8 +1,8 @@
 """`gdas`: bilevel search by single candidates (Dong and Yang 2019, arXiv:1910.04465)."""
 
 from ..search_space.relaxation import straight_through
-from .alpha_strategy import GumbelSample, OneCandidate
 from .options import SPLIT_OPTIONS
+from .sampling_mixins import GumbelSample, OneCandidate
 from .split_strategy import SplitStrategy
 
 

@@ -20,7 +20,7 @@ MONITOR_OPTIONS = (
     "derive_exclude",
 )
 # Of this package's strategies that learn alpha.
-ALPHA_OPTIONS = ("arch_start", "arch_penalty", "arch_noise")
+ALPHA_OPTIONS = ("arch_start", "arch_penalty", "latency_table", "latency_target", "arch_noise")
 # Of those that update alpha on data of its own.
 SPLIT_OPTIONS = ("arch_fraction", "arch_subset", "arch_interval", "stop_eigenvalue")
 
@@ -77,6 +77,14 @@ class SearchOptions(FairseqDataclass):
     arch_penalty: Optional[str] = _option(
         "with alpha: penalties that are added to alpha's loss, as NAME:WEIGHT[,NAME:WEIGHT]: "
         "see the documentation of strategies (default: none)"
+    )
+    latency_table: Optional[str] = _option(
+        "with alpha: latencies of the operations, a file that dartsformer-latency wrote, for "
+        "--arch-penalty latency:WEIGHT (default: none)"
+    )
+    latency_target: Optional[float] = _option(
+        "with alpha: milliseconds that the expected latency may take without a penalty, for "
+        "--arch-penalty latency:WEIGHT (default: none)"
     )
     arch_temperature: Optional[str] = _option(
         "snas, gdas, unas: temperature of the Gumbel-softmax, as FIRST,LAST or one number "

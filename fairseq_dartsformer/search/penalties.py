@@ -7,17 +7,19 @@ the loss's has been averaged and clipped; it is therefore the same on all worker
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..errors import InputError
+from ..errors import InputError, flag
 from ..operations import Context
+from ..search_space.latency_table import LatencyTable, network_of
 from ..search_space.relaxation import concentration
-from ..search_space.sampling import searched_node
+from ..search_space.sampling import searched_node, searched_stacks
 
 LENGTH = 20  # tokens of the sentence whose FLOPs are counted
 
@@ -106,6 +108,59 @@ def _remaining(coder: nn.Module) -> Tensor:
     return coder.alpha.masked_fill(~coder.remaining, -math.inf)
 
 
+class ExcessLatency:
+    """`relu(E / target - 1)`: the share by which the expected latency exceeds the target.
+
+    `E = fixed + sum over layers, nodes and candidates of W · latency`. In UNAS (1912.07651) the
+    excess is absolute; as a share of the target, its weight does not depend on the machine.
+
+    Args:
+        table: the latencies.
+        target: in milliseconds.
+    """
+
+    def __init__(self, table: LatencyTable, target: float):
+        self.table, self.target = table, target
+
+    def check(self, supernet: nn.Module, options: Mapping[str, Any]) -> None:
+        """Check that the table is of the supernet, and that its fastest architecture meets the
+        target.
+
+        Args:
+            supernet: the model.
+            options: the model's.
+
+        Raises:
+            InputError: it is not so, or the table lacks a candidate.
+        """
+        symbols = len(supernet.decoder.dictionary)
+        self.table.check(network_of(options, supernet.FAMILY.name), symbols)
+        fastest = sum(self.table.fixed.values())
+        for stack, coder in searched_stacks(supernet).items():
+            layers, nodes, _ = coder.alpha.shape
+            costs = self.table.costs(stack, searched_node(coder).names)
+            fastest += self.table.repeats(stack, layers) * layers * nodes * min(costs)
+        if fastest > self.target:
+            raise InputError(
+                f"--latency-target is {self.target:g}, but the fastest architecture takes "
+                f"{fastest:.4g} ms"
+            )
+
+    def expected(self, coders: Mapping[str, nn.Module]) -> Tensor:
+        """Return the expected latency in milliseconds, given the searched encoder and decoder."""
+        total = sum(self.table.fixed.values())
+        for stack, coder in coders.items():
+            weights = coder.mixing_weights()
+            costs = weights.new_tensor(self.table.costs(stack, searched_node(coder).names))
+            total = total + self.table.repeats(stack, len(weights)) * (weights * costs).sum()
+        return total
+
+    def __call__(self, coders: Mapping[str, nn.Module], progress: Callable[[], float]) -> Tensor:
+        """Return the penalty, see :data:`Penalty`."""
+        return (self.expected(coders) / self.target - 1).relu()
+
+
+LATENCY_OPTIONS = ("latency_table", "latency_target")
 SCHEDULED = (beta, proximity)  # grow over the search, whose length they need
 PENALTIES: dict[str, Penalty] = {
     "beta": beta,
@@ -114,25 +169,52 @@ PENALTIES: dict[str, Penalty] = {
     "parameters": partial(expected_cost, parameters),
     "flops": partial(expected_cost, flops),
 }
+NAMES = (*PENALTIES, "latency")
 
 
-def build_penalties(text: str | None) -> list[tuple[float, Penalty]]:
-    """Read ``--arch-penalty``.
+def build_penalties(cfg: Mapping[str, Any]) -> list[tuple[float, Penalty]]:
+    """Read ``--arch-penalty``, and the options of its latency.
 
     Raises:
-        InputError: a name is unknown or given twice, or a weight is no finite number.
+        InputError: a name is unknown or given twice, a weight is no finite number, or the table of
+            latencies or the target is missing, wrong or not needed.
     """
     found: dict[str, tuple[float, Penalty]] = {}
-    for part in filter(None, map(str.strip, (text or "").split(","))):
+    for part in filter(None, map(str.strip, (cfg["arch_penalty"] or "").split(","))):
         name, _, number = part.partition(":")
         try:
             weight = float(number)
         except ValueError:
             weight = math.nan
-        if name not in PENALTIES or name in found or not math.isfinite(weight):
+        if name not in NAMES or name in found or not math.isfinite(weight):
             raise InputError(
                 f"--arch-penalty: {part!r} must be NAME:WEIGHT with a name that is given once, of "
-                f"{', '.join(PENALTIES)}, and a finite number"
+                f"{', '.join(NAMES)}, and a finite number"
             )
-        found[name] = (weight, PENALTIES[name])
+        penalty = _excess_latency(cfg) if name == "latency" else PENALTIES[name]
+        found[name] = (weight, penalty)
+    for option in LATENCY_OPTIONS:
+        if cfg[option] is not None and "latency" not in found:
+            raise InputError(f"{flag(option)} is {cfg[option]}: it needs --arch-penalty latency:X")
     return list(found.values())
+
+
+def _excess_latency(cfg: Mapping[str, Any]) -> ExcessLatency:
+    for option in LATENCY_OPTIONS:
+        if cfg[option] is None:
+            raise InputError(f"{flag(option)} is missing: --arch-penalty latency needs it")
+    target = cfg["latency_target"]
+    if not 0 < target < math.inf:
+        raise InputError(f"--latency-target is {target}, it must be a positive number")
+    return ExcessLatency(LatencyTable.load(cfg["latency_table"]), target)
+
+
+def penalty_gradients(
+    penalties: Sequence[tuple[float, Penalty]],
+    coders: Mapping[str, nn.Module],
+    progress: Callable[[], float],
+) -> tuple[Tensor, ...]:
+    """Return the gradients of the weighted sum of penalties with respect to alpha, by stack."""
+    with torch.enable_grad():
+        total = sum(weight * penalty(coders, progress) for weight, penalty in penalties)
+        return torch.autograd.grad(total, [coder.alpha for coder in coders.values()])

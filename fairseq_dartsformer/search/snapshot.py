@@ -119,6 +119,15 @@ class Snapshot:
         alpha, remaining = self.alpha[stack], self.remaining.get(stack)
         return alpha if remaining is None else alpha.masked_fill(~remaining, -torch.inf)
 
+    def choice(self, candidates: Mapping[SearchNode, int]) -> Choice:
+        """Arrange the index of each search node's candidate in the form that the supernet takes."""
+        choice = {
+            stack: [[0] * alpha.size(1) for _ in alpha] for stack, alpha in self.alpha.items()
+        }
+        for node, o in candidates.items():
+            choice[node.stack][node.layer][node.row] = o
+        return choice
+
     def genotype(self, choice: Choice) -> Genotype:
         """Build the genotype in which every search node is the chosen candidate; raise an
         :class:`InputError` if the checkpoint's options do not make a valid one."""

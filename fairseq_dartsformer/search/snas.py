@@ -1,6 +1,7 @@
 """`snas`: stochastic search by the concrete distribution (Xie et al. 2019, arXiv:1812.09926)."""
 
-from .alpha_strategy import GumbelSample, JointStrategy
+from .alpha_strategy import JointStrategy
+from .sampling_mixins import GumbelSample
 
 
 class SNAS(GumbelSample, JointStrategy):

@@ -96,6 +96,10 @@ class SearchStrategy:
             if level_of(parameter) not in self.levels:
                 parameter.requires_grad_(False)
 
+    def statistics(self, model: nn.Module) -> dict[str, float]:
+        """Return numbers to log in every update, by name."""
+        return {}
+
     def move_always(self) -> None:
         """Let every update move whatever updates ever move, for the memory planner."""
 

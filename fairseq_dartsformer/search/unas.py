@@ -6,9 +6,9 @@ from ..errors import InputError
 from ..search_space.levels import ALPHA
 from ..search_space.relaxation import drawing, logits, straight_through
 from ..search_space.sampling import searched_stacks
-from .alpha_strategy import GumbelSample
 from .own_gradients import OnDemandStrategy
 from .rewards import REWARDS, reward_of
+from .sampling_mixins import GumbelSample
 
 GAP = 0.5  # weight of the generalization gap
 

@@ -112,19 +112,37 @@ class Genotype:
         if spec in BUILTIN:
             return BUILTIN[spec]
         try:
-            with Path(spec).open(encoding="utf-8-sig") as file:
-                text = file.read(LONGEST + 1)
+            text = read_text(spec, "genotype")
         except FileNotFoundError:
             kinds = f"neither a file nor a built-in genotype ({', '.join(BUILTIN)})"
             raise InputError(f"genotype {spec}: {kinds}") from None
-        except UnicodeDecodeError as error:
-            raise InputError(f"genotype {spec}: not UTF-8 at byte {error.start}") from None
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"genotype {spec}: cannot be read: {reason}") from None
-        if len(text) > LONGEST:
-            raise InputError(f"genotype {spec}: is too long: it has over {LONGEST} characters")
         return cls.from_json(text, spec)
+
+
+def read_text(path: str, kind: str) -> str:
+    """Read a text file of at most :data:`LONGEST` characters.
+
+    Args:
+        path: the file.
+        kind: what it should hold, for errors.
+
+    Raises:
+        InputError: the file cannot be read.
+        FileNotFoundError: there is none.
+    """
+    try:
+        with Path(path).open(encoding="utf-8-sig") as file:
+            text = file.read(LONGEST + 1)
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(f"{kind} {path}: not UTF-8 at byte {error.start}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{kind} {path}: cannot be read: {reason}") from None
+    if len(text) > LONGEST:
+        raise InputError(f"{kind} {path}: is too long: it has over {LONGEST} characters")
+    return text
 
 
 def _record(text: str) -> dict[str, Any]:

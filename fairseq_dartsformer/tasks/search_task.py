@@ -166,6 +166,8 @@ class SearchTask:
                 with torch.no_grad():
                     nats = mean_entropy(coder.mixing_weights() for coder in coders)
                 metrics.log_scalar("alpha_entropy", nats, priority=16, round=4, weight=0)
+            for name, value in self.strategy.statistics(self._supernet).items():
+                metrics.log_scalar(name, value, priority=17, round=4, weight=0)
 
     def get_checkpoint_dict(self) -> dict[str, Any]:
         """Return the state of monitor and strategy, under the key that fairseq reads at resume; a

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -22,15 +23,17 @@ from helpers.bad_checkpoints import (
     saved,
 )
 from helpers.fairseq_commands import SEARCH, training
+from helpers.latency_tables import latency_table
 from helpers.snapshots import results
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from fairseq_dartsformer.errors import LONGEST, InputError
-from fairseq_dartsformer.evolution.history import History
+from fairseq_dartsformer.evolution.history import History, read_scores
 from fairseq_dartsformer.search.history import history_of
 from fairseq_dartsformer.search_space.alpha_history import AlphaHistory
 from fairseq_dartsformer.search_space.genotype import BUILTIN, Genotype
+from fairseq_dartsformer.search_space.latency_table import LatencyTable
 
 GENOTYPE = BUILTIN["paper_fig4_approx"]
 JSON = GENOTYPE.to_json().encode()
@@ -78,8 +81,28 @@ def test_alpha_table(folder, content):
         assert str(error).startswith(str(path))
 
 
+LATENCIES = latency_table().to_json().encode()
+
+
+@given(
+    damaged(LATENCIES)
+    | odd_words(LATENCIES)
+    | altered(json.loads(LATENCIES)).map(lambda value: json.dumps(value).encode())
+)
+def test_latency_table(folder, content):
+    path = folder / "latency.json"
+    path.write_bytes(content)
+    try:
+        table = LatencyTable.load(path)
+    except InputError as error:
+        assert str(error).startswith(f"latency table {path}: ")
+    else:
+        assert math.isfinite(sum(table.operations["encoder"].values()))
+
+
 RECORD = {"generation": 1, "loss": 5.5, "parameters": 9, "genotype": json.loads(JSON)}
-HISTORY = "\n".join(map(json.dumps, [{"seed": 1}, RECORD, RECORD])).encode() + b"\n"
+BEGUN = {"seed": 1, "score": "loss"}
+HISTORY = "\n".join(map(json.dumps, [BEGUN, RECORD, RECORD])).encode() + b"\n"
 
 
 @given(damaged(HISTORY) | odd_words(HISTORY))
@@ -88,7 +111,11 @@ def test_history(folder, content):
     path = folder / "history.jsonl"
     path.write_bytes(content)
     try:
-        History(path, "loss", {"seed": 1})
+        read_scores(str(path))
+    except InputError as error:
+        assert str(path) in str(error)
+    try:
+        History(path, "loss", BEGUN)
     except InputError as error:
         assert str(path) in str(error)
         assert path.read_bytes() == content

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.attempts import attempt, contents
+from helpers.latency_tables import NETWORK, latency_table
+from helpers.models import every_operation_once
 from helpers.snapshots import saved, search_state
 
 from fairseq_dartsformer.cli import evolve
@@ -49,7 +51,35 @@ CASES = {
         ("no.tsv -o a.svg", "^no.tsv: no such file"),
         ("table.tsv -o a.svg --kind genotype", "--kind genotype needs a genotype or checkpoints"),
         ("a/1.pt b/2.pt -o a.svg", "has another search space than"),
+        ("h.jsonl -o a.svg", "^--latency-table is missing: --kind latency needs it"),
+        ("h.jsonl -o a.svg --latency-table no", "^latency table no: there is no such file"),
+        ("h.jsonl -o a.svg --latency-table l.json", "^h.jsonl: is not the history of a search"),
+        ("a/1.pt -o a.svg --latency-table l.json", "^--latency-table goes with --kind latency"),
         ("sampling/checkpoint1.pt -o a.svg --kind alpha", "uniform_sampling, .* not learn alpha"),
+    ],
+    "latency": [
+        (
+            "--latency-table l.json",
+            "^--genotype and --latency-table, or --arch to meas",
+        ),
+        ("--genotype paper_fig4_approx", "^--genotype and --latency-table, or --arch to mea"),
+        ("--latency-table no --genotype paper_fig4_approx", "^latency table no: there is no such"),
+        ("--latency-table file --genotype paper_fig4_approx", "^latency table file: not JSON"),
+        ("--latency-table l.json --genotype no", "^genotype no: neither a file nor"),
+        (
+            "--latency-table l.json --genotype d.json",
+            "is of family dartsformer, but he",
+        ),
+        ("--latency-table l.json --genotype g.json -o x", "^--output is x: it needs --arch"),
+        ("--latency-table l.json --genotype g.json --fp16", "^--fp16: is an option of a measure"),
+        ("--arch dartsformer_search", "^-o or --latency-table: give one of them with --arch"),
+        ("--arch dartsformer_search --latency-table l.json", "^--check is missing"),
+        ("--arch dartsformer_search -o x --genotype y", "^--genotype is y: it goes without --arch"),
+        ("--arch dartsformer_search -o no/x", "^-o no/x: there is no folder no"),
+        ("--arch dartsformer_search -o x --hidden-dim 25", "^--hidden-dim is 25"),
+        ("--arch dartsformer_search -o x --amp", "^--amp: is for training"),
+        ("--arch transformer -o x", "^--arch is transformer, it must be a supernet"),
+        ("--arch dartsformer_search -o x --rounds 0", "--rounds: is '0', it must be a whole"),
     ],
     "report": [
         ("no -o x", "^no: is not a folder"),
@@ -86,6 +116,16 @@ CASES = {
         ("{search} {data} -o x --max-tokens 1", "^--max-tokens is 1, which every sentence"),
         ("{search} {data} -o x --max-parameters 9", "^--max-parameters is 9, but the smallest"),
         ("{search} {data} -o x --max-parameters infM", "is 'infM', it must be a number from 1"),
+        ("{search} {data} -o x --max-latency 9", "^--max-latency and --latency-table: give both"),
+        ("{search} {data} -o x --max-latency 0", "--max-latency: is '0', it must be a positive"),
+        (
+            "{search} {data} -o x --max-latency 9 --latency-table w.json",
+            "--hidden-dim 48, but",
+        ),
+        (
+            "{search} {data} -o x --max-latency 5 --latency-table l.json",
+            "^--max-latency is 5.0",
+        ),
         ("{search} {data} -o x --population 0", "is '0', it must be a whole number from 1"),
         ("{search} {data} -o x --population 9", "^--population is 9, .* exceed"),
         ("{search} {data} -o x --mutation-probability nan", "'nan', .* above 0 and at most 1"),
@@ -112,6 +152,11 @@ def folder(tmp_path, monkeypatch) -> Path:
     sampling["cfg"]["task"] = {"search_strategy": "uniform_sampling"}
     torch.save(sampling, tmp_path / "sampling" / "checkpoint1.pt")
     (tmp_path / "file").touch()
+    (tmp_path / "h.jsonl").touch()
+    (tmp_path / "l.json").write_text(latency_table().to_json())
+    wide = latency_table(NETWORK | {"hidden_dim": 48})
+    (tmp_path / "w.json").write_text(wide.to_json())
+    (tmp_path / "d.json").write_text(every_operation_once(2, None).to_json())
     (tmp_path / "table.tsv").touch()
     (tmp_path / "notes").write_text("bread\nmilk\n")
     monkeypatch.chdir(tmp_path)

@@ -3,14 +3,15 @@
 import itertools
 import resource
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
 from helpers.models import uniform_genotype
 
 from fairseq_dartsformer.errors import InputError
-from fairseq_dartsformer.evolution.history import History
-from fairseq_dartsformer.evolution.population import Evolution, Space
+from fairseq_dartsformer.evolution.history import History, read_scores
+from fairseq_dartsformer.evolution.population import Cost, Evolution, Space
 
 # 3^6 architectures; a candidate's number is its size.
 SPACE = Space([[0, 1, 2]] * 6, shared=10)
@@ -95,6 +96,24 @@ def test_random_architectures():
         Space(SPACE.parameters, SPACE.shared, 9)
 
 
+COSTS = [[0.3, 0.1, 0.2]] * 6
+
+
+@pytest.mark.parametrize("limits", [(None, 1.0), (14, 1.6), (13, 1.6)])
+def test_two_limits(limits):
+    """The second cost's least candidate is the first's middle one."""
+    size, milliseconds = limits
+    cost = Cost("--max-latency", "ms", COSTS, 0.2, milliseconds)
+    space = Space(SPACE.parameters, SPACE.shared, size, others=[cost])
+    scored = generations(Evolution(20, 5, 8, 8, 0.3, seed=1), space, 4)
+    assert len(scored[0]) == 20
+    for architecture in itertools.chain.from_iterable(scored):
+        assert 0.2 + sum(COSTS[0][o] for o in architecture) <= milliseconds + 1e-9
+        assert size is None or 10 + sum(architecture) <= size
+    with pytest.raises(InputError, match=r"--max-latency is 0.7, .* smallest .* has 0.8 ms"):
+        Space(SPACE.parameters, SPACE.shared, size, others=[replace(cost, limit=0.7)])
+
+
 # -- its history
 
 
@@ -129,6 +148,20 @@ def test_history_goes_on_wherever_it_was_cut(tmp_path):
         for number in range(len(found.scores), 2):
             fill(found, number)
         assert found.scores == whole.scores and path.read_bytes() == content
+
+
+def test_scores_are_read_without_resuming(tmp_path):
+    path = tmp_path / "history"
+    history = History(path, "loss", SETTINGS | {"score": "loss"})
+    fill(history, 0)
+    fill(history, 1)
+    content = path.read_bytes()
+    path.write_bytes(content + b'{"generation": 1, "lo')
+    assert read_scores(str(path)) == ("loss", history.scores)
+    for foreign in FOREIGN:
+        path.write_bytes(foreign)
+        with pytest.raises(InputError, match=r"history: is not the history of a search"):
+            read_scores(str(path))
 
 
 def test_history_on_a_full_disk_is_one_error(tmp_path):

@@ -23,10 +23,13 @@ from helpers.fairseq_commands import (
     start,
     train,
 )
+from helpers.latency_tables import DARTS_NETWORK, latency_table
 from helpers.models import RATES, SIZES, inheriting
 from omegaconf import OmegaConf, open_dict
 
 from fairseq_dartsformer.cli import evolve as command
+from fairseq_dartsformer.cli import plot
+from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.evolution.population import Space
 from fairseq_dartsformer.evolution.scoring import ScoreConfig, Scorer
 from fairseq_dartsformer.fairseq_patches import load_checkpoint
@@ -180,13 +183,30 @@ def test_limit_and_bleu(search, data, tmp_path, monkeypatch, capsys):
     scorer = Scorer(ScoreConfig(*search))
     space = Space(*scorer.parameters())
     sizes = sorted(space.count(space.random(Random(i))) for i in range(50))
+    table = latency_table(DARTS_NETWORK)
+    (tmp_path / "table.json").write_text(table.to_json())
     options = [*SMALL, "--workers", 1, "--max-parameters", f"{sizes[10] / 1000}K"]
+    options += ["--max-latency", 15, "--latency-table", tmp_path / "table.json"]
     run(*search, "-o", output, *options, "--score", "bleu", "--beam", 2, "--generations", 2)
     _, *records = map(json.loads, output.with_suffix(".jsonl").read_text().splitlines())
     assert all(0 <= r["bleu"] <= 100 and r["parameters"] <= sizes[10] for r in records)
+    genotypes = [Genotype.from_json(json.dumps(r["genotype"]), "") for r in records]
+    latencies = [table.predict(genotype) for genotype in genotypes]
+    assert max(latencies) <= 15 + 1e-6 and len(set(latencies)) > 5
     best = max(records, key=lambda record: record["bleu"])
     assert Genotype.from_json(json.dumps(best["genotype"]), "") == Genotype.load(output)
+    shown = capsys.readouterr()
+    assert f" parameters, {latencies[records.index(best)]:.3f}".rstrip("0") in shown.out
     # No bar where nobody is looking.
-    assert re.findall(r"generation \d: .*", capsys.readouterr().err) == [
+    assert re.findall(r"generation \d: .*", shown.err) == [
         f"generation {g}: {n} of 8 scored" for g in (1, 2) for n in (3, 6)
     ]
+
+    figure = ["-o", str(tmp_path / "front.svg"), "--latency-table", str(tmp_path / "table.json")]
+    history = str(output.with_suffix(".jsonl"))
+    plot.main(plot.get_parser().parse_args([history, *figure]))
+    assert "BLEU" in (tmp_path / "front.svg").read_text()
+
+    (tmp_path / "table.json").write_text(latency_table(DARTS_NETWORK, beam=4).to_json())
+    with pytest.raises(InputError, match="was begun with latency_table = "):
+        run(*search, "-o", output, *options, "--score", "bleu", "--beam", 2, "--generations", 2)

@@ -158,6 +158,29 @@ def test_losses():
         assert {name for name, _ in texts(drawn)} >= losses.keys()
 
 
+@pytest.mark.parametrize("count", [1, 2, 40])
+@pytest.mark.parametrize("score", ["loss", "bleu"])
+def test_front_is_what_no_other_point_is_better_than(score, count):
+    """Against the definition; equal points, equal coordinates and infinite losses included."""
+    draw = np.random.default_rng(count)
+    latencies, scores = draw.integers(1, 12, count) / 4.0, draw.integers(1, 12, count) / 2.0
+    losses = -scores if score == "bleu" else scores
+    front = plots.pareto_front(latencies, losses)
+    points = set(zip(latencies, losses, strict=True))
+
+    def beaten(x: float, y: float) -> bool:
+        return any(a <= x and b <= y for a, b in points - {(x, y)})
+
+    assert [(latencies[i], losses[i]) for i in front] == sorted(
+        point for point in points if not beaten(*point)
+    )
+    figure = plots.latency_figure([*latencies, 0.1], [*scores, math.inf], score)
+    check_layout(figure)
+    every, staircase = figure.axes[0].get_lines()
+    assert len(every.get_xdata()) == count
+    assert list(staircase.get_xdata()) == [latencies[i] for i in front]
+
+
 @pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
 def test_the_same_figure_is_the_same_file(kind):
     files = []

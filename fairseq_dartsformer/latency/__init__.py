@@ -1,0 +1,1 @@
+"""Measurement of the time that translations take, for tables of latencies."""
