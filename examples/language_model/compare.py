@@ -13,6 +13,7 @@ import argparse
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -230,5 +231,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    logging.getLogger("fairseq").setLevel(logging.WARNING)
+    for library in ("fairseq", "hydra"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="hydra")  # deprecated calls of fairseq's
+    warnings.filterwarnings("ignore", message="(?s).*automatic_schema_matching")
     main()

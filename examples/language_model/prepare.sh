@@ -73,7 +73,7 @@ binarise() {
   rm -rf "$1"
   quietly "$log" fairseq-preprocess --only-source --destdir "$1" --workers "$workers" \
     --trainpref "$out/bpe/train" --validpref "$out/bpe/valid" --testpref "$out/bpe/test"
-  sed -n 's/.*| \(\[None\] \)\?\([^|]*Dictionary: .*\)/  \2/p' "$log" | tail -n 1
+  sed -n 's/.*\(\[[^]]*\] Dictionary: .*\)/  \1/p' "$log" | tail -n 1
 }
 
 step text "text: train, valid, test" split
