@@ -75,6 +75,71 @@ alone() {
   flock "$lock"
 }
 
+# step NAME TITLE FUNCTION: runs a function on the folder $out/NAME unless it has been run to its end before.
+step() {
+  [[ -e $out/$1.done ]] && return
+  echo "[prepare, $(clock)] $2"
+  mkdir -p "$out/$1"
+  "$3" "$out/$1"
+  touch "$out/$1.done"
+}
+
+# train FOLDER UPDATES ARGUMENTS...: runs fairseq-train on the array `dataset`, for at most $minutes, unless
+# it has been run before; resumes from the last checkpoint, shows progress and keeps the log. First removes
+# the results of an earlier end, the paths in the array `later`.
+train() {
+  local folder=$1 updates=$2 status=0 result
+  [[ -e $folder/done && $(<"$folder/done") =~ ^$updates(\ in\ $minutes)?$ ]] && return
+  for result in "${later[@]}"; do
+    [[ -e $result ]] && echo "   removing $result, made from an earlier checkpoint" && rm -r "$result"
+  done
+  rm -f "$folder/done"
+  mkdir -p "$folder"
+  fairseq-train "${dataset[@]}" \
+    --save-dir "$folder" --tensorboard-logdir "$folder/tensorboard" --seed 1 --num-workers 0 \
+    --no-epoch-checkpoints --keep-interval-updates 1 --log-format simple --log-interval 50 \
+    --max-update "$updates" --stop-time-hours "$(awk "BEGIN { print $minutes / 60 }")" "${@:3}" 2>&1 |
+    tee -a "$folder/train.log" | progress || status=$?
+  ((status == 0)) && [[ -e $folder/checkpoint_last.pt ]] || fail "$folder/train.log" fairseq-train "$status"
+  if tail -n 50 "$folder/train.log" | grep -q 'due to cumulative_training_time'; then
+    updates+=" in $minutes"
+  fi
+  echo "$updates" >"$folder/done"
+}
+
+# progress: prints one short line for each report in fairseq's log.
+progress() {
+  local line
+  while IFS= read -r line; do
+    if [[ $line =~ \ loss=([^,]+),.*\ wps=([^,]+),.*\ num_updates=([^,]+), ]]; then
+      echo "   [$(clock)] update ${BASH_REMATCH[3]}: loss ${BASH_REMATCH[1]}, ${BASH_REMATCH[2]} words/s"
+    elif [[ $line =~ \|\ valid\ on\ .*\ ppl\ ([^ ]+) ]]; then
+      echo "   validation: perplexity ${BASH_REMATCH[1]}"
+    elif [[ $line =~ Loaded\ checkpoint\ .*\ @\ ([0-9]+)\ updates ]]; then
+      echo "   resuming from update ${BASH_REMATCH[1]}"
+    elif [[ $line =~ Stopping\ training\ due\ to\ cumulative_training_time ]]; then
+      echo "   stopped by the time limit (--minutes $minutes)"
+    fi
+  done
+}
+
+# rows TABLE: prints how many rows a CSV file has.
+rows() { [[ -e $1 ]] && echo $(($(wc -l <"$1") - 1)) || echo 0; }
+
+# complete TABLE ROWS COMMAND...: runs a command in $jobs workers, each of which adds rows to the table, until
+# the table has its rows; waits for runs that other starts hold. As children of xargs, workers end at an
+# interruption.
+complete() {
+  local line
+  while (($(rows "$1") < $2)); do
+    seq "$jobs" | xargs -I WORKER -P "$jobs" "${@:3}" |
+      while IFS= read -r line; do
+        [[ $line == 'held by'* ]] || echo "   [$(clock), $(rows "$1") of $2] $line"
+      done || die "a run failed; the same command tries it again"
+    (($(rows "$1") == $2)) || sleep 5
+  done
+}
+
 # hypotheses FILE: prints the best translations in fairseq-generate's output, in test set order.
 hypotheses() { sed -n 's/^H-//p' "$1" | sort -n | cut -f 3; }
 

@@ -68,15 +68,6 @@ changes='' # of the default tokenisation, under which the options of earlier ver
 same_options "$out/prepare.options" \
   "--text $text ($checksum) --source-lang $source_lang --target-lang $target_lang ${size[*]} --max-tokens $max_tokens --max-ratio $max_ratio --held-out $held_out$changes"
 
-# step NAME TITLE FUNCTION: runs a function unless it has been run to its end before.
-step() {
-  [[ -e $out/$1.done ]] && return
-  echo "[prepare, $(clock)] $2"
-  mkdir -p "$out/$1"
-  "$3" "$out/$1"
-  touch "$out/$1.done"
-}
-
 split() {
   local valid=() empty pairs
   ((held_out == 0)) || valid=(--without-valid)

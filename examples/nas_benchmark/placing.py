@@ -117,7 +117,7 @@ class Benchmark:
         """
         if not isinstance(genotype, Genotype):
             genotype = Genotype.load(genotype)
-        rows = [row for row in self.rows if row["encoder"]]  # others are no genotypes
+        rows = [row for row in self.rows if row["decoder"]]  # others are no genotypes
         return [row for row in rows if to_cells(from_cells(row)) == to_cells(genotype)]
 
     def resamples(self) -> np.ndarray:

@@ -42,9 +42,10 @@ def sample(count: int, seed: int) -> list[Named]:
 
 
 def to_cells(genotype: Genotype) -> dict[str, str]:
-    """A genotype as cells of a table: operations separated by spaces, layers by slashes."""
-    stacks = {name: getattr(genotype, name) for name in ("encoder", "decoder")}
-    cells = {name: " / ".join(map(" ".join, layers)) for name, layers in stacks.items()}
+    """A genotype as cells of a table: operations separated by spaces, layers by slashes. The
+    encoder of a language model is empty."""
+    blocks = {"encoder": (), **genotype.blocks}
+    cells = {name: " / ".join(map(" ".join, layers)) for name, layers in blocks.items()}
     return {"pooling": genotype.pooling, "norm": genotype.norm, **cells}
 
 
@@ -54,11 +55,14 @@ def from_cells(cells: Mapping[str, str]) -> Genotype:
     Raises:
         InputError: the cells are not a genotype.
     """
-    encoder, decoder = (
-        [layer.split() for layer in cells[stack].split("/")] for stack in ("encoder", "decoder")
-    )
+    blocks = {
+        stack: [layer.split() for layer in cells[stack].split("/")]
+        for stack in ("encoder", "decoder")
+        if cells[stack]
+    }
+    family = "dartsformer" if "encoder" in blocks else "dartsformer_lm"
     norm = cells.get("norm") or "post"
-    return Genotype(encoder, decoder, pooling=cells["pooling"], norm=norm)
+    return Genotype(**blocks, pooling=cells["pooling"], family=family, norm=norm)
 
 
 def write_list(path: Path, genotypes: Sequence[Named]) -> None:

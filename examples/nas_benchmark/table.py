@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,11 @@ def lengths(updates: int) -> tuple[int, ...]:
     return tuple(updates // part for part in (8, 4, 2, 1))
 
 
-def columns(updates: int) -> list[str]:
-    """The header of a table of trainings of this length."""
+def columns(updates: int, scores: Sequence[str] = ("bleu", "chrf")) -> list[str]:
+    """The header of a table of trainings of this length, with the scores of their tests."""
     losses = [f"{m}_{length}" for m in ("loss", "nll_loss") for length in lengths(updates)]
     genotype = ["name", "pooling", "norm", "encoder", "decoder"]
-    return [*genotype, "parameters", "seed", *losses, "bleu", "chrf", "cpu_seconds"]
+    return [*genotype, "parameters", "seed", *losses, *scores, "cpu_seconds"]
 
 
 @dataclass(frozen=True)

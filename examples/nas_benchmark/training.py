@@ -10,6 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import sacrebleu
 from jobs import Job, RunError
@@ -29,6 +30,7 @@ OPTIMIZATION = """
 --validate-interval 1000000 --save-interval 1000000 --no-epoch-checkpoints
 --keep-interval-updates 1 --num-workers 0 --log-format json --log-interval 100
 """
+TOKENS = "--max-tokens 2000"
 GENERATION = """
 --gen-subset test --beam 5 --max-len-a 1 --max-len-b 50 --max-tokens 8000
 --required-batch-size-multiple 1 --remove-bpe
@@ -45,7 +47,12 @@ class Run(Job):
     Attributes:
         named: the genotype.
         updates: length of the training, a multiple of 8.
+        optimization: options of the training, besides the model's.
+        scores: what the test measures.
     """
+
+    optimization: ClassVar[str] = f"{OPTIMIZATION} {TOKENS}"
+    scores: ClassVar[tuple[str, ...]] = ("bleu", "chrf")
 
     named: Named
     seed: int
@@ -61,14 +68,14 @@ class Run(Job):
     def complete(self, lock: int) -> dict[str, str]:
         """Train, and test."""
         self.claim([self.prepare_model(), self.train_command()])
-        if not self._trained():
+        if not self.trained():
             self.train_to_the_end(self.train_command(), self.updates, lock)
         row = {"name": self.name, **self.cells(), "seed": str(self.seed)}
         row |= read_log((self.folder / "train.log").read_text(errors="replace"), self.updates)
-        row |= self._test(lock)
+        row |= self.test(lock)
         cost = self.folder / "cpu_seconds"
         row["cpu_seconds"] = cost.read_text() if cost.exists() else ""
-        return {column: row[column] for column in columns(self.updates)}
+        return {column: row[column] for column in columns(self.updates, self.scores)}
 
     def prepare_model(self) -> str:
         """Write what the model's options name, and return its text."""
@@ -88,7 +95,7 @@ class Run(Job):
     def clean(self) -> None:
         """Remove all checkpoints but that of the last update."""
         for path in self.folder.glob("checkpoint*.pt"):
-            if path != self._trained():
+            if path != self.trained():
                 path.unlink()
 
     def train_command(self) -> list[str]:
@@ -96,12 +103,12 @@ class Run(Job):
         interval = str(lengths(self.updates)[0])
         sizes, genotype = self.model_options()
         words = ["-m", "fairseq_cli.train", *self.data_options(), *sizes]
-        words += [*OPTIMIZATION.split(), "--max-tokens", "2000"]
+        words += self.optimization.split()
         words += ["--seed", str(self.seed), "--max-update", str(self.updates)]
         words += ["--validate-interval-updates", interval, "--save-interval-updates", interval]
         return [*words, *genotype, "--save-dir", str(self.folder)]
 
-    def _trained(self) -> Path | None:
+    def trained(self) -> Path | None:
         """The checkpoint of the last update; fairseq would train one more update from it.
 
         Where an epoch ends with that update, fairseq writes no checkpoint with its number.
@@ -111,12 +118,12 @@ class Run(Job):
         numbered = next(self.folder.glob(f"checkpoint_*_{self.updates}.pt"), None)
         return numbered or (last if ended else None)
 
-    def _test(self, lock: int) -> dict[str, str]:
+    def test(self, lock: int) -> dict[str, str]:
         """BLEU and chrF of the test set, detokenised."""
         log = self.folder / "generate.log"
         log.unlink(missing_ok=True)
         words = ["-m", "fairseq_cli.generate", *self.data_options(), *GENERATION.split()]
-        self.execute([*words, "--path", str(self._trained())], log, lock)
+        self.execute([*words, "--path", str(self.trained())], log, lock)
         target = self.languages()[1]
         found = sorted((int(n), h) for n, h in HYPOTHESIS.findall(log.read_text(encoding="utf-8")))
         detokenize = MosesDetokenizer(lang=target).detokenize

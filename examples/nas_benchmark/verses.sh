@@ -46,42 +46,24 @@ prepare() {
   [[ -e $out/random.csv ]] || benchmark sample --count "$count" --seed 1 -o "$out/random.csv"
 }
 
-# rows TABLE: prints how many rows a table has.
-rows() { [[ -e $1 ]] && echo $(($(wc -l <"$1") - 1)) || echo 0; }
-
-# progress TABLE ROWS: prints what workers say, with the time and the number of rows.
-progress() {
-  local line
-  while IFS= read -r line; do
-    [[ $line == 'held by'* ]] || echo "   [$(clock), $(rows "$1") of $2] $line"
-  done
-}
-
-# complete TABLE ROWS COMMAND ...: runs a command of benchmark.py in $jobs workers, until the table has its
-# rows; waits for runs that other starts hold. As children of xargs, workers end at an interruption.
-complete() {
-  while (($(rows "$1") < $2)); do
-    seq "$jobs" | xargs -I WORKER -P "$jobs" python "$here/benchmark.py" "${@:3}" --data "$out/data" --table "$1" |
-      progress "$1" "$2" || die "a run failed; the same command tries it again"
-    (($(rows "$1") == $2)) || sleep 5
-  done
-}
+# runs TABLE ROWS COMMAND...: completes a table by a command of benchmark.py.
+runs() { complete "$1" "$2" python "$here/benchmark.py" "${@:3}" --data "$out/data" --table "$1"; }
 
 headline 1 "text and data"
 (prepare) # whose lock ends with this subshell
 
 headline 2 "random genotypes: $count, $updates updates each"
-complete "$out/verses.csv" "$count" train "$out/random.csv" --out "$out/runs" --updates "$updates"
+runs "$out/verses.csv" "$count" train "$out/random.csv" --out "$out/runs" --updates "$updates"
 
 headline 3 "searches by darts: $searches, $((updates / 4)) updates each"
 mapfile -t seeds < <(seq "$searches")
-complete "$out/verses-searches.csv" "$searches" search darts --out "$out/searches" --updates $((updates / 4)) \
+runs "$out/verses-searches.csv" "$searches" search darts --out "$out/searches" --updates $((updates / 4)) \
   --seeds "${seeds[@]}"
 
 headline 4 "genotypes found: $searches, $updates updates each"
 benchmark found "$out/verses-searches.csv" -o "$out/found.csv.$$"
 mv "$out/found.csv.$$" "$out/found.csv"
-complete "$out/verses-found.csv" "$searches" train "$out/found.csv" --out "$out/found" --updates "$updates"
+runs "$out/verses-found.csv" "$searches" train "$out/found.csv" --out "$out/found" --updates "$updates"
 
 headline 5 "result"
 benchmark report --table "$out/verses.csv"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import lcm
 
+from fairseq.models import ARCH_MODEL_REGISTRY, FairseqLanguageModel
 from omegaconf import DictConfig
 from scales import Options, arguments
 
@@ -17,15 +18,18 @@ LEVERS = {"ffn_dim": 4, "embed_dim": 1}  # adjusted sizes, in hidden widths
 
 
 def model_config(arch: str, sizes: Options, genotype: str | None) -> DictConfig:
-    """fairseq's configuration of a model with shared embeddings.
+    """fairseq's configuration of a model with shared embeddings, perhaps a language model.
 
     Args:
         arch: the architecture; ``sizes`` may name another.
         sizes: its options.
         genotype: text of the genotype, for a derived model.
     """
-    options = {"arch": arch, **sizes, "share_all_embeddings": True, "genotype": genotype}
-    return training_config(options.pop("arch"), arguments(options))
+    options = {"arch": arch, **sizes, "genotype": genotype}
+    arch = options.pop("arch")
+    text_alone = issubclass(ARCH_MODEL_REGISTRY[arch], FairseqLanguageModel)
+    share = "share_decoder_input_output_embed" if text_alone else "share_all_embeddings"
+    return training_config(arch, arguments({**options, share: True}))
 
 
 def match(

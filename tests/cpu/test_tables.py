@@ -11,7 +11,7 @@ from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from helpers.models import uniform_genotype
 
-from fairseq_dartsformer.cli.parameters import TRANSFORMER
+from fairseq_dartsformer.cli.parameters import TRANSFORMERS
 from fairseq_dartsformer.memory.planner import count_parameters
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "tables"))
@@ -57,7 +57,7 @@ def test_every_kind_of_command(scale, data, tmp_path):
     """fairseq parses it; all trainings of a size have one schedule, all searches another."""
     corpus = Data(data, data.parent / "test.bb")
     runner = Runner(SCALES[scale], tmp_path, corpus, [corpus] * 3)
-    (tmp_path / "darts").write_text(TRANSFORMER.to_json())
+    (tmp_path / "darts").write_text(TRANSFORMERS[0].to_json())
     schedules: dict[str, set[tuple]] = {}
     searches = (row.search for row in ROWS if row.search)  # differ also in pooling and splits
     for search in {tuple(s.name.split(".")[:3]): s for s in searches}.values():
@@ -89,7 +89,7 @@ def test_models_are_equally_large(scale, vocabulary):
     sizes = SCALES[scale].sizes
     genotypes = [random_genotype(1), uniform_genotype("conv_11", 2, "max")]
     genotypes.append(uniform_genotype("ffn", 3, "avg"))
-    models = [("evolved_transformer", None), ("darts_transformer", TRANSFORMER.to_json())]
+    models = [("evolved_transformer", None), ("darts_transformer", TRANSFORMERS[0].to_json())]
     models += [("dartsformer", genotype.to_json()) for genotype in genotypes]
     plain = model_config("transformer", sizes["transformer"]["base"], None)
     target = count_parameters(plain, vocabulary)

@@ -1,0 +1,238 @@
+"""Language models of equal parameters, each trained alone: found, Transformers, random genotypes.
+
+usage: compare.py train DATA --table TABLE --out RUNS [options]
+       compare.py report --table TABLE
+
+`train` adds a row to the table as each training ends; several workers share the trainings.
+compare.sh does all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import ClassVar
+
+import numpy as np
+from fairseq.data import Dictionary
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "nas_benchmark"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tables"))
+from jobs import ROOT, RunError, work
+from matching import match
+from placing import Benchmark
+from sampling import COLUMNS, LAYERS, NODES, RANDOM, to_cells
+from scales import arguments
+from table import Row, Table
+from training import OPTIMIZATION, Run
+
+from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.memory.planner import count_parameters, training_config
+from fairseq_dartsformer.operations import ENCODER_OPERATIONS
+from fairseq_dartsformer.search_space.genotype import Genotype
+
+SHARED = {"decoder_layers": 4, "share_decoder_input_output_embed": True, "dropout": 0.1}
+# Its number of parameters is that of all models.
+TRANSFORMER = {
+    **{f"decoder_{side}_dim": 128 for side in ("input", "embed", "output")},
+    **{"decoder_ffn_embed_dim": 512, "decoder_attention_heads": 4},
+}
+# The widths nearest to these that reach this number.
+REVERSIBLE = {"embed_dim": 128, "hidden_dim": 240, "attention_heads": 4}
+WINDOW = 128  # tokens
+EVALUATION = f"--gen-subset test --tokens-per-sample {WINDOW} --context-window 64 --max-tokens 4096"
+PERPLEXITY = re.compile(r"Perplexity: ([\d.]+)")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A language model with its sizes.
+
+    Attributes:
+        options: fairseq-train's architecture and sizes.
+        genotype: ``None`` of a Transformer.
+    """
+
+    name: str
+    options: tuple[str, ...]
+    genotype: Genotype | None = None
+
+
+@dataclass(frozen=True)
+class TextRun(Run):
+    """One training of a language model, with the perplexity of the test text."""
+
+    named: Model
+    optimization: ClassVar[str] = f"{OPTIMIZATION} --label-smoothing 0 --max-tokens 2048"
+    scores: ClassVar[tuple[str, ...]] = ("test_perplexity",)
+
+    def prepare_model(self) -> str:
+        """Write the genotype, and return its text, empty of a Transformer."""
+        return "" if self.named.genotype is None else super().prepare_model()
+
+    def model_options(self) -> tuple[list[str], list[str]]:
+        """The architecture with its sizes, and the genotype, if it has one."""
+        sizes = ["--task", "language_modeling", "--tokens-per-sample", str(WINDOW)]
+        genotype = [] if self.named.genotype is None else super().model_options()[1]
+        return [*sizes, *self.named.options], genotype
+
+    def cells(self) -> dict[str, str]:
+        """The genotype, for the table."""
+        genotype = self.named.genotype
+        return dict.fromkeys(COLUMNS[1:], "") if genotype is None else to_cells(genotype)
+
+    def data_options(self, folder: Path | None = None) -> list[str]:
+        """The data and the plugin, for fairseq's commands."""
+        return [str(folder or self.data), "--user-dir", str(ROOT / "fairseq_dartsformer")]
+
+    def test(self, lock: int) -> dict[str, str]:
+        """The perplexity of the test text."""
+        log = self.folder / "eval.log"
+        log.unlink(missing_ok=True)
+        words = ["-m", "fairseq_cli.eval_lm", *self.data_options(), *EVALUATION.split()]
+        self.execute([*words, "--path", str(self.trained())], log, lock)
+        found = PERPLEXITY.search(log.read_text(encoding="utf-8"))
+        if not found:
+            raise RunError(f"{log} lacks the perplexity")
+        return {"test_perplexity": found[1]}
+
+
+def transformers() -> list[Model]:
+    """fairseq's `transformer_lm`, post-LN and pre-LN."""
+    options = {"arch": "transformer_lm", **SHARED, **TRANSFORMER}
+    pre_ln = {**options, "decoder_normalize_before": True}
+    named = {"transformer_lm": options, "transformer_lm_pre_ln": pre_ln}
+    return [Model(name, tuple(arguments(options))) for name, options in named.items()]
+
+
+def draw(seed: int) -> Iterator[Genotype]:
+    """Random genotypes without end: every node is uniform among its candidates."""
+    choice = Random(seed).choice
+    while True:
+        block = [[choice(ENCODER_OPERATIONS) for _ in range(NODES)] for _ in range(LAYERS)]
+        yield Genotype(None, block, "max", "dartsformer_lm")
+
+
+def derived(name: str, genotype: Genotype, vocabulary: int) -> Model:
+    """A genotype at the widths at which it has as many parameters as the Transformer.
+
+    Raises:
+        InputError: there are none, or it is no language model of this space.
+    """
+    if genotype.family != "dartsformer_lm":
+        raise InputError(f"genotype {name}: family is {genotype.family}, expected dartsformer_lm")
+    arch, *given = transformers()[0].options[1:]
+    target = count_parameters(training_config(arch, given), vocabulary)
+    shared = {"decoder_layers": SHARED["decoder_layers"]}
+    arch, text = "dartsformer_lm", genotype.to_json()
+    sizes = match(arch, {**REVERSIBLE, **shared}, text, vocabulary, target)
+    return Model(name, tuple(arguments({"arch": arch, **SHARED, **sizes})), genotype)
+
+
+def sample(count: int, seed: int, vocabulary: int) -> list[Model]:
+    """The first random genotypes that reach the Transformer's number of parameters.
+
+    A longer list with the same seed begins with the shorter one.
+    """
+
+    def reaching() -> Iterator[Model]:
+        number = 0
+        for genotype in draw(seed):
+            try:
+                yield derived(f"{RANDOM}{number:03d}", genotype, vocabulary)
+            except InputError:  # nearly all of its operations have no parameters
+                continue
+            number += 1
+
+    return list(islice(reaching(), count))
+
+
+def train(args: argparse.Namespace) -> None:
+    """Complete all trainings that no other worker has; the exit status is 1 if one failed."""
+    vocabulary = len(Dictionary.load(str(args.data / "dict.txt")))
+    found = [derived(path.stem, Genotype.load(path), vocabulary) for path in args.genotypes]
+    models = [*found, *transformers(), *sample(args.count, args.draw_seed, vocabulary)]
+    where = args.data.resolve(), args.out.resolve(), args.updates
+    seeds = range(1, args.seeds + 1)
+    runs = [TextRun(model, seed, *where) for seed in seeds for model in models]
+    failed, held = work(runs, Table(args.table))
+    for reason, some in (("failed", failed), ("held by another worker", held)):
+        if some:
+            print(f"{reason}: {', '.join(run.folder.name for run in some)}")
+    sys.exit(bool(failed))
+
+
+def report(args: argparse.Namespace) -> None:
+    """Print the models as Markdown, with their percentiles among the random genotypes."""
+    benchmark = Benchmark(args.table)
+    end = benchmark.losses[-1]
+    print("| model | parameters | valid loss (seeds) | test perplexity | percentile |")
+    print("|---|---|---|---|---|")
+    names = [row["name"] for row in benchmark.rows if row["name"] not in benchmark.random]
+    for name in dict.fromkeys(names):
+        rows = [row for row in benchmark.rows if row["name"] == name]
+        losses = [float(row[end]) for row in rows]
+        place = benchmark.place(float(np.mean(losses)), seeds=len(losses))
+        low, high = place.interval
+        percentile = f"{place.percentile:.0f} [{low:.0f}, {high:.0f}]"
+        print(f"| {name} | {summary(rows, end)} | {percentile} |")
+    rows = [row for rows in benchmark.random.values() for row in rows]
+    print(f"| {len(benchmark.random)} random genotypes | {summary(rows, end, each=False)} | |")
+    losses = benchmark.column(end)
+    deviation = losses.std(ddof=1)
+    print(f"\nloss of a random genotype: {losses.min():.3f} to {losses.max():.3f} bits, ", end="")
+    print(f"deviation {deviation:.3f}; across training seeds {benchmark.noise():.3f}")
+
+
+def summary(rows: Iterable[Row], end: str, each: bool = True) -> str:
+    """Mean parameters, loss and perplexity, as cells; ``each`` adds the losses."""
+    parameters, losses, perplexities = (
+        [float(row[column]) for row in rows] for column in ("parameters", end, "test_perplexity")
+    )
+    seeds = f" ({', '.join(f'{loss:.3f}' for loss in losses)})" if each else ""
+    size, loss = f"{np.mean(parameters):,.0f}", f"{np.mean(losses):.3f}{seeds}"
+    return f"{size} | {loss} | {np.mean(perplexities):.1f}"
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The command line's parser."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    training = commands.add_parser("train", help="train all models; each that ends adds a row")
+    training.add_argument("data", type=Path, help="the binarised text")
+    training.add_argument("--out", type=Path, required=True, help="the folder of all runs")
+    training.add_argument("--genotypes", type=Path, nargs="*", default=[], help="those found")
+    training.add_argument("--count", type=int, required=True, help="of random genotypes")
+    training.add_argument("--draw-seed", type=int, default=1, help="of the genotypes (default: 1)")
+    training.add_argument("--seeds", type=int, required=True, help="trainings of each model")
+    training.add_argument("--updates", type=int, required=True, help="a multiple of 8")
+    for command in (training, commands.add_parser("report", help="compare the models")):
+        command.add_argument("--table", type=Path, required=True, help="the trainings, as CSV")
+    return parser
+
+
+def main() -> None:
+    """Run a command."""
+    args = get_parser().parse_args()
+    try:
+        {"train": train, "report": report}[args.command](args)
+    except (RunError, InputError, ValueError, OSError) as error:
+        sys.exit(f"compare.py: error: {error}")
+
+
+if __name__ == "__main__":
+    for library in ("fairseq", "hydra"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="hydra")  # deprecated calls of fairseq's
+    warnings.filterwarnings("ignore", message="(?s).*automatic_schema_matching")
+    main()

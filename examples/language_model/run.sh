@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Searches a language model on two cores, in less than 20 minutes after the installation:
+# text -> fairseq's binary data -> architecture search -> genotype -> derived model -> perplexity, and a
+# continuation of a text. Where there is a GPU, the same commands use it.
+#
+# usage: bash examples/language_model/run.sh [options]
+#
+#   --text TEXT           your text (see examples/language_model/prepare.sh --help); without it the
+#                         script downloads the annual messages of the presidents of the United States
+#   --lang X              language of the text (default: en)
+#   --work FOLDER         folder for all output (default: language_model)
+#   --bpe NAME            subword_nmt or sentencepiece (default: subword_nmt)
+#   --merges N            merge operations of subword_nmt (default: 4000)
+#   --vocabulary N        pieces of sentencepiece (default: 4000)
+#   --search-updates N    updates of the search, weights and alpha together (default: 1000)
+#   --train-updates N     updates of the derived model (default: 3000)
+#   --minutes M           time limit of the search, and of the training, on a slow machine (default: 8)
+#   --prompt TEXT         the beginning of a text, which the model continues
+#
+# After an interruption the same command continues: it skips finished steps, and search and training
+# resume from their last checkpoint. With more updates, a finished search or training continues, and the
+# results of its earlier end are removed: genotype, derived model, perplexity. The environment is
+# installed in .venv, or $VENV.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+examples=$(dirname "$here")
+root=$(dirname "$examples")
+source "$examples/lib.sh"
+
+text='' lang=en work=language_model bpe=subword_nmt merges='' vocabulary=''
+search_updates=1000 train_updates=3000 minutes=8 prompt='The state of our finances'
+options "text lang work bpe merges vocabulary search-updates train-updates minutes prompt" "$@"
+
+plugin=$root/fairseq_dartsformer
+genotype=$work/genotype.json
+bpe_size 4000
+positive search-updates train-updates minutes
+[[ $prompt =~ [^[:space:]] ]] || die "--prompt is empty, it must have a word"
+trap 'die "interrupted; run the same command to continue"' INT TERM
+alone "$work"
+
+headline() { echo "== [$1/7, $(clock)] $2"; }
+
+headline 1 "installation"
+bash "$examples/install.sh" "${VENV:-$root/.venv}"
+PATH=$(cd "${VENV:-$root/.venv}/bin" && pwd):$PATH
+export PYTHONUNBUFFERED=1
+export OMP_NUM_THREADS=1 # in networks this small, threads cost more time than they save
+SECONDS=0 # the clock of the headlines
+
+headline 2 "text"
+if [[ ! $text ]]; then
+  text=$work/text
+  [[ -e $text.done ]] || python "$here/documents.py" messages "$text"
+  touch "$text.done"
+fi
+bash "$here/prepare.sh" --text "$text" --lang "$lang" --out "$work/prepared" "${size[@]}"
+
+dataset=("$work/prepared/data-bin" --user-dir "$plugin")
+model=(--share-decoder-input-output-embed --decoder-layers 4 --embed-dim 128 --attention-heads 4 --dropout 0.1
+  --criterion chunked_label_smoothed_cross_entropy --label-smoothing 0 --tokens-per-sample 128
+  --adam-betas '(0.9, 0.98)' --lr-scheduler inverse_sqrt --max-tokens 1024)
+
+headline 3 "architecture search: $search_updates updates of weights and alpha, alternately"
+later=("$genotype" "$work/derived" "$work/perplexity.log")
+train "$work/search" "$search_updates" "${model[@]}" --task language_modeling_search --arch dartsformer_lm_search \
+  --search-layers 2 --hidden-dim 120 --optimizer bilevel_adam --lr 1e-3 --warmup-updates 100 \
+  --arch-lr 1e-2 --arch-adam-betas '(0.9, 0.98)' --arch-weight-decay 0 \
+  --save-interval-updates 100 --disable-validation
+
+headline 4 "genotype: the strongest candidate of every search node"
+[[ -e $genotype ]] || quietly "$work/search/derive.log" dartsformer-derive "$work/search/checkpoint_last.pt" -o "$genotype"
+cat "$genotype"
+
+headline 5 "training of the derived model, $train_updates updates"
+later=("$work/perplexity.log")
+train "$work/derived" "$train_updates" "${model[@]}" --task language_modeling --arch dartsformer_lm \
+  --hidden-dim 240 --genotype "$genotype" --optimizer adam --lr 4e-3 --warmup-updates 400 \
+  --save-interval-updates 500
+
+headline 6 "perplexity of the test text"
+best=$work/derived/checkpoint_best.pt
+if [[ ! -e $work/perplexity.log ]]; then
+  rm -f "$work/perplexity.partial"
+  quietly "$work/perplexity.partial" fairseq-eval-lm "${dataset[@]}" --path "$best" --gen-subset test \
+    --tokens-per-sample 128 --context-window 64 --max-tokens 4096
+  mv "$work/perplexity.partial" "$work/perplexity.log"
+fi
+perplexity=$(grep -o 'Loss (base 2): .*' "$work/perplexity.log")
+echo "   $perplexity, of a $bpe token"
+
+headline 7 "a continuation: 60 tokens, each drawn from the ten most likely"
+# Text to tokens and back, as prepare.sh does it; SentencePiece's pieces join to text.
+if [[ $bpe == subword_nmt ]]; then
+  codes=$work/prepared/codes/codes remove_bpe=--remove-bpe
+  encode() { python "$examples/corpus.py" tokenise - - "$lang" | subword-nmt apply-bpe --codes "$codes"; }
+  decode() { sacremoses -q -l "$lang" detokenize; }
+else
+  codes=$work/prepared/codes/sentencepiece.bpe.model remove_bpe=--remove-bpe=sentencepiece
+  encode() { python "$examples/pieces.py" encode "$codes" /dev/stdin /dev/stdout; }
+  decode() { cat; }
+fi
+# 61 with the end of the line, which may not come earlier.
+encode <<<"$prompt" >"$work/prompt"
+length=$(($(wc -w <"$work/prompt") + 60))
+fairseq-interactive "${dataset[@]}" --task language_modeling --path "$best" --seed 1 "$remove_bpe" \
+  --sampling --sampling-topk 10 --beam 1 --min-len "$length" --max-len-b "$length" \
+  <"$work/prompt" >"$work/continuation.log" 2>&1 ||
+  fail "$work/continuation.log" fairseq-interactive $?
+hypotheses "$work/continuation.log" | decode | tee "$work/continuation"
+cat <<END
+
+genotype      $genotype
+derived model $best
+perplexity    $work/perplexity.log
+curves        ${VENV:-$root/.venv}/bin/dartsformer-report $work/search --log $work/search/train.log -o report.html
+END
