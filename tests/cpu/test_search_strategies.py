@@ -103,7 +103,15 @@ MOVING = [case for case in CASES if case != "darts_prime" and "idarts --arch" no
     ("case", "text"),
     [
         *((case, False) for case in [*MOVING, "idarts --arch-interval 2"]),
-        *((case, True) for case in ("single_level", "gdas", "unas", MOVING[-2])),
+        *(
+            (case, True)
+            for case in (
+                "single_level",
+                "gdas",
+                "unas",
+                "prune_then_search --prune-at 6 --prune-rounds 2",
+            )
+        ),
     ],
 )
 def test_updates_move_only_their_levels(data, tmp_path, case, text):
