@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.attempts import attempt
-from helpers.exports import MIXED, generated, translate
+from helpers.exports import MIXED, generated, refusal, translate
 from helpers.fairseq_commands import (
     DERIVED,
     DERIVED_DARTS,
@@ -71,8 +71,13 @@ def exported(trained) -> Callable[[str], Path]:
     return folder_of
 
 
-@pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("search", ["--beam 5 --nbest 5", "--beam 3 --nbest 2 --lenpen 0.3"])
+@pytest.mark.parametrize(
+    ("name", "search"),
+    [
+        *((name, "--beam 5 --nbest 5") for name in KINDS),
+        ("dartsformer", "--beam 3 --nbest 2 --lenpen 0.3"),
+    ],
+)
 def test_translations_are_those_of_fairseq_generate(
     data, trained, exported, tmp_path, name, search
 ):
@@ -161,24 +166,23 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("file", DAMAGES)
-def test_damage_is_one_line(exported, tmp_path, file):
-    """It names the file."""
+def test_damage_is_one_line(exported, tmp_path, capfd, file):
+    """It names the file, and no library writes more."""
     folder = shutil.copytree(exported("dartsformer"), tmp_path / "copy")
     good = (folder / file).read_bytes()
     for bad in (*map(str.encode, DAMAGES[file]), good[: len(good) // 2], b"\xff" + good):
         (folder / file).write_bytes(bad)
-        run = translate(folder, "w1\n")
-        assert run.returncode == 1 and run.stderr.count("\n") == 1, run.stderr
-        assert file in run.stderr and "Traceback" not in run.stderr
+        assert file in refusal(folder)
+    assert capfd.readouterr().err == ""
 
 
 def test_foreign_graphs_and_long_lines_are_one_line(exported, tmp_path):
     folder = shutil.copytree(exported("dartsformer"), tmp_path / "copy")
     shutil.copy(folder / "encoder.onnx", folder / "decoder.onnx")
-    run = translate(folder, "w1\n")
-    assert run.returncode == 1 and "decoder.onnx: ValueError: its inputs are not" in run.stderr
+    assert "decoder.onnx: ValueError: its inputs are not" in refusal(folder)
     run = translate(exported("dartsformer"), "w1 " * 2000 + "\n")
-    assert run.returncode == 1 and "over 1023 tokens in a line: w1 w1" in run.stderr
+    assert run.returncode == 1 and run.stderr.count("\n") == 1
+    assert "over 1023 tokens in a line: w1 w1" in run.stderr
 
 
 def test_the_program_is_short_and_needs_little():

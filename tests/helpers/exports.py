@@ -1,9 +1,11 @@
 """Exported models and fairseq-generate, which translate the same text."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 from fairseq_dartsformer.search_space.genotype import Genotype
 from helpers.fairseq_commands import PLUGIN, start
@@ -26,6 +28,21 @@ def translate(folder: Path, text: str, *options: str) -> subprocess.CompletedPro
     )
     command = [sys.executable, "-c", code, str(folder / "translate.py"), "--threads", "1", *options]
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=120)
+
+
+def refusal(folder: Path) -> str:
+    """The message with which the folder's program ends before it reads any text, in this process.
+
+    Raises:
+        AssertionError: it does not end so, or the message has more than one line.
+    """
+    with patch.object(sys, "argv", ["translate.py", "--threads", "1"]):
+        try:
+            runpy.run_path(str(folder / "translate.py"), run_name="__main__")
+        except SystemExit as end:
+            assert isinstance(end.code, str) and "\n" not in end.code, end.code
+            return end.code
+    raise AssertionError("the program does not refuse the folder")
 
 
 def generated(path: Path, data: Path, folder: Path, *options: str) -> dict[int, list[tuple]]:
