@@ -24,12 +24,16 @@ def get_parser() -> CommandParser:
         help="where the dictionaries are (default: where they were in the training)",
     )
     parser.add_argument(
-        "--codes", metavar="FILE", help="BPE codes to apply to the input and to undo in the output"
+        "--codes",
+        metavar="FILE",
+        help="BPE codes of subword-nmt or a SentencePiece model, to apply to the input and undo in "
+        "the output",
     )
     parser.add_argument(
         "--moses",
         action="store_true",
-        help="normalise and tokenise the input by Moses' rules, and detokenise the output",
+        help="normalise and tokenise the input by Moses' rules, and detokenise the output; not "
+        "with a SentencePiece model",
     )
     parser.add_argument(
         "--int8", action="store_true", help="quantise the weights of matrix products"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zlib
 from argparse import Namespace
 from collections.abc import Mapping
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -18,6 +19,7 @@ from fairseq import checkpoint_utils, tasks
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 from fairseq.tasks.translation import TranslationConfig
 from omegaconf import OmegaConf, open_dict
+from sentencepiece import SentencePieceProcessor
 from subword_nmt.apply_bpe import BPE
 
 from ..errors import InputError
@@ -38,7 +40,8 @@ class ExportConfig:
     Attributes:
         checkpoint: of a trained model.
         data: a folder with its dictionaries; by default the training's.
-        codes: BPE codes of the text that it was trained on, if any.
+        codes: BPE codes of subword-nmt or a SentencePiece model, with which the training's text was
+            split, if any.
         moses: whether that text was tokenised by Moses' rules.
         int8: whether to quantise the weights of matrix products.
     """
@@ -60,8 +63,12 @@ def export(cfg: ExportConfig, output: Path) -> None:
         raise InputError(f"-o {output}: exists and is not an empty folder")
     if not output.absolute().parent.is_dir():
         raise InputError(f"-o {output}: there is no folder {output.absolute().parent}")
-    if cfg.codes is not None:
-        check_codes(cfg.codes)
+    bpe = None if cfg.codes is None else bpe_of(cfg.codes)
+    if bpe == "sentencepiece" and cfg.moses:
+        raise InputError(
+            f"--moses is given, and --codes {cfg.codes} is a SentencePiece model, which splits "
+            "text that was not tokenised: leave one of them out"
+        )
     model, task, options = load_model(cfg.checkpoint, cfg.data)
     temporary = output.absolute().with_name(f".{output.name}.{os.getpid()}.tmp")
     temporary.mkdir()
@@ -72,8 +79,10 @@ def export(cfg: ExportConfig, output: Path) -> None:
         languages = {"source_lang": task.cfg.source_lang, "target_lang": task.cfg.target_lang}
         for coder, language in zip((model.encoder, model.decoder), languages.values(), strict=True):
             coder.dictionary.save(str(temporary / f"dict.{language}.txt"))
+        checksum = None
         if cfg.codes is not None:
             shutil.copyfile(cfg.codes, temporary / "codes")
+            checksum = zlib.crc32((temporary / "codes").read_bytes())
         shutil.copyfile(PROGRAM, temporary / PROGRAM.name)
         config = {
             "format": FORMAT,
@@ -82,7 +91,8 @@ def export(cfg: ExportConfig, output: Path) -> None:
             "max_source_positions": model.encoder.max_positions(),
             "max_target_positions": model.decoder.max_positions(),
             "symbols": [len(coder.dictionary) for coder in (model.encoder, model.decoder)],
-            "bpe": cfg.codes is not None,
+            "bpe": bpe,
+            "codes_crc32": checksum,
             "moses": cfg.moses,
             "int8": cfg.int8,
             "opset": OPSET,
@@ -143,13 +153,23 @@ def _description(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "options": shape}
 
 
-def check_codes(path: str) -> None:
-    """Raise an :class:`InputError` if a file is not one of BPE codes."""
+def bpe_of(path: str) -> str:
+    """What a file of codes belongs to, by its content: `subword_nmt` or `sentencepiece`.
+
+    Raises:
+        InputError: it cannot be read or is neither.
+    """
     try:
-        with open(path, encoding="utf-8") as codes, redirect_stderr(StringIO()):
-            BPE(codes)
+        content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"--codes is {path}: {error.strerror}") from None
     # subword-nmt prints an error and exits at a line that is no merge.
-    except (ValueError, IndexError, SystemExit) as error:
-        raise InputError(f"--codes is {path}: not BPE codes: {error}") from None
+    with suppress(ValueError, IndexError, SystemExit), redirect_stderr(StringIO()):
+        BPE(StringIO(content.decode("utf-8")))
+        return "subword_nmt"
+    with suppress(RuntimeError):
+        SentencePieceProcessor(model_proto=content or b"\0")  # of nothing it prints warnings
+        return "sentencepiece"
+    raise InputError(
+        f"--codes is {path}: neither BPE codes of subword-nmt nor a SentencePiece model"
+    )

@@ -1,8 +1,8 @@
 """Translates lines of text with the model in this folder.
 
-Needs onnxruntime and numpy, and sacremoses and subword-nmt if config.json says so. The search is
-that of fairseq-generate, with a limit of the output's length for each sentence instead of a batch:
-max-len-a times its tokens, the end symbol among them, plus max-len-b.
+Needs onnxruntime, numpy and, if config.json says so, sacremoses, subword-nmt or sentencepiece. The
+search is that of fairseq-generate, with a limit of the output's length for each sentence instead
+of a batch: max-len-a times its tokens, the end symbol among them, plus max-len-b.
 """
 
 import argparse
@@ -10,9 +10,10 @@ import json
 import math
 import re
 import sys
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
-from io import StringIO
+from contextlib import contextmanager
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def reading(path: Path) -> Iterator[None]:
     """Name the file in every error while it is read; libraries' errors have no common base."""
     try:
         yield
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         raise ValueError(f"{path}: {type(error).__name__}: {error}") from None
 
 
@@ -52,8 +53,7 @@ def dictionary(path: Path, size: int) -> list[str]:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         if len(lines) + len(SPECIAL) != size:
             raise ValueError(f"{len(lines)} lines, expected {size - len(SPECIAL)}")
-        lines = (line.removesuffix(" #fairseq:overwrite") for line in lines)
-        return SPECIAL + [line.rpartition(" ")[0] for line in lines]
+        return SPECIAL + [s.removesuffix(" #fairseq:overwrite").rpartition(" ")[0] for s in lines]
 
 
 class Folder:
@@ -70,48 +70,49 @@ class Folder:
             self.axes = {name: shape.index("batch") for name, shape in self.shapes.items()}
             bpe, moses, symbols = config["bpe"], config["moses"], [*config["symbols"]]
         self.encoder = session(path / "encoder.onnx", threads, ["tokens"])
-        inputs = ["tokens", "step", "mask", *self.shapes]
-        self.decoder = session(path / "decoder.onnx", threads, inputs)
+        expected = ["tokens", "step", "mask", *self.shapes]
+        self.decoder = session(path / "decoder.onnx", threads, expected)
         paths = [path / f"dict.{language}.txt" for language in languages]
         source, self.symbols = map(dictionary, paths, symbols)
         self.numbers = {symbol: i for i, symbol in reversed(list(enumerate(source)))}
-        self.bpe = self.moses = None
-        if bpe:  # subword-nmt prints an error and exits
-            with reading(path / "codes"), redirect_stderr(StringIO()):
-                from subword_nmt.apply_bpe import BPE
-
-                self.bpe = BPE((path / "codes").open(encoding="utf-8"))
+        self.before, self.after = [lambda line: " ".join(INVISIBLE.sub("", line).split())], []
         if moses:
-            import sacremoses
-
+            rules = import_module("sacremoses")
             source, target = (re.split("[-_]", name)[0] for name in languages)
-            self.normalise = sacremoses.MosesPunctNormalizer(source).normalize
-            self.moses = sacremoses.MosesTokenizer(source), sacremoses.MosesDetokenizer(target)
+            normalise = rules.MosesPunctNormalizer(source).normalize
+            self.before += [normalise, rules.MosesTokenizer(source).tokenize, " ".join]
+            self.after = [str.split, rules.MosesDetokenizer(target).detokenize]
+        with reading(path / "codes"):
+            if bpe and zlib.crc32((path / "codes").read_bytes()) != config["codes_crc32"]:
+                raise ValueError("is not the file that was exported")
+        if bpe == "subword_nmt":
+            codes = (path / "codes").open(encoding="utf-8")
+            self.before.append(import_module("subword_nmt.apply_bpe").BPE(codes).process_line)
+            self.after.insert(0, lambda line: f"{line} ".replace("@@ ", "").rstrip())
+        elif bpe:
+            pieces = import_module("sentencepiece").SentencePieceProcessor(str(path / "codes"))
+            self.before = [str.strip, pieces.encode_as_pieces, " ".join]
+            self.after = [lambda line: line.replace(" ", "").replace("\u2581", " ").strip()]
 
     def encode(self, line: str) -> list[int]:
         """The numbers of a line's tokens, with the end symbol."""
-        line = " ".join(INVISIBLE.sub("", line).split())
-        if self.moses:
-            line = self.moses[0].tokenize(self.normalise(line), return_str=True)
-        if self.bpe:
-            line = self.bpe.process_line(line)
+        for step in self.before:
+            line = step(line)
         return [self.numbers.get(word, UNK) for word in line.split()] + [EOS]
 
     def text(self, tokens: list[int]) -> str:
         line = " ".join(self.symbols[token] for token in tokens)
-        if self.bpe:
-            line = f"{line} ".replace("@@ ", "").rstrip()
-        return self.moses[1].detokenize(line.split()) if self.moses else line
+        for step in self.after:
+            line = step(line)
+        return line
 
 
 def search(folder: Folder, sources: list[list[int]], args: argparse.Namespace) -> list[list[tuple]]:
     """For each source the best translations: (score in bits, tokens), the best first."""
     beam, found = min(args.beam, len(folder.symbols) - 1), [[] for _ in sources]
-    tokens = np.full((len(sources), max(map(len, sources))), PAD)
-    for row, source in zip(tokens, sources):
-        row[: len(source)] = source
-    lengths = [int(args.max_len_a * len(source) + args.max_len_b) for source in sources]
-    limits = np.minimum(lengths, folder.longest[1] - 1)
+    lengths = np.array([len(source) for source in sources])
+    tokens = np.array([source + [PAD] * (max(lengths) - len(source)) for source in sources])
+    limits = (args.max_len_a * lengths + args.max_len_b).astype(int).clip(max=folder.longest[1] - 1)
     mask, *caches = folder.encoder.run(None, {"tokens": tokens})
     fixed = dict(zip((n for n, shape in folder.shapes.items() if "source" in shape), caches))
     sizes = {"batch": len(sources), "past": 0}
@@ -152,8 +153,7 @@ def search(folder: Folder, sources: list[list[int]], args: argparse.Namespace) -
             break
         # Of what has not ended, the best hypotheses continue.
         order = np.argsort(ended, axis=1, kind="stable")[go_on, :beam]
-        over = np.take_along_axis(ended[go_on], order, 1)
-        sums = np.where(over, -np.inf, np.take_along_axis(sums[go_on], order, 1))
+        sums = np.take_along_axis(np.where(ended, -np.inf, sums)[go_on], order, 1)
         origins, chosen = (np.take_along_axis(x[go_on], order, 1) for x in (origins, chosen))
         rows = (np.nonzero(go_on)[0][:, None] * beam + origins).reshape(-1)
         words = np.take_along_axis(words[go_on], origins[:, :, None], 1)

@@ -1,15 +1,19 @@
 """Raw text, in Python and in fairseq's commands, is processed as prepare.sh processes a corpus."""
 
+import json
 import re
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 from fairseq.data.encoders import build_tokenizer
+from helpers.attempts import attempt
 from helpers.example_scripts import script
+from helpers.exports import refusal, translate
 from helpers.fairseq_commands import DERIVED, PLUGIN, start, train
 from omegaconf import OmegaConf
 from sacremoses import MosesDetokenizer
+from sentencepiece import SentencePieceTrainer
 
 from fairseq_dartsformer.data.normalized_moses import NormalizedMoses, NormalizedMosesConfig
 from fairseq_dartsformer.errors import InputError
@@ -106,6 +110,44 @@ def test_every_way_gives_the_same_translations(prepared, tmp_path):
         hypotheses = [MosesDetokenizer("pt").detokenize(line.split()) for line in hypotheses]
     assert translations == hypotheses == texts(run.wait().stdout, "D")
     assert any(translations) and not any("@@" in t or "▁" in t for t in translations)
+
+
+def test_an_exported_model_processes_text(prepared, tmp_path):
+    """As from_pretrained does. Codes that are not those of the export are one line."""
+    bpe, folder = prepared
+    output, path = tmp_path / "out", folder / "model" / "checkpoints" / "checkpoint_last.pt"
+    (codes,) = (name for name in options_of(bpe, folder).values() if "codes/" in name)
+    arguments = ["-o", str(output), "--codes", codes, *["--moses"][: bpe == "subword_nmt"]]
+    assert attempt("export", str(path), *arguments).status == 0
+    assert json.loads((output / "config.json").read_text())["bpe"] == bpe
+    text = (folder / "raw" / "test.en").read_text() + "  \u00a0 a  b \r\n"
+    run = translate(output, text, *"--beam 3 --max-len-a 0 --max-len-b 30".split())
+    lines = [line.strip() for line in text.split("\n")[:-1]]
+    expected = load(bpe, folder).translate(lines, beam=3, max_len_b=30)
+    assert run.stdout.split("\n")[:-1] == expected, run.stderr
+    good = (output / "codes").read_bytes()
+    for bad in (b"", good[: len(good) // 2], b"\xff" + good, good[:-1] + b"w"):
+        (output / "codes").write_bytes(bad)
+        assert "codes: ValueError: is not the file that was exported" in refusal(output)
+
+
+def test_sentencepiece_models_that_are_not_exported(tmp_path):
+    """Damaged ones, and one with Moses' rules."""
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    with good.open("wb") as file:
+        lines = iter(["one line of text", "another line of text"])
+        SentencePieceTrainer.train(
+            sentence_iterator=lines, model_writer=file, model_type="bpe", vocab_size=20
+        )
+    arguments = ["missing.pt", "-o", str(tmp_path / "out"), "--codes"]
+    assert "missing.pt cannot be read" in attempt("export", *arguments, str(good)).line
+    line = attempt("export", *arguments, str(good), "--moses").line
+    assert line.startswith(f"--moses is given, and --codes {good} is a SentencePiece model")
+    content = good.read_bytes()
+    for damaged in (b"", content[: len(content) // 2], b"\xff" + content, b"\0" * 100):
+        bad.write_bytes(damaged)
+        line = attempt("export", *arguments, str(bad)).line
+        assert line.startswith(f"--codes is {bad}: neither BPE codes of subword-nmt nor")
 
 
 def texts(output: str, letter: str) -> list[str]:
