@@ -48,7 +48,10 @@ TRANSFORMER = {
 # The widths nearest to these that reach this number.
 REVERSIBLE = {"embed_dim": 128, "hidden_dim": 240, "attention_heads": 4}
 WINDOW = 128  # tokens
-EVALUATION = f"--gen-subset test --tokens-per-sample {WINDOW} --context-window 64 --max-tokens 4096"
+ALL = "--required-batch-size-multiple 1"  # with 8, fairseq would skip a short validation text
+EVALUATION = f"""
+--gen-subset test --tokens-per-sample {WINDOW} --context-window 64 --max-tokens 4096 {ALL}
+"""
 PERPLEXITY = re.compile(r"Perplexity: ([\d.]+)")
 
 
@@ -71,7 +74,7 @@ class TextRun(Run):
     """One training of a language model, with the perplexity of the test text."""
 
     named: Model
-    optimization: ClassVar[str] = f"{OPTIMIZATION} --label-smoothing 0 --max-tokens 2048"
+    optimization: ClassVar[str] = f"{OPTIMIZATION} --label-smoothing 0 --max-tokens 2048 {ALL}"
     scores: ClassVar[tuple[str, ...]] = ("test_perplexity",)
 
     def prepare_model(self) -> str:

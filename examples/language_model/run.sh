@@ -59,7 +59,8 @@ bash "$here/prepare.sh" --text "$text" --lang "$lang" --out "$work/prepared" "${
 dataset=("$work/prepared/data-bin" --user-dir "$plugin")
 model=(--share-decoder-input-output-embed --decoder-layers 4 --embed-dim 128 --attention-heads 4 --dropout 0.1
   --criterion chunked_label_smoothed_cross_entropy --label-smoothing 0 --tokens-per-sample 128
-  --adam-betas '(0.9, 0.98)' --lr-scheduler inverse_sqrt --max-tokens 1024)
+  --adam-betas '(0.9, 0.98)' --lr-scheduler inverse_sqrt --max-tokens 1024
+  --required-batch-size-multiple 1) # with 8, fairseq would skip a short validation text
 
 headline 3 "architecture search: $search_updates updates of weights and alpha, alternately"
 later=("$genotype" "$work/derived" "$work/perplexity.log")
@@ -83,7 +84,7 @@ best=$work/derived/checkpoint_best.pt
 if [[ ! -e $work/perplexity.log ]]; then
   rm -f "$work/perplexity.partial"
   quietly "$work/perplexity.partial" fairseq-eval-lm "${dataset[@]}" --path "$best" --gen-subset test \
-    --tokens-per-sample 128 --context-window 64 --max-tokens 4096
+    --tokens-per-sample 128 --context-window 64 --max-tokens 4096 --required-batch-size-multiple 1
   mv "$work/perplexity.partial" "$work/perplexity.log"
 fi
 perplexity=$(grep -o 'Loss (base 2): .*' "$work/perplexity.log")
