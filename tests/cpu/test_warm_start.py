@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.models import Task, build_darts, build_derived, build_search
+from helpers.models import Task, build_derived, build_model, logits
 from helpers.snapshots import search_state
 from omegaconf import OmegaConf
 from torch import nn
@@ -16,7 +16,13 @@ from torch import nn
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.operations import NORMS
 from fairseq_dartsformer.search.snapshot import snapshot_of
-from fairseq_dartsformer.search_space.families import DARTS_TRANSFORMER, DARTSFORMER
+from fairseq_dartsformer.search_space.families import (
+    DARTS_TRANSFORMER,
+    DARTS_TRANSFORMER_LM,
+    DARTSFORMER,
+    DARTSFORMER_LM,
+    FAMILIES,
+)
 from fairseq_dartsformer.search_space.genotype import Genotype
 from fairseq_dartsformer.search_space.sampling import chosen, draw
 
@@ -30,13 +36,12 @@ WIDTH = 120  # of which 2 to 5 splits with 2 heads are divisors
 
 def supernet(family: str, task: Task | None = None, **options: Any) -> nn.Module:
     torch.manual_seed(1)
-    build = build_search if family == DARTSFORMER.name else build_darts
-    return build(task, hidden_dim=WIDTH, **options).double().eval()
+    return build_model(FAMILIES[family].supernet, task, hidden_dim=WIDTH, **options).double().eval()
 
 
 def saved(path: Path, model: nn.Module, family: str, **options: Any) -> str:
     """A checkpoint of the search, with the options of the model that the test gives."""
-    options = {"pooling": None} | options if family == DARTS_TRANSFORMER.name else options
+    options = options if FAMILIES[family].pooled else {"pooling": None} | options
     names = {"splits": "encoder_splits"}
     state = search_state(_name=f"{family}_search", hidden_dim=WIDTH, **options)
     state["cfg"]["model"] |= {names.get(n, n): v for n, v in options.items()}
@@ -46,7 +51,7 @@ def saved(path: Path, model: nn.Module, family: str, **options: Any) -> str:
 
 def warm_start(path: str, genotype: Genotype, task: Task | None = None, **options: Any):
     """The derived model, and the weights with which its training begins."""
-    options = {"hidden_dim": WIDTH, "encoder_layers": 2, "decoder_layers": 2} | options
+    options = {"hidden_dim": WIDTH, **{f"{s}_layers": 2 for s in genotype.blocks}} | options
     model = build_derived(genotype, task, **options).double().eval()
     own = options | {"init_from_search": path, "genotype": genotype.to_json()}
     cfg = OmegaConf.create({"model": own, "checkpoint": {"finetune_from_model": None}})
@@ -61,6 +66,8 @@ GRID = [
         for pooling in ("max", "avg")
     ),
     *((DARTS_TRANSFORMER.name, norm, None, None) for norm in DARTS_TRANSFORMER.norms),
+    (DARTSFORMER_LM.name, "pre-bare", 3, "avg"),
+    (DARTS_TRANSFORMER_LM.name, "post", None, None),
 ]
 
 
@@ -68,9 +75,10 @@ GRID = [
 @pytest.mark.parametrize(("family", "norm", "splits", "pooling"), GRID, ids=str)
 def test_the_derived_model_computes_what_the_supernet_does(tmp_path, family, norm, splits, pooling):
     """With one-hot mixing weights of any genotype of the space, over several blocks a stack."""
-    options: dict[str, Any] = {"operation_norm": norm, "search_layers": 2, "encoder_layers": 4}
+    first = FAMILIES[family].stacks[0]  # has two blocks
+    options: dict[str, Any] = {"operation_norm": norm, "search_layers": 2, f"{first}_layers": 4}
     if splits:
-        options |= {"encoder_splits": splits, "pooling": pooling}
+        options |= {f"{first}_splits": splits, "pooling": pooling}
     model = supernet(family, **options)
     path = saved(tmp_path / "c.pt", model, family, **options)
     snapshot = snapshot_of(torch.load(path), path)
@@ -82,13 +90,13 @@ def test_the_derived_model_computes_what_the_supernet_does(tmp_path, family, nor
             ).double()
             for stack, rows in choice.items()
         }
-        derived, weights = warm_start(path, snapshot.genotype(choice), encoder_layers=4)
+        derived, weights = warm_start(path, snapshot.genotype(choice), **{f"{first}_layers": 4})
         assert weights.keys() == derived.state_dict().keys()
-        before = derived(**NET)[0]
+        before = logits(derived, NET)
         derived.load_state_dict(weights)
         with chosen(model, one_hot):
-            expected = model(**NET)[0]
-        torch.testing.assert_close(derived(**NET)[0], expected, rtol=0, atol=1e-12)
+            expected = logits(model, NET)
+        torch.testing.assert_close(logits(derived, NET), expected, rtol=0, atol=1e-12)
         assert not torch.allclose(before, expected, atol=1e-3)
 
 
