@@ -91,7 +91,8 @@ def test_once_and_the_file_is_needed_only_then(data, tmp_path, search, kind):
 
 def test_from_a_file_of_options(data, tmp_path, search):
     configs = Path(PLUGIN).parent / "configs" / "train"
-    sizes = dict(zip(SIZES[::2], SIZES[1::2], strict=True)) | {"--embed-dim": "8"}
+    sizes = dict(zip(SIZES[::2], SIZES[1::2], strict=True))
+    sizes |= {"--embed-dim": "8", "--encoder-layers": "2"}
     options = [f"model.{name[2:].replace('-', '_')}={value}" for name, value in sizes.items()]
     (tmp_path / "genotype.json").write_text(GENOTYPE.to_json())
     arguments = [

@@ -100,7 +100,7 @@ def inheriting(
     derived = build_derived(genotype, task, **options)
     tensors, names = supernet.state_dict(), SupernetNames(result.family, result.candidates)
     state = {name: tensors[names.of(name, genotype)] for name in derived.state_dict()}
-    derived.to(supernet.encoder.alpha.dtype).load_state_dict(state)
+    derived.to(supernet.decoder.alpha.dtype).load_state_dict(state)
     return derived.eval()
 
 
