@@ -120,6 +120,7 @@ def run(work: Path, *options: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.long
 def test_every_step_and_the_comparison(work):
     output = run(work, "--search-updates", "2", "--train-updates", "2")
     assert "train: 72 documents" in output and "valid: 4 documents" in output

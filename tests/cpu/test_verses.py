@@ -40,6 +40,7 @@ def out(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_two_starts_share_the_runs(out):
     """Every run is made once, whichever start makes it; both end with the same result."""
     starts = [start(out, *SIZES), start(out, *SIZES, "--jobs", "2")]
