@@ -9,4 +9,5 @@ bash examples/install.sh "$venv" dev
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/lint-imports"
+export OMP_NUM_THREADS=1 # workers share the cores
 exec "$venv/bin/python" -m pytest -n auto --maxprocesses 4 --dist worksteal tests/cpu tests/gpu "$@"
