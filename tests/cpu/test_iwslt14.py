@@ -142,6 +142,7 @@ def test_a_damaged_archive_is_one_line(archive, tmp_path, damage):
     assert line.startswith(f"corpora.py: {file}: ")
 
 
+@pytest.mark.long
 def test_every_step(archive, tmp_path):
     given = ["--work", str(tmp_path), "--table", str(archive / "archives.tsv")]
     given += "--merges 60 --average 2 --workers 1".split()
