@@ -15,7 +15,7 @@ from ..reversible.coupling import Mixture
 from ..search_space.families import DARTS_TRANSFORMER, DARTS_TRANSFORMER_LM
 from ..search_space.mixed_op import MixedOp
 from .architectures import register_sizes
-from .blocks import build_layers, derived_blocks, searched_blocks
+from .blocks import build_layers, searched_blocks
 from .config import (
     SequentialDerivedConfig,
     SequentialLanguageModelDerivedConfig,
@@ -23,10 +23,10 @@ from .config import (
     SequentialSearchConfig,
     SizeConfig,
 )
+from .derived import DerivedModel
 from .language_model import LanguageModel
 from .option_checks import Block, check_block
 from .translation import TranslationModel
-from .warm_start import WarmStarted
 
 
 class SequentialLayer(nn.Module):
@@ -93,16 +93,10 @@ class DARTSTransformerSearchModel(SequentialStacks, TranslationModel):
 
 
 @register_model(DARTS_TRANSFORMER.name, dataclass=SequentialDerivedConfig)
-class DARTSTransformerModel(WarmStarted, SequentialStacks, TranslationModel):
+class DARTSTransformerModel(DerivedModel, SequentialStacks, TranslationModel):
     """A network derived from a search of DARTS on a Transformer."""
 
     FAMILY, NAME = DARTS_TRANSFORMER, DARTS_TRANSFORMER.name
-
-    @classmethod
-    def build_model(cls, cfg: SequentialDerivedConfig, task: FairseqTask) -> DARTSTransformerModel:
-        """Build the network of ``--genotype``, with which its other options must agree."""
-        blocks, _ = derived_blocks(cfg, cls.FAMILY)
-        return cls.build(cfg, task, blocks)
 
 
 @register_model(DARTS_TRANSFORMER_LM.supernet, dataclass=SequentialLanguageModelSearchConfig)
@@ -120,18 +114,10 @@ class DARTSTransformerLMSearchModel(SequentialStacks, LanguageModel):
 
 
 @register_model(DARTS_TRANSFORMER_LM.name, dataclass=SequentialLanguageModelDerivedConfig)
-class DARTSTransformerLMModel(WarmStarted, SequentialStacks, LanguageModel):
+class DARTSTransformerLMModel(DerivedModel, SequentialStacks, LanguageModel):
     """A language model derived from a search of DARTS on a Transformer."""
 
     FAMILY, NAME = DARTS_TRANSFORMER_LM, DARTS_TRANSFORMER_LM.name
-
-    @classmethod
-    def build_model(
-        cls, cfg: SequentialLanguageModelDerivedConfig, task: FairseqTask
-    ) -> DARTSTransformerLMModel:
-        """Build the network of ``--genotype``, with which its other options must agree."""
-        blocks, _ = derived_blocks(cfg, cls.FAMILY)
-        return cls.build(cfg, task, blocks)
 
 
 for family in (DARTS_TRANSFORMER, DARTS_TRANSFORMER_LM):

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..reversible import ReversibleLayer, ReversibleStack
 from ..search_space.families import DARTSFORMER, DARTSFORMER_LM, Family
 from .architectures import register_sizes
-from .blocks import build_layers, derived_blocks, searched_blocks
+from .blocks import build_layers, searched_blocks
 from .config import (
     DerivedConfig,
     LanguageModelDerivedConfig,
@@ -20,11 +20,11 @@ from .config import (
     ReversibleConfig,
     SearchConfig,
 )
+from .derived import DerivedModel
 from .language_model import LanguageModel
 from .option_checks import Block, check_at_least, check_block
 from .reconstruction_check import MonitoredStack, warn_of_growth
 from .translation import TranslationModel
-from .warm_start import WarmStarted
 
 
 class ReversibleStacks:
@@ -86,16 +86,10 @@ class DARTSformerSearchModel(ReversibleStacks, TranslationModel):
 
 
 @register_model(DARTSFORMER.name, dataclass=DerivedConfig)
-class DARTSformerModel(WarmStarted, ReversibleStacks, TranslationModel):
+class DARTSformerModel(DerivedModel, ReversibleStacks, TranslationModel):
     """A network derived from a search (Eq. 2), by default with ordinary backpropagation."""
 
     FAMILY, NAME = DARTSFORMER, DARTSFORMER.name
-
-    @classmethod
-    def build_model(cls, cfg: DerivedConfig, task: FairseqTask) -> DARTSformerModel:
-        """Build the network of ``--genotype``, with which its other options must agree."""
-        blocks, pooling = derived_blocks(cfg, cls.FAMILY)
-        return cls.build(cfg, task, blocks, pooling=pooling)
 
 
 @register_model(DARTSFORMER_LM.supernet, dataclass=LanguageModelSearchConfig)
@@ -115,16 +109,10 @@ class DARTSformerLMSearchModel(ReversibleStacks, LanguageModel):
 
 
 @register_model(DARTSFORMER_LM.name, dataclass=LanguageModelDerivedConfig)
-class DARTSformerLMModel(WarmStarted, ReversibleStacks, LanguageModel):
+class DARTSformerLMModel(DerivedModel, ReversibleStacks, LanguageModel):
     """A language model derived from a search."""
 
     FAMILY, NAME = DARTSFORMER_LM, DARTSFORMER_LM.name
-
-    @classmethod
-    def build_model(cls, cfg: LanguageModelDerivedConfig, task: FairseqTask) -> DARTSformerLMModel:
-        """Build the network of ``--genotype``, with which its other options must agree."""
-        blocks, pooling = derived_blocks(cfg, cls.FAMILY)
-        return cls.build(cfg, task, blocks, pooling=pooling)
 
 
 for family in (DARTSFORMER, DARTSFORMER_LM):
