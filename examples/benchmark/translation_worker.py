@@ -18,10 +18,11 @@ from pathlib import Path
 
 
 def exported(model: str, lines: list[str], limits: Namespace) -> tuple[float, list[int]]:
+    sys.path.insert(0, model)  # as when Python runs the program
     program = runpy.run_path(f"{model}/translate.py")
-    folder = program["Folder"](Path(model), limits.threads)
+    translator = program["Translator"](Path(model), limits.threads)
     start = time.perf_counter()
-    found = program["translate"](folder, lines, limits)
+    found = translator.outputs(lines, limits)
     return time.perf_counter() - start, [len(best[0][1]) for best in found]
 
 

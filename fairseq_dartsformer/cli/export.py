@@ -1,4 +1,5 @@
-"""``dartsformer-export``: write a folder that translates without torch and fairseq."""
+"""``dartsformer-export``: write a folder that translates, or continues text, without torch and
+fairseq."""
 
 from argparse import Namespace
 from importlib.util import find_spec
@@ -15,7 +16,8 @@ def get_parser() -> CommandParser:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="of dartsformer, darts_transformer, evolved_transformer or transformer",
+        help="of dartsformer, darts_transformer, evolved_transformer or transformer; or of a "
+        "language model: dartsformer_lm, darts_transformer_lm or transformer_lm",
     )
     parser.add_argument("-o", "--output", required=True, metavar="FOLDER", help="a new folder")
     parser.add_argument(
@@ -36,6 +38,9 @@ def get_parser() -> CommandParser:
         "with a SentencePiece model",
     )
     parser.add_argument(
+        "--lang", metavar="X", help="language of a language model's text, for --moses"
+    )
+    parser.add_argument(
         "--int8", action="store_true", help="quantise the weights of matrix products"
     )
     return parser
@@ -52,7 +57,7 @@ def main(args: Namespace) -> None:
         )
     from ..export.folder import ExportConfig, export
 
-    cfg = ExportConfig(args.checkpoint, args.data, args.codes, args.moses, args.int8)
+    cfg = ExportConfig(args.checkpoint, args.data, args.codes, args.moses, args.lang, args.int8)
     export(cfg, Path(args.output))
     print(f"wrote {args.output}")
 

@@ -16,7 +16,10 @@ from typing import Any
 
 import safetensors.torch
 from fairseq import checkpoint_utils, tasks
+from fairseq.data import Dictionary
+from fairseq.dataclass import FairseqDataclass
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
+from fairseq.tasks.language_modeling import LanguageModelingConfig
 from fairseq.tasks.translation import TranslationConfig
 from omegaconf import OmegaConf, open_dict
 from sentencepiece import SentencePieceProcessor
@@ -25,12 +28,44 @@ from subword_nmt.apply_bpe import BPE
 from ..errors import InputError
 from ..fairseq_patches.reading import load_checkpoint, reading
 from ..models.checkpoint_checks import DEFINING
+from ..search_space.families import STACKS
 from ..search_space.genotype import Genotype
 from .graphs import OPSET, write_graphs
 
-FORMAT = 1
-MODELS = ("dartsformer", "darts_transformer", "evolved_transformer", "transformer")
-PROGRAM = Path(__file__).with_name("translate.py")
+FORMAT = 2
+SHARED = "decoding.py"  # what the programs import
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What models are used for.
+
+    Attributes:
+        task: fairseq's name of the task.
+        options: the task's.
+        models: fairseq's names of the models that can be exported.
+        program: the file that runs them, in the folder beside this module.
+    """
+
+    task: str
+    options: type[FairseqDataclass]
+    models: tuple[str, ...]
+    program: str
+
+
+TRANSLATION = Kind(
+    "translation",
+    TranslationConfig,
+    ("dartsformer", "darts_transformer", "evolved_transformer", "transformer"),
+    "translate.py",
+)
+LANGUAGE_MODELING = Kind(
+    "language_modeling",
+    LanguageModelingConfig,
+    ("dartsformer_lm", "darts_transformer_lm", "transformer_lm"),
+    "continue.py",
+)
+KINDS = {name: kind for kind in (TRANSLATION, LANGUAGE_MODELING) for name in kind.models}
 
 
 @dataclass(frozen=True)
@@ -43,6 +78,7 @@ class ExportConfig:
         codes: BPE codes of subword-nmt or a SentencePiece model, with which the training's text was
             split, if any.
         moses: whether that text was tokenised by Moses' rules.
+        lang: language of the text of a language model, for Moses' rules.
         int8: whether to quantise the weights of matrix products.
     """
 
@@ -50,6 +86,7 @@ class ExportConfig:
     data: str | None = None
     codes: str | None = None
     moses: bool = False
+    lang: str | None = None
     int8: bool = False
 
 
@@ -69,28 +106,32 @@ def export(cfg: ExportConfig, output: Path) -> None:
             f"--moses is given, and --codes {cfg.codes} is a SentencePiece model, which splits "
             "text that was not tokenised: leave one of them out"
         )
-    model, task, options = load_model(cfg.checkpoint, cfg.data)
+    model, task, kind, options = load_model(cfg.checkpoint, cfg.data)
+    languages, dictionaries = _languages(cfg, task, kind), _dictionaries(task, kind)
     temporary = output.absolute().with_name(f".{output.name}.{os.getpid()}.tmp")
     temporary.mkdir()
     try:
         caches = write_graphs(model, temporary, cfg.int8)
         weights = {n: p.detach().float().contiguous() for n, p in model.named_parameters()}
         (temporary / "model.safetensors").write_bytes(safetensors.torch.save(weights))
-        languages = {"source_lang": task.cfg.source_lang, "target_lang": task.cfg.target_lang}
-        for coder, language in zip((model.encoder, model.decoder), languages.values(), strict=True):
-            coder.dictionary.save(str(temporary / f"dict.{language}.txt"))
+        for name, dictionary in dictionaries.items():
+            dictionary.save(str(temporary / name))
         checksum = None
         if cfg.codes is not None:
             shutil.copyfile(cfg.codes, temporary / "codes")
             checksum = zlib.crc32((temporary / "codes").read_bytes())
-        shutil.copyfile(PROGRAM, temporary / PROGRAM.name)
+        for name in (kind.program, SHARED):
+            shutil.copyfile(Path(__file__).with_name(name), temporary / name)
+        stacks = [getattr(model, name) for name in STACKS if hasattr(model, name)]
+        begins = kind is LANGUAGE_MODELING and task.args.add_bos_token
         config = {
             "format": FORMAT,
             **options,
-            **languages,
-            "max_source_positions": model.encoder.max_positions(),
-            "max_target_positions": model.decoder.max_positions(),
-            "symbols": [len(coder.dictionary) for coder in (model.encoder, model.decoder)],
+            "languages": languages,
+            "dictionaries": [*dictionaries],
+            "symbols": [*map(len, dictionaries.values())],
+            "max_positions": [stack.max_positions() for stack in stacks],
+            "start": model.decoder.dictionary.bos() if begins else model.decoder.dictionary.eos(),
             "bpe": bpe,
             "codes_crc32": checksum,
             "moses": cfg.moses,
@@ -107,8 +148,36 @@ def export(cfg: ExportConfig, output: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def load_model(path: str, data: str | None) -> tuple[Any, tasks.FairseqTask, dict[str, Any]]:
-    """Load a model, its translation task, and what config.json says of it.
+def _languages(cfg: ExportConfig, task: tasks.FairseqTask, kind: Kind) -> list[str | None]:
+    """The languages of input and output, or that of a language model's text."""
+    if kind is LANGUAGE_MODELING:
+        if cfg.moses and cfg.lang is None:
+            raise InputError(
+                "--lang is missing: the checkpoint of a language model does not name the language "
+                "that --moses needs"
+            )
+        return [cfg.lang]
+    if cfg.lang is not None:
+        raise InputError(f"--lang is {cfg.lang}, but the checkpoint names its two languages")
+    return [task.cfg.source_lang, task.cfg.target_lang]
+
+
+def _dictionaries(task: tasks.FairseqTask, kind: Kind) -> dict[str, Dictionary]:
+    """The dictionaries by the names of their files: the source's and the target's, or one."""
+    source, target = task.source_dictionary, task.target_dictionary
+    if kind is LANGUAGE_MODELING:
+        if len(source) != len(target):
+            raise InputError(
+                f"--output-dictionary-size is {len(target)}, of {len(source)} symbols: a language "
+                "model that predicts only some of its symbols cannot be exported"
+            )
+        return {"dict.txt": source}
+    languages = task.cfg.source_lang, task.cfg.target_lang
+    return dict(zip((f"dict.{name}.txt" for name in languages), (source, target), strict=True))
+
+
+def load_model(path: str, data: str | None) -> tuple[Any, tasks.FairseqTask, Kind, dict[str, Any]]:
+    """Load a model, its task, what it is used for, and what config.json says of it.
 
     Raises:
         InputError: the checkpoint cannot be read or is of another kind, or the dictionaries are
@@ -119,14 +188,14 @@ def load_model(path: str, data: str | None) -> tuple[Any, tasks.FairseqTask, dic
         options = state["cfg"]["model"]
         options = dict(vars(options) if isinstance(options, Namespace) else options)
         name = str(options.get("_name") or options.get("arch"))
-        base = ARCH_MODEL_NAME_REGISTRY.get(name, name)
-        if base not in MODELS:
-            raise InputError(f"{path}: is a checkpoint of {name}, expected {' or '.join(MODELS)}")
+        kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY.get(name, name))
+        if kind is None:
+            raise InputError(f"{path}: is a checkpoint of {name}, expected {' or '.join(KINDS)}")
         saved = state["cfg"].task
         with open_dict(saved):
-            saved._name, saved.eval_bleu = "translation", False
+            saved._name, saved.eval_bleu = kind.task, False
             saved.data = saved.data if data is None else data
-        known = [name for name in saved if name in TranslationConfig.__dataclass_fields__]
+        known = [name for name in saved if name in kind.options.__dataclass_fields__]
         try:
             task = tasks.setup_task(OmegaConf.masked_copy(saved, [*known, "_name"]))
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -135,7 +204,7 @@ def load_model(path: str, data: str | None) -> tuple[Any, tasks.FairseqTask, dic
                 "with the dictionaries of the training"
             ) from None
         (model,), _ = checkpoint_utils.load_model_ensemble([path], task=task, state=state)
-    return model, task, {"architecture": name, **_description(options)}
+    return model, task, kind, {"architecture": name, **_description(options)}
 
 
 def _description(options: Mapping[str, Any]) -> dict[str, Any]:

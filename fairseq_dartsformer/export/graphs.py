@@ -1,4 +1,4 @@
-"""ONNX graphs of the encoder and of a step of the decoder."""
+"""ONNX graphs of the encoder, if there is one, and of a step of the decoder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from fairseq.models import FairseqEncoderDecoderModel
+from fairseq.models import BaseFairseqModel
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 from torch.export import Dim
 
 from ..errors import InputError
-from .network import Cache, Decoder, Encoder, find_caches, prepared
+from .network import Cache, Decoder, Encoder, find_caches, has_encoder, prepared
 
 OPSET = 20
 TOLERANCE = 1e-3  # of log-probabilities
@@ -27,11 +27,12 @@ TRACED = {"batch": 3, "source": 5, "past": 4}
 
 
 @torch.no_grad()
-def write_graphs(model: FairseqEncoderDecoderModel, folder: Path, int8: bool) -> list[Cache]:
-    """Write ``encoder.onnx`` and ``decoder.onnx``; return the caches, in the decoder's order.
+def write_graphs(model: BaseFairseqModel, folder: Path, int8: bool) -> list[Cache]:
+    """Write ``decoder.onnx`` and, if there is an encoder, ``encoder.onnx``; return the caches, in
+    the decoder's order.
 
     Args:
-        model: of translation.
+        model: of translation, or a language model, which has no encoder.
         folder: an existing one.
         int8: whether to quantise the weights of matrix products.
 
@@ -40,35 +41,40 @@ def write_graphs(model: FairseqEncoderDecoderModel, folder: Path, int8: bool) ->
     """
     plain = prepared(model)
     caches = find_caches(plain)
-    tokens = torch.full((TRACED["batch"], TRACED["source"]), model.encoder.dictionary.eos())
-    mask, step = torch.zeros(tokens.shape, dtype=torch.bool), torch.zeros(1, dtype=torch.long)
+    tokens = torch.full((TRACED["batch"], TRACED["source"]), model.decoder.dictionary.eos())
     dims = {name: Dim(name) for name in TRACED}
     of_tokens = {0: dims["batch"], 1: dims["source"]}
     of_caches = [
         {i: dims[size] for i, size in enumerate(cache.shape) if size in dims} for cache in caches
     ]
-    names = [cache.name for cache in caches]
-    of_source = [cache.name for cache in caches if cache.of_source]
-    own = [f"next.{cache.name}" for cache in caches if not cache.of_source]
-    _export(
-        Encoder(plain, caches),
-        (tokens,),
-        folder / "encoder.onnx",
-        input_names=["tokens"],
-        output_names=["mask", *of_source],
-        dynamic_shapes=(of_tokens,),
-    )
+    step, values = torch.zeros(1, dtype=torch.long), [cache.zeros(**TRACED) for cache in caches]
+    inputs, shapes = [tokens[:, 0], step, values], [{0: dims["batch"]}, {}, of_caches]
+    names = ["tokens", "step", *(cache.name for cache in caches)]
+    paths = [folder / "decoder.onnx"]
+    if has_encoder(model):
+        paths.append(folder / "encoder.onnx")
+        _export(
+            Encoder(plain, caches),
+            (tokens,),
+            paths[-1],
+            input_names=["tokens"],
+            output_names=["mask", *(cache.name for cache in caches if cache.of_source)],
+            dynamic_shapes=(of_tokens,),
+        )
+        inputs.append(torch.zeros(tokens.shape, dtype=torch.bool))
+        shapes.append(of_tokens)
+        names.append("mask")
     _export(
         Decoder(plain, caches),
-        (tokens[:, 0], step, mask, [cache.zeros(**TRACED) for cache in caches]),
-        folder / "decoder.onnx",
-        input_names=["tokens", "step", "mask", *names],
-        output_names=["scores", *own],
-        dynamic_shapes=({0: dims["batch"]}, {}, of_tokens, of_caches),
+        tuple(inputs),
+        paths[0],
+        input_names=names,
+        output_names=["scores", *(f"next.{c.name}" for c in caches if not c.of_source)],
+        dynamic_shapes=tuple(shapes),
     )
     _compare(model, folder, caches)
     if int8:
-        for path in (folder / "encoder.onnx", folder / "decoder.onnx"):
+        for path in paths:
             with _quiet():
                 quantize_dynamic(
                     path, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
@@ -97,7 +103,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _compare(model: FairseqEncoderDecoderModel, folder: Path, caches: list[Cache]) -> None:
+def _compare(model: BaseFairseqModel, folder: Path, caches: list[Cache]) -> None:
     """Decode random tokens with the graphs and with the model; raise an :class:`InputError` if the
     results differ."""
     difference = largest_difference(model, folder, caches)
@@ -110,7 +116,7 @@ def _compare(model: FairseqEncoderDecoderModel, folder: Path, caches: list[Cache
 
 @torch.no_grad()
 def largest_difference(
-    model: FairseqEncoderDecoderModel,
+    model: BaseFairseqModel,
     folder: Path,
     caches: list[Cache],
     lengths: tuple[int, ...] = (7, 3, 5, 1),
@@ -119,45 +125,42 @@ def largest_difference(
     """Decode random tokens with the graphs in ``folder`` and with the model, step by step.
 
     Args:
-        model: of translation.
-        folder: has ``encoder.onnx`` and ``decoder.onnx``.
+        model: of translation, or a language model, which has no encoder.
+        folder: has ``decoder.onnx``, and ``encoder.onnx`` if the model has an encoder.
         caches: the decoder's.
-        lengths: of the sources of a batch.
+        lengths: of the sources of a batch; for a language model, their number alone matters.
         steps: to decode, if the model can decode so many.
 
     Returns:
         the largest difference of log-probabilities; infinity if one is not finite.
     """
     model = model.float().eval()
-    dictionary = model.encoder.dictionary
+    dictionary = model.decoder.dictionary
     random = np.random.default_rng(1)
-    source = np.full((len(lengths), max(lengths)), dictionary.pad())
-    for row, length in zip(source, lengths, strict=True):
-        row[:length] = random.integers(dictionary.nspecial, len(dictionary), length)
-    width = len(model.decoder.dictionary)
     steps = min(steps, model.decoder.max_positions())
-    target = random.integers(dictionary.nspecial, width, (len(lengths), steps))
-    sessions = {
-        name: onnxruntime.InferenceSession(
-            folder / f"{name}.onnx", providers=["CPUExecutionProvider"]
-        )
-        for name in ("encoder", "decoder")
-    }
-    mask, *of_source = sessions["encoder"].run(None, {"tokens": source})
-    given = iter(of_source)
-    values = {
-        cache.name: next(given)
-        if cache.of_source
-        else cache.zeros(batch=len(lengths), past=0).numpy()
-        for cache in caches
-    }
-    encoder_out = model.encoder(torch.from_numpy(source), torch.tensor(lengths))
-    expected = model.decoder(torch.from_numpy(target), encoder_out)[0].log_softmax(-1).numpy()
-    own = [cache.name for cache in caches if not cache.of_source]
+    target = random.integers(dictionary.nspecial, len(dictionary), (len(lengths), steps))
+    own = [cache for cache in caches if not cache.of_source]
+    values = {cache.name: cache.zeros(batch=len(lengths), past=0).numpy() for cache in own}
+    context = []
+    if has_encoder(model):
+        words = model.encoder.dictionary
+        source = np.full((len(lengths), max(lengths)), words.pad())
+        for row, length in zip(source, lengths, strict=True):
+            row[:length] = random.integers(words.nspecial, len(words), length)
+        names = ["mask", *(cache.name for cache in caches if cache.of_source)]
+        found = _session(folder / "encoder.onnx").run(None, {"tokens": source})
+        values |= dict(zip(names, found, strict=True))
+        context = [model.encoder(torch.from_numpy(source), torch.tensor(lengths))]
+    expected = model.decoder(torch.from_numpy(target), *context)[0].log_softmax(-1).numpy()
+    decoder = _session(folder / "decoder.onnx")
     difference = 0.0
     for step in range(steps):
-        inputs = {"tokens": target[:, step], "step": np.array([step]), "mask": mask, **values}
-        scores, *new = sessions["decoder"].run(None, inputs)
-        values |= dict(zip(own, new, strict=True))
+        inputs = {"tokens": target[:, step], "step": np.array([step]), **values}
+        scores, *new = decoder.run(None, inputs)
+        values |= dict(zip((cache.name for cache in own), new, strict=True))
         difference = max(difference, float(np.abs(scores - expected[:, step]).max()))
     return difference if np.isfinite(difference) else float("inf")
+
+
+def _session(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

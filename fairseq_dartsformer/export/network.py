@@ -1,4 +1,5 @@
-"""The two functions of a trained model that are exported: the encoder, and a step of the decoder.
+"""The functions of a trained model that are exported: the encoder, if there is one, and a step of
+the decoder.
 
 Both call the model's own modules. The incremental state, which fairseq's decoders keep in a
 dictionary, becomes the decoder's inputs and outputs. Nothing depends on the tokens' values or on
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from fairseq.models import FairseqEncoderDecoderModel
+from fairseq.models import BaseFairseqModel, FairseqEncoderDecoderModel
 from fairseq.models.transformer import TransformerDecoderBase, TransformerEncoderBase
 from fairseq.modules import MultiheadAttention
 from torch import Tensor, nn
@@ -125,17 +126,17 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """A step of decoding.
 
-    From the last tokens `B`, the number of tokens before them `1`, the source's padding mask and
-    all caches to the logarithms of the next tokens' probabilities, `B × V`, and the caches that
-    do not depend on the source alone.
+    From the last tokens `B`, the number of tokens before them `1`, all caches and, after an
+    encoder, the source's padding mask to the logarithms of the next tokens' probabilities,
+    `B × V`, and the caches that do not depend on the source alone.
     """
 
-    def __init__(self, model: FairseqEncoderDecoderModel, caches: list[Cache]):
+    def __init__(self, model: BaseFairseqModel, caches: list[Cache]):
         super().__init__()
         self.model, self.caches = model, caches
 
     def forward(
-        self, tokens: Tensor, step: Tensor, mask: Tensor, values: list[Tensor]
+        self, tokens: Tensor, step: Tensor, values: list[Tensor], mask: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         state = first_state(step)
         for cache, value in zip(self.caches, values, strict=True):
@@ -146,24 +147,34 @@ class Decoder(nn.Module):
         return logits.log_softmax(-1), *own
 
 
-def prepared(model: FairseqEncoderDecoderModel) -> FairseqEncoderDecoderModel:
+def has_encoder(model: BaseFairseqModel) -> bool:
+    """Whether the model translates; a language model is a decoder alone."""
+    return hasattr(model, "encoder")
+
+
+def prepared(model: BaseFairseqModel) -> BaseFairseqModel:
     """Return a copy in float32, without branches on data and lengths.
 
     Raises:
         InputError: the model has parts that are not exported.
     """
     model = deepcopy(model).float().eval()
-    for stack in (model.encoder, model.decoder):
+    encoders = [model.encoder] if has_encoder(model) else []
+    for stack in (*encoders, model.decoder):
         longest = stack.max_positions()
         stack_input = getattr(stack, "input", None)
         if isinstance(stack_input, StackInput):
-            stack_input.padded = stack is model.encoder
+            stack_input.padded = stack in encoders
             _replace_positions(stack_input, "positions", longest)
         else:
             _replace_positions(stack, "embed_positions", longest)
     if isinstance(model.decoder, TransformerDecoderBase):
         if model.decoder.adaptive_softmax is not None:
             raise InputError("--adaptive-softmax-cutoff: a model with it cannot be exported")
+        if not isinstance(model.decoder.embed_tokens, nn.Embedding):
+            raise InputError(
+                "--adaptive-input, --character-embeddings: a model with them cannot be exported"
+            )
         # The decoder then makes its mask of one step without looking whether there is padding.
         model.decoder.cross_self_attention = True
     for module in list(model.modules()):
@@ -194,14 +205,16 @@ def encode(encoder: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def decode(
-    model: FairseqEncoderDecoderModel,
+    model: BaseFairseqModel,
     tokens: Tensor,
-    encoder_out: Tensor,
-    mask: Tensor,
+    encoder_out: Tensor | None,
+    mask: Tensor | None,
     state: State,
 ) -> Tensor:
     """Decode one step from tokens `B`; return logits `B × V`, and change the state."""
-    out = {"encoder_out": [encoder_out], "encoder_padding_mask": [mask]}
+    out = None
+    if encoder_out is not None:
+        out = {"encoder_out": [encoder_out], "encoder_padding_mask": [mask]}
     return model.decoder(tokens.unsqueeze(1), out, incremental_state=state)[0].squeeze(1)
 
 
@@ -211,7 +224,7 @@ def first_state(step: Tensor) -> State:
 
 
 @torch.no_grad()
-def find_caches(model: FairseqEncoderDecoderModel) -> list[Cache]:
+def find_caches(model: BaseFairseqModel) -> list[Cache]:
     """Find the caches of a :func:`prepared` model, in the order of its modules.
 
     Which dimension is which follows from sizes: each size is changed alone.
@@ -237,10 +250,10 @@ def _has_state(module: nn.Module) -> bool:
     return hasattr(module, "_incremental_state_id") and hasattr(module, "recall")
 
 
-def _states(model: FairseqEncoderDecoderModel, batch: int, source: int, past: int) -> State:
+def _states(model: BaseFairseqModel, batch: int, source: int, past: int) -> State:
     """The incremental state after ``past`` steps."""
-    tokens = torch.full((batch, source), model.encoder.dictionary.eos())
-    encoder_out, mask = encode(model.encoder, tokens)
+    tokens = torch.full((batch, source), model.decoder.dictionary.eos())
+    encoder_out, mask = encode(model.encoder, tokens) if has_encoder(model) else (None, None)
     state = first_state(torch.zeros(1, dtype=torch.long))
     for _ in range(past):
         decode(model, tokens[:, 0], encoder_out, mask, state)

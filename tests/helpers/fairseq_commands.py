@@ -183,7 +183,9 @@ def training(kind: list[str], data: Path, folder: Path, *options: str) -> list[s
     """Arguments of a small training; ``kind`` is :data:`SEARCH` or another such list."""
     paths = [str(data), "--user-dir", PLUGIN, "--save-dir", str(folder / "checkpoints")]
     text = any(option.startswith("language_modeling") for option in kind)
-    return [*paths, *COMMON, *TRANSLATION * (not text), *SIZES, *kind, *options]
+    fairseqs = not {"transformer", "transformer_lm"}.isdisjoint(kind)  # has other names for sizes
+    kind = [*TRANSLATION * (not text), *SIZES * (not fairseqs), *kind]
+    return [*paths, *COMMON, *kind, *options]
 
 
 def train(kind: list[str], data: Path, folder: Path, *options: str, **watching: Any) -> Run:
