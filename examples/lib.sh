@@ -1,5 +1,7 @@
 # Functions that the scripts share. Source this file.
 
+library=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) # its folder
+
 # die MESSAGE: prints one error and exits.
 die() {
   echo "${0##*/}: $*" >&2
@@ -63,6 +65,20 @@ bpe_size() {
   size+=("--$option" "${!option}")
 }
 
+# headline NUMBER TITLE: prints the head of one of the script's $steps parts.
+headline() { echo "== [$1/$steps, $(clock)] $2"; }
+
+# activate [EXTRAS]: installs the project in $VENV, by default .venv beside examples, and has the script use
+# it; sets `venv` to the folder and starts the clock anew.
+activate() {
+  venv=${VENV:-${library%/*}/.venv}
+  bash "$library/install.sh" "$venv" "$@"
+  PATH=$(cd "$venv/bin" && pwd):$PATH
+  export PYTHONUNBUFFERED=1
+  export OMP_NUM_THREADS=1 # in networks this small, threads cost more time than they save
+  SECONDS=0
+}
+
 # alone FOLDER: makes the folder and locks it until the script and its commands end; waits while
 # another script has it.
 alone() {
@@ -82,6 +98,33 @@ step() {
   mkdir -p "$out/$1"
   "$3" "$out/$1"
   touch "$out/$1.done"
+}
+
+# learn_codes RAW...: the steps that learn $vocabulary pieces from raw files, or tokenise and learn $merges
+# merges, by the script's functions `tokenise` and `learn_bpe`.
+learn_codes() {
+  raw=("$@")
+  if [[ $bpe == sentencepiece ]]; then
+    step codes "learning $vocabulary pieces" learn_pieces
+  else
+    step tok "Moses tokenisation" tokenise
+    step codes "learning $merges BPE merges" learn_bpe
+  fi
+}
+
+learn_pieces() {
+  quietly "$log" python "$library/pieces.py" learn "$1/sentencepiece.bpe.model" "$vocabulary" "${raw[@]}"
+}
+
+# apply_codes RAW TOKENS OUTPUT: splits the raw file into pieces, or the file of its tokens by merges.
+apply_codes() {
+  if [[ $bpe == sentencepiece ]]; then
+    quietly "$log" python "$library/pieces.py" encode "$out/codes/sentencepiece.bpe.model" "$1" "$3" \
+      --workers "$workers"
+  else
+    quietly "$log" subword-nmt apply-bpe --codes "$out/codes/codes" --num-workers "$workers" \
+      --input "$2" --output "$3"
+  fi
 }
 
 # train FOLDER UPDATES ARGUMENTS...: runs fairseq-train on the array `dataset`, for at most $minutes, unless

@@ -100,11 +100,6 @@ learn_bpe() {
     --write-vocabulary "$1/vocab.$source_name" "$1/vocab.$target_name"
 }
 
-learn_pieces() {
-  quietly "$log" python "$here/pieces.py" learn "$1/sentencepiece.bpe.model" "$vocabulary" \
-    "$out/text/train.$source_name" "$out/text/train.$target_name"
-}
-
 apply_bpe() {
   local split language file
   for split in "${splits[@]}"; do
@@ -112,13 +107,7 @@ apply_bpe() {
       file=$split.$language
       [[ $split == train ]] && file=all.$language
       printf ' %s' "$split.$language"
-      if [[ $bpe == sentencepiece ]]; then
-        quietly "$log" python "$here/pieces.py" encode "$out/codes/sentencepiece.bpe.model" \
-          "$out/text/$split.$language" "$1/$file" --workers "$workers"
-      else
-        quietly "$log" subword-nmt apply-bpe --codes "$out/codes/codes" --num-workers "$workers" \
-          --input "$out/tok/$split.$language" --output "$1/$file"
-      fi
+      apply_codes "$out/text/$split.$language" "$out/tok/$split.$language" "$1/$file"
     done
   done
   echo
@@ -135,11 +124,6 @@ binarise() {
 }
 
 step text "text: train, valid, test" split
-if [[ $bpe == sentencepiece ]]; then
-  step codes "learning $vocabulary pieces" learn_pieces
-else
-  step tok "Moses tokenisation" tokenise
-  step codes "learning $merges BPE merges" learn_bpe
-fi
+learn_codes "$out/text/train.$source_name" "$out/text/train.$target_name"
 step bpe "applying BPE; training pairs of at most $max_tokens tokens" apply_bpe
 step data-bin "fairseq-preprocess" binarise

@@ -39,10 +39,9 @@ data=$work/prepared/data-bin
 genotype=$work/genotype.json
 bpe_size 4000
 positive search-updates train-updates minutes
+steps=7
 trap 'die "interrupted; run the same command to continue"' INT TERM
 alone "$work"
-
-headline() { echo "== [$1/7, $(clock)] $2"; }
 
 # count: prints the number of translations so far.
 count() {
@@ -54,11 +53,7 @@ count() {
 }
 
 headline 1 "installation"
-bash "$here/install.sh" "${VENV:-$root/.venv}"
-PATH=$(cd "${VENV:-$root/.venv}/bin" && pwd):$PATH
-export PYTHONUNBUFFERED=1
-export OMP_NUM_THREADS=1 # in networks this small, threads cost more time than they save
-SECONDS=0 # the clock of the headlines
+activate
 
 headline 2 "text"
 if [[ ! $text ]]; then
@@ -126,5 +121,5 @@ cat <<END
 genotype      $genotype
 derived model $work/derived/checkpoint_best.pt
 translations  $out/hypotheses, of $text/test.$source_lang
-curves        ${VENV:-$root/.venv}/bin/dartsformer-report $work/search --log $work/search/train.log -o report.html
+curves        $venv/bin/dartsformer-report $work/search --log $work/search/train.log -o report.html
 END

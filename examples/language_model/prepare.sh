@@ -52,20 +52,10 @@ learn_bpe() {
     --input "$out/tok/train" --output "$1/codes"
 }
 
-learn_pieces() {
-  quietly "$log" python "$examples/pieces.py" learn "$1/sentencepiece.bpe.model" "$vocabulary" "$out/text/train.txt"
-}
-
 apply_bpe() {
   local split
   for split in train valid test; do
-    if [[ $bpe == sentencepiece ]]; then
-      quietly "$log" python "$examples/pieces.py" encode "$out/codes/sentencepiece.bpe.model" \
-        "$out/text/$split.txt" "$1/$split" --workers "$workers"
-    else
-      quietly "$log" subword-nmt apply-bpe --codes "$out/codes/codes" --num-workers "$workers" \
-        --input "$out/tok/$split" --output "$1/$split"
-    fi
+    apply_codes "$out/text/$split.txt" "$out/tok/$split" "$1/$split"
   done
 }
 
@@ -77,11 +67,6 @@ binarise() {
 }
 
 step text "text: train, valid, test" split
-if [[ $bpe == sentencepiece ]]; then
-  step codes "learning $vocabulary pieces" learn_pieces
-else
-  step tok "Moses tokenisation" tokenise
-  step codes "learning $merges BPE merges" learn_bpe
-fi
+learn_codes "$out/text/train.txt"
 step bpe "applying BPE" apply_bpe
 step data-bin "fairseq-preprocess" binarise

@@ -35,18 +35,13 @@ plugin=$root/fairseq_dartsformer
 genotype=$work/genotype.json
 bpe_size 4000
 positive search-updates train-updates minutes
+steps=7
 [[ $prompt =~ [^[:space:]] ]] || die "--prompt is empty, it must have a word"
 trap 'die "interrupted; run the same command to continue"' INT TERM
 alone "$work"
 
-headline() { echo "== [$1/7, $(clock)] $2"; }
-
 headline 1 "installation"
-bash "$examples/install.sh" "${VENV:-$root/.venv}"
-PATH=$(cd "${VENV:-$root/.venv}/bin" && pwd):$PATH
-export PYTHONUNBUFFERED=1
-export OMP_NUM_THREADS=1 # in networks this small, threads cost more time than they save
-SECONDS=0 # the clock of the headlines
+activate
 
 headline 2 "text"
 if [[ ! $text ]]; then
@@ -114,5 +109,5 @@ cat <<END
 genotype      $genotype
 derived model $best
 perplexity    $work/perplexity.log
-curves        ${VENV:-$root/.venv}/bin/dartsformer-report $work/search --log $work/search/train.log -o report.html
+curves        $venv/bin/dartsformer-report $work/search --log $work/search/train.log -o report.html
 END

@@ -31,7 +31,7 @@ need python subword-nmt fairseq-preprocess
 export PYTHONUTF8=1 PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 unset PYTHONUNBUFFERED # so that workers, which share a pipe, write complete lines
 
-headline() { echo "== [$1/5, $(clock)] $2"; }
+steps=5 # that have a headline
 
 benchmark() { python "$here/benchmark.py" "$@"; }
 
