@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Searches a language model on two cores, in less than 20 minutes after the installation:
-# text -> fairseq's binary data -> architecture search -> genotype -> derived model -> perplexity, and a
-# continuation of a text. Where there is a GPU, the same commands use it.
+# text -> fairseq's binary data -> architecture search -> genotype -> derived model -> perplexity, and an
+# exported folder, which continues a text. Where there is a GPU, the same commands use it.
 #
 # usage: bash examples/language_model/run.sh [options]
 #
@@ -19,8 +19,8 @@
 #
 # After an interruption the same command continues: it skips finished steps, and search and training
 # resume from their last checkpoint. With more updates, a finished search or training continues, and the
-# results of its earlier end are removed: genotype, derived model, perplexity. The environment is
-# installed in .venv, or $VENV.
+# results of its earlier end are removed: genotype, derived model, perplexity, exported folder. The environment
+# is installed in .venv, or $VENV.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 examples=$(dirname "$here")
@@ -41,7 +41,7 @@ trap 'die "interrupted; run the same command to continue"' INT TERM
 alone "$work"
 
 headline 1 "installation"
-activate
+activate export
 
 headline 2 "text"
 if [[ ! $text ]]; then
@@ -58,7 +58,7 @@ model=(--share-decoder-input-output-embed --decoder-layers 4 --embed-dim 128 --a
   --required-batch-size-multiple 1) # with 8, fairseq would skip a short validation text
 
 headline 3 "architecture search: $search_updates updates of weights and alpha, alternately"
-later=("$genotype" "$work/derived" "$work/perplexity.log")
+later=("$genotype" "$work/derived" "$work/perplexity.log" "$work/exported")
 train "$work/search" "$search_updates" "${model[@]}" --task language_modeling_search --arch dartsformer_lm_search \
   --search-layers 2 --hidden-dim 120 --optimizer bilevel_adam --lr 1e-3 --warmup-updates 100 \
   --arch-lr 1e-2 --arch-adam-betas '(0.9, 0.98)' --arch-weight-decay 0 \
@@ -69,7 +69,7 @@ headline 4 "genotype: the strongest candidate of every search node"
 cat "$genotype"
 
 headline 5 "training of the derived model, $train_updates updates"
-later=("$work/perplexity.log")
+later=("$work/perplexity.log" "$work/exported")
 train "$work/derived" "$train_updates" "${model[@]}" --task language_modeling --arch dartsformer_lm \
   --hidden-dim 240 --genotype "$genotype" --optimizer adam --lr 4e-3 --warmup-updates 400 \
   --save-interval-updates 500
@@ -85,29 +85,18 @@ fi
 perplexity=$(grep -o 'Loss (base 2): .*' "$work/perplexity.log")
 echo "   $perplexity, of a $bpe token"
 
-headline 7 "a continuation: 60 tokens, each drawn from the ten most likely"
-# Text to tokens and back, as prepare.sh does it; SentencePiece's pieces join to text.
-if [[ $bpe == subword_nmt ]]; then
-  codes=$work/prepared/codes/codes remove_bpe=--remove-bpe
-  encode() { python "$examples/corpus.py" tokenise - - "$lang" | subword-nmt apply-bpe --codes "$codes"; }
-  decode() { sacremoses -q -l "$lang" detokenize; }
-else
-  codes=$work/prepared/codes/sentencepiece.bpe.model remove_bpe=--remove-bpe=sentencepiece
-  encode() { python "$examples/pieces.py" encode "$codes" /dev/stdin /dev/stdout; }
-  decode() { cat; }
-fi
-# 61 with the end of the line, which may not come earlier.
-encode <<<"$prompt" >"$work/prompt"
-length=$(($(wc -w <"$work/prompt") + 60))
-fairseq-interactive "${dataset[@]}" --task language_modeling --path "$best" --seed 1 "$remove_bpe" \
-  --sampling --sampling-topk 10 --beam 1 --min-len "$length" --max-len-b "$length" \
-  <"$work/prompt" >"$work/continuation.log" 2>&1 ||
-  fail "$work/continuation.log" fairseq-interactive $?
-hypotheses "$work/continuation.log" | decode | tee "$work/continuation"
+headline 7 "exported folder, and a continuation: at most 60 tokens, each drawn from the ten most likely"
+exported=$work/exported
+codes=$work/prepared/codes/codes processing=(--moses --lang "$lang")
+[[ $bpe == subword_nmt ]] || codes=$work/prepared/codes/sentencepiece.bpe.model processing=()
+[[ -e $exported ]] ||
+  quietly "$work/export.log" dartsformer-export "$best" -o "$exported" --codes "$codes" "${processing[@]}"
+python "$exported/continue.py" --topk 10 --max-len-a 1 --max-len-b 59 <<<"$prompt" | tee "$work/continuation"
 cat <<END
 
 genotype      $genotype
 derived model $best
 perplexity    $work/perplexity.log
+exported      $exported, which continues any text: echo ${prompt@Q} | $venv/bin/python $exported/continue.py --topk 10 --seed 2
 curves        $venv/bin/dartsformer-report $work/search --log $work/search/train.log -o report.html
 END

@@ -109,8 +109,8 @@ def run(work: Path, *options: str) -> str:
             (environment / name).symlink_to(Path(sys.prefix) / name)
     root = EXAMPLES.parent
     key = b"".join((root / name).read_bytes() for name in ("setup.py", "examples/install.sh"))
-    key = hashlib.sha256(key + f"any  {root}\n".encode()).hexdigest()
-    (environment / ".installed").write_text(f"{key}  -\n")
+    key = hashlib.sha256(key + f"any [export] {root}\n".encode()).hexdigest()
+    (environment / ".installed-export").write_text(f"{key}  -\n")
     command = ["bash", EXAMPLES / FOLDER / "run.sh", "--text", work / "mine.txt"]
     command += ["--work", work / "out", "--merges", "40", "--prompt", "The house", *options]
     settings = {"VENV": str(environment), "TORCH": "any", "CUDA_VISIBLE_DEVICES": ""}
@@ -126,6 +126,7 @@ def test_every_step_and_the_comparison(work):
     assert "train: 72 documents" in output and "valid: 4 documents" in output
     assert "Perplexity: " in output and "validation: perplexity " in output
     assert (work / "out" / "continuation").read_text().startswith("The house")
+    assert (work / "out" / "exported" / "continue.py").is_file()
     assert Genotype.load(work / "out" / "genotype.json").family == "dartsformer_lm"
     again = run(work, "--search-updates", "2", "--train-updates", "2")
     assert "validation" not in again and "[prepare" not in again
