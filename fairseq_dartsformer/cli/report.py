@@ -31,7 +31,8 @@ def get_parser() -> CommandParser:
         default=[],
         metavar="FOLDER",
         help="save folders of networks trained afterwards; their BLEU comes from "
-        "fairseq-generate --results-path FOLDER",
+        "fairseq-generate --results-path FOLDER, the perplexity of language models from the output "
+        "of fairseq-eval-lm in FOLDER/eval-*.txt",
     )
     return parser
 

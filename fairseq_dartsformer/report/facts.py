@@ -38,8 +38,6 @@ def facts(search: Search) -> list[tuple[str, str, str]]:
     """Names, values and notes for the top of the page."""
     limit, speed = search.limits[0], search.seconds_an_update
     words = [value for _, value in search.log.curve("train_inner", "wps")]
-    last = search.losses()["validation"]
-    none = "none" if search.option("dataset", "disable_validation") else "unknown"
     found = [
         ("updates", f"{search.updates:,}", f"of {limit:,}" if limit else ""),
         ("time", duration(search.last.seconds), "until the last checkpoint"),
@@ -51,7 +49,7 @@ def facts(search: Search) -> list[tuple[str, str, str]]:
             f"{median(words):,.0f} words a second" if words else "",
         ),
         ("memory", *_memory(search)),
-        ("validation", f"{last[-1][1]:.3f}" if last else none, "loss" if last else ""),
+        ("validation", *_validation(search)),
     ]
     if search.history:
         nodes = search.history.nodes
@@ -59,6 +57,15 @@ def facts(search: Search) -> list[tuple[str, str, str]]:
         at_most = mean(math.log(len(node.weights)) for node in nodes)
         found.append(("mean entropy", f"{entropy:.3f}", f"of at most {at_most:.3f} nats"))
     return found
+
+
+def _validation(search: Search) -> tuple[str, str]:
+    losses = search.losses()["validation"]
+    if not losses:
+        return "none" if search.option("dataset", "disable_validation") else "unknown", ""
+    updates, loss = losses[-1]
+    perplexity = search.perplexity(loss, updates)
+    return f"{loss:.3f}", "loss" if perplexity is None else f"loss, perplexity {perplexity:,.1f}"
 
 
 def _time_left(search: Search) -> tuple[str, str]:

@@ -45,6 +45,7 @@ def render(search: Search, retrained: Sequence[Run] = (), command: str = "") -> 
         facts=facts(search),
         warnings=[f"Left out: {message}" for message in search.unreadable],
         genotype=search.genotype and search.genotype.to_json(),
+        stacks=search.snapshot.family.stacks,
         history=search.history,
         choices=_choices(search.history) if search.history else [],
         figures=_figures(search),
@@ -90,7 +91,7 @@ def inline(figure: Figure, name: str) -> Markup:
 def _losses_caption(search: Search) -> str:
     logged = search.log.curve("train_inner", "loss")
     source = "as logged" if logged else "means from one checkpoint to the next"
-    return f"Loss in bits a word, {source}; each level's on its part of the data."
+    return f"Loss in bits a token, {source}; each level's on its part of the data."
 
 
 def _checkpoints(search: Search) -> list[list[str]]:
@@ -106,11 +107,14 @@ def _checkpoints(search: Search) -> list[list[str]]:
 
 def _retrained(run: Run, search: Search) -> list[str]:
     """A row of the table of retrainings."""
-    best = run.last.best
-    scores = []
+    best, scores = run.last.best, []
+    perplexity = run.perplexity(best)
     for path in sorted(run.folder.glob("generate-*.txt")):  # of fairseq-generate --results-path
         text = path.read_text(encoding="utf-8", errors="replace")
         scores += re.findall(r"^Generate .*: (.*BLEU.*)$", text, re.MULTILINE)
+    for path in sorted(run.folder.glob("eval-*.txt")):  # the output of fairseq-eval-lm
+        text = path.read_text(encoding="utf-8", errors="replace")
+        scores += re.findall(r"Loss \(base 2\): .*, (Perplexity: .*)$", text, re.MULTILINE)
     return [
         str(run.folder),
         str(run.option("model", "_name")),
@@ -119,7 +123,8 @@ def _retrained(run: Run, search: Search) -> list[str]:
         f"{run.updates:,}",
         duration(run.last.seconds),
         cost(run)[0],
-        "unknown" if best is None else f"{best:.3f}",
+        ("unknown" if best is None else f"{best:.3f}")
+        + ("" if perplexity is None else f", perplexity {perplexity:,.1f}"),
         "; ".join(scores) or "none",
     ]
 

@@ -122,6 +122,33 @@ class Run:
         part = vars(part) if isinstance(part, Namespace) else part
         return part.get(name) if isinstance(part, Mapping) else None
 
+    @property
+    def subset(self) -> str:
+        """The first split that the training validates on."""
+        return str(self.option("dataset", "valid_subset") or "valid").split(",")[0]
+
+    @property
+    def validates_by_loss(self) -> bool:
+        return self.option("checkpoint", "best_checkpoint_metric") in (None, "loss")
+
+    def perplexity(self, loss: float | None, updates: int | None = None) -> float | None:
+        """Perplexity of a language model at validation, as logged or from the loss.
+
+        Args:
+            loss: in bits.
+            updates: of the training at that time, if known.
+
+        Returns:
+            ``None`` for other models, and for an unlogged loss that is not the cross entropy alone.
+        """
+        if not str(self.option("task", "_name")).startswith("language_modeling"):
+            return None
+        logged = dict(self.log.curve(self.subset, "ppl"))
+        smoothed = number(self.option("criterion", "label_smoothing"))
+        if updates in logged or loss is None or smoothed or not self.validates_by_loss:
+            return logged.get(updates)
+        return 2.0 ** min(loss, 1000.0)
+
     def interval_means(self, name: str) -> Curve:
         """Means of a statistic from one checkpoint to the next, by the checkpoints' meters."""
         curve, before = [], (0.0, 0.0)
@@ -143,9 +170,8 @@ class Run:
         losses = {level: logged[f"loss_{level}"] for level in LEVELS}
         if not any(losses.values()):  # without levels, all updates train the weights
             losses["weights"] = logged["loss"]
-        subset = str(self.option("dataset", "valid_subset") or "valid").split(",")[0]
-        validation = dict(self.log.curve(subset, "loss"))
-        if self.option("checkpoint", "best_checkpoint_metric") in (None, "loss"):
+        validation = dict(self.log.curve(self.subset, "loss"))
+        if self.validates_by_loss:
             validation |= {s.updates: s.validation for s in self.checkpoints if s.validation}
         return losses | {"validation": sorted(validation.items())}
 

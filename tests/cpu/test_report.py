@@ -3,8 +3,18 @@
 import json
 import re
 
+import pytest
 import torch
-from helpers.fairseq_commands import DERIVED, LOGGED, SAMPLING, raw_checkpoint, train
+from helpers.fairseq_commands import (
+    DERIVED,
+    LOGGED,
+    SAMPLING,
+    TEXT_DARTS,
+    TEXT_DERIVED,
+    TEXT_SEARCH,
+    raw_checkpoint,
+    train,
+)
 from helpers.report_pages import page_of
 
 from fairseq_dartsformer.plots.style import in_words
@@ -96,3 +106,26 @@ def test_sampling(data, tmp_path):
     text = " ".join(page.cells)
     assert page.tags.count("svg") == 1 and "uniform_sampling" in text
     assert "dartsformer-derive" not in text and page.facts["updates"] == "8of 8"
+
+
+@pytest.mark.parametrize("kind", [TEXT_SEARCH, TEXT_DARTS], ids=["dartsformer_lm", "darts"])
+def test_language_model(data, tmp_path, kind):
+    """The page has the perplexity, and nothing of an encoder or a source."""
+    run = train(kind, data, tmp_path, *LOGGED, "--log-format", "simple")
+    train(TEXT_DERIVED, data, tmp_path / "derived", "--label-smoothing", "0", "--max-update", "2")
+    folder, derived = tmp_path / "checkpoints", tmp_path / "derived" / "checkpoints"
+    line = "| fairseq_cli.eval_lm | Loss (base 2): 6.64, Perplexity: 99.73"
+    (derived / "eval-test.txt").write_text(f"{line}\n")
+    log = ["--log", tmp_path / "stdout", "--retrained", derived]
+    page, html = page_of(tmp_path, folder, *log)
+    logged = re.findall(r"valid on .* ppl (\S+) ", run.stdout)[-1]
+    assert page.facts["validation"].endswith(f"loss, perplexity {float(logged):.1f}")
+    assert not re.search("encoder|source|target|BLEU|cross attention", html.replace("decoder", ""))
+    assert page.tags.count("svg") == 4 and "text embedding" in html
+    best = raw_checkpoint(tmp_path / "derived")["extra_state"]["best"]
+    row = [" ".join(cell.split()) for cell in page.cells]
+    row = row[row.index(str(derived)) :]
+    assert row[1] == "dartsformer_lm" and row[7] == f"{best:.3f}, perplexity {2**best:,.1f}"
+    assert row[8] == "Perplexity: 99.73"
+    # With label smoothing, the loss alone does not say the perplexity.
+    assert page_of(tmp_path, folder)[0].facts["validation"].endswith("loss")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fairseq import options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
-from helpers.fairseq_commands import DARTS, DERIVED, SAMPLING, SEARCH, training
+from helpers.fairseq_commands import DARTS, DERIVED, SAMPLING, SEARCH, TEXT_SEARCH, training
 from omegaconf import OmegaConf
 
 from fairseq_dartsformer.report.command import OF_PROCESS, command_line, training_options
@@ -29,8 +29,9 @@ def config(words: list[str]) -> dict[str, Any]:
         (DARTS, "--seed 7 --adam-betas (0.8,0.9)"),
         (SAMPLING, "--max-tokens 300 --patience 3 --keep-last-epochs 2"),
         (DERIVED, "--backprop reconstruct"),
+        (TEXT_SEARCH, "--decoder-splits 3 --add-bos-token"),
     ],
-    ids=["search", "sizes", "darts", "sampling", "derived"],
+    ids=["search", "sizes", "darts", "sampling", "derived", "text"],
 )
 def test_command_repeats_the_training(tmp_path, kind, given):
     """fairseq makes of the command what it made of the original one."""
