@@ -76,21 +76,22 @@ class Model:
             if config["format"] != 2:
                 raise ValueError(f"format is {config['format']}, expected 2")
             self.longest = [int(positions) for positions in config["max_positions"]]
-            self.start, languages = int(config["start"]), config["languages"]
+            self.start = int(config["start"])
             self.shapes = {cache["name"]: cache["shape"] for cache in config["caches"]}
             self.axes = {name: shape.index("batch") for name, shape in self.shapes.items()}
             bpe, moses = config["bpe"], config["moses"]
-            paths = [path / name for name in config["dictionaries"]]
-            sizes, source, target = [*config["symbols"]], languages[0], languages[-1]
+            languages = [re.split("[-_]", str(name))[0] for name in config["languages"]]
+            names = [Path(name).name for name in config["dictionaries"]]  # of this folder
+            files = [(path / name, size) for name, size in zip(names, config["symbols"])]
+            first, last, source, target = files[0], files[-1], languages[0], languages[-1]
         self.decoder = session(
             path / "decoder.onnx", threads, ["tokens", "step", *self.shapes, *inputs]
         )
-        words, *_, self.symbols = 2 * [*map(dictionary, paths, sizes)]
+        words, self.symbols = dictionary(*first), dictionary(*last)
         self.numbers = {symbol: i for i, symbol in reversed(list(enumerate(words)))}
         self.before, self.after = [lambda line: " ".join(INVISIBLE.sub("", line).split())], []
         if moses:
             rules = import_module("sacremoses")
-            source, target = (re.split("[-_]", name)[0] for name in (source, target))
             normalise = rules.MosesPunctNormalizer(source).normalize
             self.before += [normalise, rules.MosesTokenizer(source).tokenize, " ".join]
             self.after = [str.split, rules.MosesDetokenizer(target).detokenize]

@@ -189,6 +189,7 @@ DAMAGES = {
     "decoder.onnx": ["", "junk", "\0" * 1000],
     "dict.txt": ["", "w1 1\n", "w1 1\n" * 1000],
 }
+FOREIGN = {"languages": [], "dictionaries": ["/dev/zero"], "symbols": None, "max_positions": ["w1"]}
 
 
 def test_damage_and_long_prompts_are_one_line(exported, tmp_path, capfd):
@@ -201,6 +202,11 @@ def test_damage_and_long_prompts_are_one_line(exported, tmp_path, capfd):
             (folder / file).write_bytes(bad)
             assert file in refusal(folder, PROGRAM)
         (folder / file).write_bytes(good)
+    good = (folder / "config.json").read_text()
+    for name, value in FOREIGN.items():
+        (folder / "config.json").write_text(json.dumps({**json.loads(good), name: value}))
+        assert re.search(r"config\.json: |/zero: FileNotFoundError", refusal(folder, PROGRAM))
+    (folder / "config.json").write_text(good)
     assert capfd.readouterr().err == ""
     run = run_program(folder / PROGRAM, "w1 " * 40 + "\n")
     assert run.returncode == 1 and run.stderr.count("\n") == 1
