@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs DARTSformer from text to BLEU on two cores, in a quarter of an hour after the installation:
-# text -> fairseq's binary data -> architecture search -> genotype -> derived model -> translations.
+# Runs DARTSformer from text to a folder that translates, on two cores, in less than 20 minutes after the installation:
+# text -> fairseq's binary data -> architecture search -> genotype -> derived model -> translations, exported model.
 # Where there is a GPU, the same commands use it.
 #
 # usage: bash examples/quickstart.sh [options]
@@ -13,9 +13,9 @@
 #   --bpe NAME            subword_nmt or sentencepiece (default: subword_nmt)
 #   --merges N            merge operations of subword_nmt (default: 4000)
 #   --vocabulary N        pieces of sentencepiece (default: 4000)
-#   --search-updates N    updates of the search, weights and alpha together (default: 1000)
-#   --train-updates N     updates of the derived model (default: 3000)
-#   --minutes M           time limit of the search, and of the training, on a slow machine (default: 9)
+#   --search-updates N    updates of the search, weights and alpha together (default: 700)
+#   --train-updates N     updates of the derived model (default: 4000)
+#   --minutes M           time limit of the training, on a slow machine; the search has half of it (default: 14)
 #
 # After an interruption the same command continues: it skips finished steps, and search and training
 # resume from their last checkpoint. With more updates, a finished search or training continues, and the
@@ -27,7 +27,7 @@ root=$(dirname "$here")
 source "$here/lib.sh"
 
 text='' source_lang=en target_lang=de work=quickstart bpe=subword_nmt merges='' vocabulary=''
-search_updates=1000 train_updates=3000 minutes=9
+search_updates=700 train_updates=4000 minutes=14
 options "text source-lang target-lang work bpe merges vocabulary search-updates train-updates minutes" "$@"
 if [[ ! $text ]]; then
   [[ $source_lang == en && $target_lang =~ ^(de|fr)$ ]] ||
@@ -39,7 +39,7 @@ data=$work/prepared/data-bin
 genotype=$work/genotype.json
 bpe_size 4000
 positive search-updates train-updates minutes
-steps=7
+steps=8
 trap 'die "interrupted; run the same command to continue"' INT TERM
 alone "$work"
 
@@ -53,7 +53,7 @@ count() {
 }
 
 headline 1 "installation"
-activate
+activate export
 
 headline 2 "text"
 if [[ ! $text ]]; then
@@ -66,26 +66,31 @@ bash "$here/prepare.sh" --text "$text" --source-lang "$source_lang" --target-lan
 source_lang=${source_lang//-/_} target_lang=${target_lang//-/_} # as prepare.sh names its output
 
 dataset=("$data" --user-dir "$plugin" --source-lang "$source_lang" --target-lang "$target_lang")
+# The search and the derived model have the same sizes, so that the training can begin with the search's weights.
 model=(--share-all-embeddings --encoder-layers 2 --decoder-layers 2 --dropout 0.1
-  --criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1
-  --lr-scheduler inverse_sqrt --max-tokens 1000)
+  --criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1 --adam-betas '(0.9, 0.98)')
 
-headline 3 "architecture search: $search_updates updates of weights and alpha, alternately"
-later=("$genotype" "$work/derived" "$work/translation")
-train "$work/search" "$search_updates" "${model[@]}" --task translation_search --arch dartsformer_search_tiny \
-  --optimizer bilevel_adam --adam-betas '(0.9, 0.98)' --lr 1e-3 --warmup-updates 100 \
-  --arch-lr 1e-2 --arch-adam-betas '(0.9, 0.98)' --arch-weight-decay 0 \
-  --save-interval-updates 100 --disable-validation
+headline 3 "architecture search: $search_updates updates"
+later=("$genotype" "$work/derived" "$work/translation" "$work/exported")
+minutes=$(((minutes + 1) / 2)) train "$work/search" "$search_updates" "${model[@]}" \
+  --task translation_search --arch dartsformer_search_small \
+  --search-strategy prune_then_search --prune-at $(((search_updates + 3) / 4)) --prune-keep 0.5 \
+  --optimizer bilevel_adam --lr 3e-3 --lr-scheduler inverse_sqrt --warmup-updates 200 \
+  --arch-lr 1e-2 --arch-weight-decay 0 --arch-start $((search_updates / 5)) \
+  --max-tokens 1000 --save-interval-updates 100 --disable-validation
 
 headline 4 "genotype: the strongest candidate of every search node"
-[[ -e $genotype ]] || quietly "$work/search/derive.log" dartsformer-derive "$work/search/checkpoint_last.pt" -o "$genotype"
+[[ -e $genotype ]] ||
+  quietly "$work/search/derive.log" dartsformer-derive "$work/search/checkpoint_last.pt" -o "$genotype"
 cat "$genotype"
 
-headline 5 "training of the derived model, $train_updates updates"
-later=("$work/translation")
-train "$work/derived" "$train_updates" "${model[@]}" --task translation --arch dartsformer_small --genotype "$genotype" \
-  --optimizer adam --adam-betas '(0.9, 0.98)' --lr 4e-3 --warmup-updates 400 \
-  --save-interval-updates 250
+headline 5 "training of the derived model from the search's weights, $train_updates updates"
+later=("$work/translation" "$work/exported")
+train "$work/derived" "$train_updates" "${model[@]}" \
+  --task translation --arch dartsformer_small --genotype "$genotype" \
+  --init-from-search "$work/search/checkpoint_last.pt" --optimizer adam --lr 4e-3 \
+  --lr-scheduler polynomial_decay --warmup-updates 400 --total-num-update "$train_updates" \
+  --max-tokens 2000 --save-interval-updates 500
 
 headline 6 "translation of the test text, beam 5"
 out=$work/translation
@@ -105,21 +110,30 @@ if [[ ! -e $out/hypotheses ]]; then
   mv "$out/hypotheses.partial" "$out/hypotheses"
 fi
 
-headline 7 "result"
+headline 7 "export: a folder that translates without fairseq and torch"
+exported=$work/exported
+codes=$work/prepared/codes/codes processing=(--moses)
+[[ $bpe == subword_nmt ]] || codes=$work/prepared/codes/sentencepiece.bpe.model processing=()
+[[ -e $exported ]] || quietly "$work/derived/export.log" dartsformer-export "$work/derived/checkpoint_best.pt" \
+  -o "$exported" --codes "$codes" "${processing[@]}"
+
+headline 8 "result"
 text=$work/prepared/text
 references=$text/test.$target_lang
 lines=$(wc -l <"$out/hypotheses")
-for sample in 1 2 3 4; do
+for sample in 1 2 3 4 5; do
   for side in "source     $text/test.$source_lang" "reference  $references" "translated $out/hypotheses"; do
-    printf '%s %s\n' "${side:0:10}" "$(sed -n "$((lines * sample / 5 + 1))p" "${side:11}")"
+    printf '%s %s\n' "${side:0:10}" "$(sed -n "$((lines * sample / 6 + 1))p" "${side:11}")"
   done
   echo
 done
 sacrebleu "$references" --input "$out/hypotheses" --format text | tee "$out/bleu"
+sentence=$(sed -n "$((lines / 2 + 1))p" "$text/test.$source_lang")
 cat <<END
 
 genotype      $genotype
 derived model $work/derived/checkpoint_best.pt
 translations  $out/hypotheses, of $text/test.$source_lang
+exported      $exported, to try: echo ${sentence@Q} | $venv/bin/python $exported/translate.py
 curves        $venv/bin/dartsformer-report $work/search --log $work/search/train.log -o report.html
 END

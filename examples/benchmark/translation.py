@@ -31,7 +31,7 @@ from tempfile import TemporaryDirectory
 import torch
 from measuring import machine, print_table
 
-import fairseq_dartsformer
+import fairseq_dartsformer.cli  # silences notes of fairseq and hydra
 from fairseq_dartsformer.memory.planner import count_parameters, training_config
 
 PLUGIN = str(Path(fairseq_dartsformer.__file__).parent)

@@ -10,10 +10,8 @@ compare.sh does all of it.
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -34,6 +32,7 @@ from scales import arguments
 from table import Row, Table
 from training import OPTIMIZATION, Run
 
+import fairseq_dartsformer.cli  # noqa: F401 - silences notes of fairseq and hydra
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.memory.planner import count_parameters, training_config
 from fairseq_dartsformer.operations import ENCODER_OPERATIONS
@@ -234,8 +233,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    for library in ("fairseq", "hydra"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="hydra")  # deprecated calls of fairseq's
-    warnings.filterwarnings("ignore", message="(?s).*automatic_schema_matching")
     main()

@@ -6,6 +6,7 @@ usage: python examples/nas_benchmark/benchmark.py sample -o random.csv
        python examples/nas_benchmark/benchmark.py search darts gdas --data DATA --out SEARCHES
        python examples/nas_benchmark/benchmark.py found SEARCHES/table.csv -o found.csv
        python examples/nas_benchmark/benchmark.py compare --searches TABLE --found TABLE
+       python examples/nas_benchmark/benchmark.py warm-start RUNS WARM
        python examples/nas_benchmark/benchmark.py supernet CHECKPOINT --data DATA
        python examples/nas_benchmark/benchmark.py place 5.87 --parameters 400000
        python examples/nas_benchmark/benchmark.py report
@@ -31,6 +32,7 @@ from settings import BUDGET_UPDATES, SETTINGS
 from supernet import rank, tau_interval, write
 from table import Table
 from training import UPDATES, Run
+from warm_start import warm_starts
 
 from fairseq_dartsformer.errors import InputError
 
@@ -49,6 +51,12 @@ def get_parser() -> argparse.ArgumentParser:
     training = commands.add_parser("train", help="train genotypes; each that ends adds a row")
     training.add_argument("genotypes", type=Path, help="a file that `sample` has written")
     training.add_argument("--first", type=int, metavar="N", help="only the first N genotypes")
+    training.add_argument(
+        "--warm-start",
+        type=Path,
+        metavar="SEARCHES",
+        help="the folder of `search`: genotypes begin with the weights of the searches they are of",
+    )
     known = commands.add_parser("baselines", help="train known models by the same protocol")
     search = commands.add_parser("search", help="search by the comparison's settings")
     search.add_argument("strategies", nargs="+", choices=SETTINGS, metavar="STRATEGY")
@@ -92,6 +100,11 @@ def get_parser() -> argparse.ArgumentParser:
     command.add_argument("--table", type=Path, default=TABLE, help="(default: the published)")
     command.add_argument("-o", "--out", type=Path, metavar="FILE", help="the scores, as CSV")
 
+    command = commands.add_parser("warm-start", help="updates that a warm start saves")
+    command.add_argument("fresh", type=Path, metavar="RUNS", help="the folder of `train`")
+    help = "the same of `train --warm-start`"
+    command.add_argument("warm", type=Path, metavar="WARM", help=help)
+
     place = commands.add_parser("place", help="place a loss among the random genotypes")
     place.add_argument("loss", type=float, help="validation loss at the end, in bits")
     place.add_argument("--parameters", type=int, help="of the model")
@@ -110,8 +123,29 @@ def train(args: argparse.Namespace) -> None:
         runs = [run for seed in args.seeds for run in baselines(seed, *where)]
     else:
         named = read_list(args.genotypes)[: args.first]
-        runs = [Run(n, seed, *where) for seed in args.seeds for n in named]
+        runs = [
+            Run(n, seed, *where, args.warm_start and search_of(n, args.warm_start))
+            for seed in args.seeds
+            for n in named
+        ]
     complete(runs, args)
+
+
+def search_of(named: Named, searches: Path) -> Path:
+    """The checkpoint of the search that found a genotype, which `found` named STRATEGY-SEED."""
+    strategy, _, seed = named.name.rpartition("-")
+    checkpoint = searches.resolve() / f"{strategy}.seed{seed}" / "checkpoint_last.pt"
+    if not checkpoint.exists():
+        raise ValueError(f"--warm-start {searches}: {named.name} needs {checkpoint}")
+    return checkpoint
+
+
+def warm_start(args: argparse.Namespace) -> None:
+    """Print when trainings with a warm start reach the loss that fresh ones have at their end."""
+    compared = [*warm_starts(args.fresh, args.warm)]
+    if not compared:
+        raise ValueError(f"{args.warm}: no training ended there that also ended in {args.fresh}")
+    print(*compared, sep="\n")
 
 
 def search(args: argparse.Namespace) -> None:
@@ -215,6 +249,7 @@ COMMANDS = {
     "found": found,
     "compare": compare,
     "supernet": supernet,
+    "warm-start": warm_start,
     "place": place,
     "report": report,
 }

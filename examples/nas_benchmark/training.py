@@ -47,6 +47,7 @@ class Run(Job):
     Attributes:
         named: the genotype.
         updates: length of the training, a multiple of 8.
+        search: a checkpoint of a search, with whose weights the training begins, if any.
         optimization: options of the training, besides the model's.
         scores: what the test measures.
     """
@@ -59,6 +60,7 @@ class Run(Job):
     data: Path
     out: Path
     updates: int = UPDATES
+    search: Path | None = None
 
     @property
     def name(self) -> str:
@@ -106,6 +108,7 @@ class Run(Job):
         words += self.optimization.split()
         words += ["--seed", str(self.seed), "--max-update", str(self.updates)]
         words += ["--validate-interval-updates", interval, "--save-interval-updates", interval]
+        words += ["--init-from-search", str(self.search)] if self.search else []
         return [*words, *genotype, "--save-dir", str(self.folder)]
 
     def trained(self) -> Path | None:
@@ -137,18 +140,24 @@ class Run(Job):
         return {name: f"{f(hypotheses, [references]).score:.2f}" for name, f in scores.items()}
 
 
+def validations(text: str, measure: str = "loss") -> dict[int, float]:
+    """A measure of the validations in fairseq-train's log, by updates."""
+    found = map(json.loads, VALIDATION.findall(text))
+    return {int(v["valid_num_updates"]): float(v[f"valid_{measure}"]) for v in found}
+
+
 def read_log(text: str, updates: int) -> dict[str, str]:
     """Parameters and validation losses (bits) from fairseq-train's log.
 
     Raises:
         RunError: something is missing.
     """
-    valid = {int(v["valid_num_updates"]): v for v in map(json.loads, VALIDATION.findall(text))}
+    valid = {measure: validations(text, measure) for measure in ("loss", "nll_loss")}
     parameters = PARAMETERS.search(text)
-    if not parameters or not valid.keys() >= set(lengths(updates)):
+    if not parameters or not valid["loss"].keys() >= set(lengths(updates)):
         raise RunError("the training's log lacks the parameters or a validation")
     row = {"parameters": parameters[1].replace(",", "")}
-    for measure in ("loss", "nll_loss"):
+    for measure, values in valid.items():
         for length in lengths(updates):
-            row[f"{measure}_{length}"] = f"{float(valid[length][f'valid_{measure}']):.3f}"
+            row[f"{measure}_{length}"] = f"{values[length]:.3f}"
     return row

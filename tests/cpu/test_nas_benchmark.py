@@ -21,6 +21,7 @@ from prepare import select
 from sampling import Named, from_cells, read_list, sample, to_cells, write_list
 from table import Table, columns, lengths
 from training import Run, read_log
+from warm_start import WarmStart, warm_starts
 
 SPLITS = ("train", "valid", "test")
 
@@ -230,3 +231,22 @@ def test_noise_and_tau(benchmark):
         place(6.0, path=Path("no such table"))
     assert benchmark.tau_of_seeds().keys() == {("1", "2"), ("1", "3"), ("2", "3")}
     assert min(benchmark.tau_of_seeds().values()) > 0.5
+
+
+def test_warm_start(tmp_path):
+    """It is reached between two validations, at the first one, or never."""
+    for name, last in (("fresh", 6.0), ("warm", 5.0)):
+        folder = tmp_path / name / "darts-1.seed1"
+        folder.mkdir(parents=True)
+        lines = [
+            "| valid | " + json.dumps({"valid_num_updates": str(n), "valid_loss": str(loss)}) + "\n"
+            for n, loss in ((500, 9.0), (1000, 7.0), (2000, last))
+        ]
+        (folder / "train.log").write_text("".join(lines))
+        assert not [*warm_starts(tmp_path / "fresh", tmp_path / "warm")]  # they have not ended
+        (folder / "cpu_seconds").write_text("1")
+    (found,) = warm_starts(tmp_path / "fresh", tmp_path / "warm")
+    assert found.reached == 1500 and "reaches 6.000 after 1500 updates" in str(found)
+    assert WarmStart("a", {9: 9.0}, {9: 8.0}).reached == 9
+    never = WarmStart("a", {9: 9.0}, {9: 10.0})
+    assert never.reached == np.inf and str(never).endswith("it reaches 9.000 never")
