@@ -176,7 +176,7 @@ class Bench:
                     f"{conditions[name]}: measure a table here"
                 )
         for stack, names in self.snapshot.candidates.items():
-            table.costs(stack, names)
+            table.costs(stack, names, len(self.snapshot.alpha[stack]))
 
     def table(self, choices: Sequence[Choice], times: Sequence[Times]) -> LatencyTable:
         """Fit a table to the times of architectures by least squares."""
