@@ -198,8 +198,11 @@ class _Supernet:
 
     def _check_dictionary(self, stack: str, dictionary: Dictionary) -> None:
         """Raise an :class:`InputError` if the search's data still exist and have other words."""
-        language = self.task.get("source_lang" if stack == "encoder" else "target_lang")
-        path = Path(utils.split_paths(str(self.task.get("data")))[0], f"dict.{language}.txt")
+        name = "dict.txt"  # of a language model
+        if "encoder" in self.family.stacks:
+            language = self.task.get("source_lang" if stack == "encoder" else "target_lang")
+            name = f"dict.{language}.txt"
+        path = Path(utils.split_paths(str(self.task.get("data")))[0], name)
         try:
             same = Dictionary.load(str(path)) == dictionary
         except Exception:  # fairseq raises several kinds
