@@ -16,7 +16,7 @@ from fairseq_dartsformer.search_space.genotype import BUILTIN, Genotype
 
 sys.path.insert(0, str(EXAMPLES / "language_model"))
 import documents
-from compare import Model, derived, sample, transformers
+from compare import Model, derived, load, sample, save, transformers
 from matching import TOLERANCE
 from sampling import from_cells, to_cells
 
@@ -74,11 +74,13 @@ def parameters(model: Model) -> int:
     return count_parameters(training_config(arch, given), VOCABULARY)
 
 
-def test_models_are_equally_large():
+def test_models_are_equally_large(tmp_path):
     post_ln, pre_ln = transformers()
     random = sample(4, 1, VOCABULARY)
     assert [model.name for model in random] == [f"random-{i:03d}" for i in range(4)]
     assert sample(2, 1, VOCABULARY) == random[:2]
+    save(tmp_path / "models.json", [post_ln, *random])
+    assert load(tmp_path / "models.json") == [post_ln, *random]
     target = parameters(post_ln)
     for model in (pre_ln, *random):
         assert parameters(model) == pytest.approx(target, rel=TOLERANCE)
