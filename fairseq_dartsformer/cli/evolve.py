@@ -153,7 +153,7 @@ def main(args: Namespace) -> None:
     if not ranking:
         raise InputError(
             f"--max-parameters is {args.max_parameters} and --max-latency is {args.max_latency}: "
-            "found no genotype that keeps both"
+            "found no genotype within both, raise one of them"
         )
     best = search.genotype(ranking[0])
     with replacing(output) as temporary:

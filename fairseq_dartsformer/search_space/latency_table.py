@@ -101,8 +101,10 @@ class LatencyTable:
         if not isinstance(network, dict) or network.get("family") not in list(FAMILIES):
             expected = f"expected sizes, and a family: {' or '.join(FAMILIES)}"
             raise self._error(f"network is {shown(network)}: {expected}")
-        if set(network) != {"family", *sizes_of(FAMILIES[network["family"]])}:
-            raise self._error(f"network has {', '.join(map(str, network))}: not those of a network")
+        expected = {"family", *sizes_of(FAMILIES[network["family"]])}
+        if set(network) != expected:
+            found = ", ".join(map(str, network))
+            raise self._error(f"network has {found}: expected {', '.join(sorted(expected))}")
         for name, value in network.items():
             words = name in WORDS
             if not isinstance(value, str) if words else type(value) is not int or value < 1:
