@@ -171,8 +171,8 @@ class _Supernet:
             block = getattr(genotype, stack)
             if layers % len(block):
                 raise InputError(
-                    f"--genotype has an {stack} block of {len(block)} layers, which must divide "
-                    f"the search's {layers} (--search-layers)"
+                    f"--genotype has a block of {len(block)} layers in the {stack}, which must "
+                    f"divide the search's {layers} (--search-layers)"
                 )
             for i, layer in enumerate(block):
                 for k, name in enumerate(layer):

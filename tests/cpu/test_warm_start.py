@@ -112,7 +112,7 @@ def test_a_shorter_block_is_in_the_space(tmp_path):
     short.load_state_dict(inherited)
     long.load_state_dict(same)
     assert torch.equal(short(**NET)[0], long(**NET)[0])
-    with pytest.raises(InputError, match="an encoder block of 3 layers, which must divide"):
+    with pytest.raises(InputError, match="a block of 3 layers in the encoder, which must divide"):
         warm_start(path, Genotype((layer,) * 3, decoder), encoder_layers=3)
 
 
