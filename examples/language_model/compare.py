@@ -161,7 +161,18 @@ def sample(count: int, seed: int, vocabulary: int) -> list[Model]:
 
 
 def size(args: argparse.Namespace) -> None:
-    """Write the models; the search for their sizes takes longer than all else before a training."""
+    """Write the models; the search for their sizes takes longer than all else before a training.
+
+    Raises:
+        InputError: two models would have one name, or as :func:`derived`.
+    """
+    names = [*(path.stem for path in args.genotypes), *(model.name for model in transformers())]
+    for path in args.genotypes:
+        if names.count(path.stem) > 1 or path.stem.startswith(RANDOM):
+            raise InputError(
+                f"--genotypes names {path}: {path.stem} must differ from the names of the others, "
+                f"{', '.join(model.name for model in transformers())} and {RANDOM}..."
+            )
     vocabulary = len(Dictionary.load(str(args.data / "dict.txt")))
     found = [derived(path.stem, Genotype.load(path), vocabulary) for path in args.genotypes]
     save(args.models, [*found, *transformers(), *sample(args.count, args.draw_seed, vocabulary)])

@@ -41,7 +41,8 @@ unset PYTHONUNBUFFERED # so that workers, which share a pipe, write complete lin
   alone "$out"
   same_options "$out/options" "$(cat "${found[@]}" | cksum) --count $count --seeds $seeds --updates $updates"
   [[ -e $out/models.json ]] ||
-    python "$here/compare.py" size "$data" --models "$out/models.json" --genotypes "${found[@]}" --count "$count"
+    python "$here/compare.py" size "$data" --models "$out/models.json" --genotypes "${found[@]}" --count "$count" ||
+    { rm "$out/options" && exit 1; } # so that other options are allowed
 )
 table=$out/models.csv
 models=$((count + ${#found[@]} + 2))

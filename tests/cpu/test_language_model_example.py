@@ -15,6 +15,7 @@ from fairseq_dartsformer.memory.planner import count_parameters, training_config
 from fairseq_dartsformer.search_space.genotype import BUILTIN, Genotype
 
 sys.path.insert(0, str(EXAMPLES / "language_model"))
+import compare
 import documents
 from compare import Model, derived, load, sample, save, transformers
 from matching import TOLERANCE
@@ -88,6 +89,15 @@ def test_models_are_equally_large(tmp_path):
             assert from_cells(to_cells(model.genotype)) == model.genotype
     with pytest.raises(InputError, match="family is dartsformer, expected dartsformer_lm"):
         derived("figure", BUILTIN["paper_fig4_approx"], VOCABULARY)
+
+
+@pytest.mark.parametrize("names", ["a/g b/g", "transformer_lm", "random-001"])
+def test_models_have_different_names(monkeypatch, names):
+    files = [f"{name}.json" for name in names.split()]
+    arguments = ["size", "data", "--models", "m", "--count", "2", "--genotypes", *files]
+    monkeypatch.setattr(sys, "argv", ["compare.py", *arguments])
+    with pytest.raises(SystemExit, match=rf"^compare\.py: error: --genotypes names {files[0]}"):
+        compare.main()
 
 
 @pytest.fixture(scope="module")
