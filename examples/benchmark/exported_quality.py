@@ -1,4 +1,4 @@
-"""Compares the translations of an exported model with those of fairseq-generate, and int8's BLEU.
+"""Compares the translations of an exported model with those of fairseq-generate, and their BLEU.
 
 usage: python examples/benchmark/exported_quality.py CHECKPOINT PREPARED [--sentences N] ...
 
@@ -11,33 +11,15 @@ from __future__ import annotations
 
 import argparse
 import re
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import sacrebleu
-from measuring import print_table
+from measuring import PLUGIN, print_table, python
 
-import fairseq_dartsformer
-
-PLUGIN = str(Path(fairseq_dartsformer.__file__).parent)
 NBest = dict[int, list[tuple[float, str]]]
-
-
-def python(*arguments: object, text: str | None = None) -> str:
-    """Run Python; return what it prints.
-
-    Raises:
-        RuntimeError: it fails.
-    """
-    command = [sys.executable, *map(str, arguments)]
-    run = subprocess.run(command, input=text, capture_output=True, encoding="utf-8")
-    if run.returncode:
-        raise RuntimeError(f"{' '.join(command)}:\n{run.stderr[-3000:]}")
-    return run.stdout
 
 
 def nbest(lines: Iterable[Sequence[str]]) -> NBest:
@@ -69,7 +51,7 @@ def generated(args: argparse.Namespace, codes: Path, folder: Path) -> NBest:
         processing += ["--bpe-codes", codes]
     options = [*languages, "--user-dir", PLUGIN, "--path", args.checkpoint, "--cpu", *processing]
     options += ["--required-batch-size-multiple", "1", "--batch-size", "32", *args.limits]
-    log = python("-m", "fairseq_cli.generate", data, *options)
+    log = python("-m", "fairseq_cli.generate", data, *options).stdout
     return nbest(re.findall(r"^D-(\d+)\t(\S+)\t(.*)$", log, re.MULTILINE))
 
 
@@ -78,7 +60,7 @@ def exported(args: argparse.Namespace, codes: Path, folder: Path, *options: str)
     text = "".join(first_lines(args.prepared / "text" / f"test.{args.source_lang}", args.sentences))
     given = ["--codes", codes, *["--moses"][: codes.name == "codes"], *options]
     python("-m", "fairseq_dartsformer.cli.export", args.checkpoint, "-o", folder, *given)
-    log = python(folder / "translate.py", *args.limits, text=text)
+    log = python(folder / "translate.py", *args.limits, text=text).stdout
     return nbest(line.split("\t") for line in log.split("\n")[:-1])
 
 
@@ -92,7 +74,7 @@ def main() -> None:
     parser.add_argument("--beam", type=int, default=5)
     parser.add_argument("--lenpen", type=float, default=1.0)
     args = parser.parse_args()
-    # A limit that does not depend on the source, and so on a batch.
+    # A limit that depends on neither the source nor the batch.
     args.limits = f"--beam {args.beam} --nbest {args.beam} --lenpen {args.lenpen}".split()
     args.limits += "--max-len-a 0 --max-len-b 200".split()
     pieces = args.prepared / "codes" / "sentencepiece.bpe.model"

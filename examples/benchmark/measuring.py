@@ -1,16 +1,22 @@
-"""Shared by the benchmarks: interleaved timing, description of the machine, tables."""
+"""Shared by the benchmarks: interleaved timing, description of the machine, tables, processes."""
 
 from __future__ import annotations
 
 import platform
 import random
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
 
+import fairseq_dartsformer
 from fairseq_dartsformer.latency.measurement import processor
+
+PLUGIN = str(Path(fairseq_dartsformer.__file__).parent)
 
 
 def times(steps: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -57,3 +63,16 @@ def print_table(header: Iterable[str], rows: Iterable[Iterable[object]]) -> None
     for row in rows:
         cells = (f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row)
         print("|", " | ".join(cells), "|", flush=True)
+
+
+def python(*arguments: object, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python, with ``text`` as its standard input; return what it prints and logs.
+
+    Raises:
+        RuntimeError: it fails.
+    """
+    command = [sys.executable, *map(str, arguments)]
+    run = subprocess.run(command, input=text, capture_output=True, encoding="utf-8")
+    if run.returncode:
+        raise RuntimeError(f"{' '.join(command)}:\n{run.stderr[-3000:]}")
+    return run

@@ -18,8 +18,6 @@ import json
 import os
 import random
 import re
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -29,22 +27,19 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
-from measuring import machine, print_table
+from measuring import PLUGIN, machine, print_table, python
 
-import fairseq_dartsformer.cli  # silences notes of fairseq and hydra
+import fairseq_dartsformer.cli  # noqa: F401 - silences notes of fairseq and hydra
 from fairseq_dartsformer.memory.planner import count_parameters, training_config
 
-PLUGIN = str(Path(fairseq_dartsformer.__file__).parent)
 WORKER = Path(__file__).with_name("translation_worker.py")
 LANGUAGES = "--source-lang aa --target-lang bb".split()
+REFERENCE = "fairseq-generate, derived"  # to which the ratios are
 # The named architectures of a size, and the transformer's width and heads.
 SIZES = {
     "base": ("dartsformer", "transformer", 512, 8),
     "small": ("dartsformer_small", "transformer_small", 128, 2),
 }
-
-
-REFERENCE = "fairseq-generate, derived"  # to which the ratios are
 
 
 @dataclass(frozen=True)
@@ -73,32 +68,20 @@ class System:
             limits = f"--beam {args.beam} --max-len-a 0 --max-len-b {args.length}".split()
             limits += f"--batch-size {batch} --required-batch-size-multiple 1".split()
             options = [*LANGUAGES, "--user-dir", PLUGIN, "--path", str(self.model), "--cpu"]
-            log = python("-m", "fairseq_cli.generate", data / "bin", *options, *limits)
+            run = python("-m", "fairseq_cli.generate", data / "bin", *options, *limits)
+            log = run.stdout + run.stderr
             speed = float(re.search(r"Translated .* \(([\d.]+) sentences/s", log)[1])
             texts = re.findall(r"^H-\d+\t\S+\t(.*)$", log, re.MULTILINE)
             lengths = [len(text.split()) for text in texts]
         else:
             numbers = (args.beam, args.length, batch, args.threads)
             given = (self.command, self.model, data / "test.aa", *numbers, self.compute_type)
-            result = json.loads(python(WORKER, *given).splitlines()[0])
+            result = json.loads(python(WORKER, *given).stdout)
             lengths = result["lengths"]
             speed = len(lengths) / result["seconds"]
         if set(lengths) != {args.length}:
             raise RuntimeError(f"{self.name}: lengths {Counter(lengths)}, expected {args.length}")
         return speed
-
-
-def python(*arguments: object) -> str:
-    """Run Python; return its output, and after it its log.
-
-    Raises:
-        RuntimeError: it fails.
-    """
-    command = [sys.executable, *map(str, arguments)]
-    run = subprocess.run(command, capture_output=True, text=True)
-    if run.returncode:
-        raise RuntimeError(f"{' '.join(command)}:\n{run.stderr[-3000:]}")
-    return run.stdout + run.stderr
 
 
 def write_data(folder: Path, args: argparse.Namespace) -> None:

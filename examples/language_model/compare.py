@@ -1,15 +1,17 @@
 """Language models of equal parameters, each trained alone: found, Transformers, random genotypes.
 
-usage: compare.py train DATA --table TABLE --out RUNS [options]
+usage: compare.py size DATA --models MODELS --count N [--genotypes FILE ...]
+       compare.py train DATA --models MODELS --table TABLE --out RUNS --seeds N --updates N
        compare.py report --table TABLE
 
-`train` adds a row to the table as each training ends; several workers share the trainings.
-compare.sh does all of it.
+`size` writes the models with their sizes. `train` adds a row to the table as each training ends;
+several workers share the trainings. compare.sh does all of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -157,11 +159,45 @@ def sample(count: int, seed: int, vocabulary: int) -> list[Model]:
     return list(islice(reaching(), count))
 
 
-def train(args: argparse.Namespace) -> None:
-    """Complete all trainings that no other worker has; the exit status is 1 if one failed."""
+def size(args: argparse.Namespace) -> None:
+    """Write the models; the search for their sizes takes longer than all else before a training.
+
+    Raises:
+        InputError: two models would have one name, or as :func:`derived`.
+    """
+    names = [*(path.stem for path in args.genotypes), *(model.name for model in transformers())]
+    for path in args.genotypes:
+        if names.count(path.stem) > 1 or path.stem.startswith(RANDOM):
+            raise InputError(
+                f"--genotypes names {path}: {path.stem} must differ from the names of the others, "
+                f"{', '.join(model.name for model in transformers())} and {RANDOM}..."
+            )
     vocabulary = len(Dictionary.load(str(args.data / "dict.txt")))
     found = [derived(path.stem, Genotype.load(path), vocabulary) for path in args.genotypes]
-    models = [*found, *transformers(), *sample(args.count, args.draw_seed, vocabulary)]
+    save(args.models, [*found, *transformers(), *sample(args.count, args.draw_seed, vocabulary)])
+
+
+def save(path: Path, models: Iterable[Model]) -> None:
+    """Write models as JSON, all or nothing."""
+    records = [
+        [model.name, model.options, model.genotype and model.genotype.to_json()] for model in models
+    ]
+    partial = path.with_suffix(".tmp")
+    partial.write_text(json.dumps(records, indent=1), encoding="utf-8")
+    partial.replace(path)
+
+
+def load(path: Path) -> list[Model]:
+    """Read what :func:`save` wrote."""
+    return [
+        Model(name, tuple(options), None if text is None else Genotype.from_json(text, str(path)))
+        for name, options, text in json.loads(path.read_text(encoding="utf-8"))
+    ]
+
+
+def train(args: argparse.Namespace) -> None:
+    """Complete all trainings that no other worker has; the exit status is 1 if one failed."""
+    models = load(args.models)
     where = args.data.resolve(), args.out.resolve(), args.updates
     seeds = range(1, args.seeds + 1)
     runs = [TextRun(model, seed, *where) for seed in seeds for model in models]
@@ -210,12 +246,15 @@ def get_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    sizing = commands.add_parser("size", help="write the models, equally large")
+    sizing.add_argument("--genotypes", type=Path, nargs="*", default=[], help="those found")
+    sizing.add_argument("--count", type=int, required=True, help="of random genotypes")
+    sizing.add_argument("--draw-seed", type=int, default=1, help="of the genotypes (default: 1)")
     training = commands.add_parser("train", help="train all models; each that ends adds a row")
-    training.add_argument("data", type=Path, help="the binarised text")
+    for command in (sizing, training):
+        command.add_argument("data", type=Path, help="the binarised text")
+        command.add_argument("--models", type=Path, required=True, help="the models, as JSON")
     training.add_argument("--out", type=Path, required=True, help="the folder of all runs")
-    training.add_argument("--genotypes", type=Path, nargs="*", default=[], help="those found")
-    training.add_argument("--count", type=int, required=True, help="of random genotypes")
-    training.add_argument("--draw-seed", type=int, default=1, help="of the genotypes (default: 1)")
     training.add_argument("--seeds", type=int, required=True, help="trainings of each model")
     training.add_argument("--updates", type=int, required=True, help="a multiple of 8")
     for command in (training, commands.add_parser("report", help="compare the models")):
@@ -227,7 +266,7 @@ def main() -> None:
     """Run a command."""
     args = get_parser().parse_args()
     try:
-        {"train": train, "report": report}[args.command](args)
+        {"size": size, "train": train, "report": report}[args.command](args)
     except (RunError, InputError, ValueError, OSError) as error:
         sys.exit(f"compare.py: error: {error}")
 

@@ -36,16 +36,19 @@ need python fairseq-train
 export PYTHONUTF8=1 PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 unset PYTHONUNBUFFERED # so that workers, which share a pipe, write complete lines
 
-# The options, by one start at a time.
+# The options and the models with their sizes, by one start at a time.
 (
   alone "$out"
   same_options "$out/options" "$(cat "${found[@]}" | cksum) --count $count --seeds $seeds --updates $updates"
+  [[ -e $out/models.json ]] ||
+    python "$here/compare.py" size "$data" --models "$out/models.json" --genotypes "${found[@]}" --count "$count" ||
+    { rm "$out/options" && exit 1; } # so that other options are allowed
 )
 table=$out/models.csv
 models=$((count + ${#found[@]} + 2))
 echo "== [1/2, $(clock)] $models models, $seeds trainings each, $updates updates"
-complete "$table" $((models * seeds)) python "$here/compare.py" train "$data" --out "$out/runs" --table "$table" \
-  --genotypes "${found[@]}" --count "$count" --seeds "$seeds" --updates "$updates"
+complete "$table" $((models * seeds)) python "$here/compare.py" train "$data" --models "$out/models.json" \
+  --out "$out/runs" --table "$table" --seeds "$seeds" --updates "$updates"
 
 echo "== [2/2, $(clock)] result"
 python "$here/compare.py" report --table "$table" | tee "$out/result.md"

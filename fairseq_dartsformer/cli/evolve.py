@@ -153,7 +153,7 @@ def main(args: Namespace) -> None:
     if not ranking:
         raise InputError(
             f"--max-parameters is {args.max_parameters} and --max-latency is {args.max_latency}: "
-            "found no genotype that keeps both"
+            "found no genotype within both, raise one of them"
         )
     best = search.genotype(ranking[0])
     with replacing(output) as temporary:
@@ -174,11 +174,10 @@ def latency_of(scorer: Scorer, table: LatencyTable, limit: float) -> Cost:
     :class:`InputError` if the table is of another network or lacks a candidate."""
     snapshot, options = scorer.snapshot, scorer.options
     table.check(network_of(options, snapshot.family.name), len(scorer.task.target_dictionary))
-    costs = []
-    for node in scorer.nodes:
-        repeats = table.repeats(node.stack, len(snapshot.alpha[node.stack]))
-        names = snapshot.candidates[node.stack]
-        costs.append([repeats * cost for cost in table.costs(node.stack, names)])
+    costs = [
+        table.costs(n.stack, snapshot.candidates[n.stack], len(snapshot.alpha[n.stack]))
+        for n in scorer.nodes
+    ]
     return Cost("--max-latency", "ms", costs, sum(table.fixed.values()), limit)
 
 

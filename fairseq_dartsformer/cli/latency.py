@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from ..errors import InputError
+from ..errors import InputError, flag
 from ..latency.measurement import Bench, Times, Translation
 from ..memory.planner import training_config
 from ..search_space.genotype import BUILTIN, Genotype
@@ -65,7 +65,7 @@ def measure(args: Namespace, rest: list[str]) -> None:
     """Measure, compare and write; a wrong option or table raises an :class:`InputError` before
     anything is measured."""
     if args.genotype is not None:
-        raise InputError(f"--genotype is {args.genotype[0]}: it goes without --arch")
+        raise InputError(f"--genotype is {args.genotype[0]}, it must be left out with --arch")
     if (args.output is None) == (args.latency_table is None):
         raise InputError("-o or --latency-table: give one of them with --arch")
     if args.latency_table is not None and args.check is None:
@@ -115,9 +115,12 @@ def main(args: Namespace, rest: list[str]) -> None:
         if getattr(args, name) is not None:
             raise InputError(f"--{name} is {getattr(args, name)}: it needs --arch")
     if rest:
-        raise InputError(f"{rest[0]}: is an option of a measurement, which needs --arch")
-    if args.latency_table is None or args.genotype is None:
-        raise InputError("--genotype and --latency-table, or --arch to measure: missing")
+        raise InputError(f"{rest[0]}: is no option of a prediction; to measure, give --arch")
+    for name in ("genotype", "latency_table"):
+        if getattr(args, name) is None:
+            raise InputError(
+                f"{flag(name)} is missing: a prediction needs it; to measure, give --arch"
+            )
     table = LatencyTable.load(args.latency_table)
     latencies = {given: table.predict(Genotype.load(given)) for given in args.genotype}
     for given, milliseconds in latencies.items():

@@ -17,9 +17,9 @@ BLANK = 1  # length of a line without words: it has the end of the line alone
 
 
 class DocumentDataset(BaseWrapperDataset):
-    """Windows of a text, which can be made anew of some of its documents.
+    """Windows of a text that can be cut again from some of its documents.
 
-    A window may extend over several documents, so that its tokens belong to no document alone.
+    A window may extend over several documents, so windows cannot be divided by document.
 
     Args:
         windows: fairseq's windows of lines.

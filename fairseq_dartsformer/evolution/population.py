@@ -60,7 +60,7 @@ class Space:
         others: costs besides the parameters.
 
     Raises:
-        InputError: the smallest architecture exceeds a limit.
+        InputError: every architecture exceeds a limit.
     """
 
     parameters: Sequence[Sequence[int]]
@@ -71,11 +71,11 @@ class Space:
 
     def __post_init__(self) -> None:
         for cost in self.costs:
-            smallest = cost.shared + sum(self._least(cost))
-            if cost.limit is not None and smallest > cost.limit:
+            least = cost.shared + sum(self._least(cost))
+            if cost.limit is not None and least > cost.limit:
                 raise InputError(
-                    f"{cost.option} is {cost.limit}, but the smallest architecture has "
-                    f"{smallest:.10g} {cost.unit}"
+                    f"{cost.option} is {cost.limit}, it must be at least {least:.10g} "
+                    f"{cost.unit}: no architecture has less"
                 )
 
     @property

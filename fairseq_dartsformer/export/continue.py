@@ -1,9 +1,9 @@
 """Continues lines of text with the language model in this folder.
 
 Needs onnxruntime, numpy and, if config.json says so, sacremoses, subword-nmt or sentencepiece. The
-output begins with the line. Scores and the limit of the length, max-len-a times the line's tokens
-plus max-len-b, count its tokens, too. With topk, each token is drawn from the K most likely ones;
-nbest then says how often. Without, beam search continues the line.
+output begins with the line, whose tokens count in the score and in the limit of the output's
+length. Beam search continues the line; with topk, each token is drawn from the most likely ones
+instead, and a line has nbest such outputs.
 """
 
 import argparse
@@ -11,10 +11,15 @@ from collections.abc import Callable
 from itertools import zip_longest
 
 import numpy as np
-from decoding import LEAST, OPTIONS, PAD, Model, run, top
+from decoding import OPTIONS, PAD, Model, run, top
 
-OPTIONS = OPTIONS | {"max-len-a": 0.0, "max-len-b": 200, "topk": 0, "temperature": 1.0, "seed": 1}
-LEAST = LEAST | {"topk": 0, "temperature": 1e-3, "seed": 0}
+LIMITS = {"max-len-a": 0.0, "max-len-b": 200}
+OPTIONS |= {
+    **{name: (default, *OPTIONS[name][1:]) for name, default in LIMITS.items()},
+    "topk": (0, 0, "draw each token from the N most likely ones; 0: beam search"),
+    "temperature": (1.0, 1e-3, "divide the scores of the next token by N"),
+    "seed": (1, 0, "of the draws of topk"),
+}
 
 
 class LanguageModel(Model):
@@ -34,7 +39,7 @@ class LanguageModel(Model):
 
 
 def drawing(count: int, seed: int, numbers: list[int]) -> Callable[..., tuple]:
-    """Draw the next token of each hypothesis from the most likely ones.
+    """Return a function as `best` that draws each hypothesis' token from the ``count`` most likely.
 
     What is drawn depends on the seed, the line's number and the step, and not on the batch.
     """
@@ -52,11 +57,11 @@ def drawing(count: int, seed: int, numbers: list[int]) -> Callable[..., tuple]:
         drawn = (mass <= np.array(draws)[:, :, None] * mass[:, :, -1:]).sum(2, keepdims=True)
         drawn = drawn.clip(max=places.shape[2] - 1)
         chosen, gained = (np.take_along_axis(x, drawn, 2)[:, :, 0] for x in (places, likely))
-        # The first tokens may be those of one hypothesis, which all begin with.
+        # At first there is one hypothesis, with which all begin.
         return sums + gained, np.broadcast_to(np.arange(beam) % width, shape), chosen
 
     return choose
 
 
 if __name__ == "__main__":
-    run(LanguageModel, "Continues standard input, line by line.", OPTIONS, LEAST)
+    run(LanguageModel, "Continues standard input, line by line.", OPTIONS)

@@ -1,7 +1,7 @@
 """What the programs of exported folders share: their files, text processing, and the search.
 
-The search is that of fairseq-generate, with a limit of the output's length for each line instead
-of a batch: max-len-a times the line's tokens, the end symbol among them, plus max-len-b.
+The search is that of fairseq-generate, but each line, and not each batch, limits the length of its
+output: max-len-a times the line's tokens, the end symbol among them, plus max-len-b.
 """
 
 import argparse
@@ -22,10 +22,16 @@ import onnxruntime
 BOS, PAD, EOS, UNK = range(4)
 BUFFER = 1024  # lines that are sorted by length
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
-# threads 0: one for each core. nbest N: print LINE, SCORE and OUTPUT of the N best.
-OPTIONS = {"beam": 5, "lenpen": 1.0, "max-len-a": 1.0, "max-len-b": 50, "batch-size": 32}
-OPTIONS |= {"threads": 0, "nbest": 0}
-LEAST = {"beam": 1, "max-len-b": 1, "batch-size": 1, "threads": 0, "nbest": 0}
+# By name: the default, the least value, and help.
+OPTIONS = {
+    "beam": (5, 1, "hypotheses of a line in beam search"),
+    "lenpen": (1.0, -math.inf, "divide a score by the output's length to the power N"),
+    "max-len-a": (1.0, 0.0, "the longest output: N times the line's tokens,"),
+    "max-len-b": (50, 1, "plus N tokens"),
+    "batch-size": (32, 1, "lines at a time"),
+    "threads": (0, 0, "of onnxruntime; 0: one for each core"),
+    "nbest": (0, 0, "print number, score in bits and output of the N best; 0: only the best"),
+}
 INVISIBLE = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
 
 
@@ -120,7 +126,7 @@ class Model:
         return line
 
     def takes(self, source: list[int]) -> bool:
-        """Whether a line has an output, beside an empty one."""
+        """Whether a line has an output other than an empty one."""
         return True
 
     def batch(
@@ -140,9 +146,8 @@ class Model:
         found = [[(0.0, [])] for _ in lines]  # for lines that are left out, and if scores are NaN
         order = sorted(range(len(lines)), key=lambda i: len(sources[i]))
         if len(sources[order[-1]]) > self.longest[0]:
-            raise ValueError(
-                f"over {self.longest[0] - 1} tokens in a line: {lines[order[-1]][:60]}"
-            )
+            start = lines[order[-1]][:60]
+            raise ValueError(f"over {self.longest[0] - 1} tokens in a line: {start}")
         order = [i for i in order if self.takes(sources[i])]
         for start in range(0, len(order), args.batch_size):
             batch = order[start : start + args.batch_size]
@@ -161,16 +166,16 @@ class Model:
         choose: Callable[..., tuple] | None = None,
         temperature: float = 1.0,
     ) -> list[list[tuple]]:
-        """For each line the best hypotheses: (score in bits, tokens), the best first.
+        """Find the best hypotheses of each of B lines: (score in bits, tokens), the best first.
 
-        given: the tokens with which its hypotheses begin, PAD after them.
-        lengths: of the lines.
+        given: `B × G`, the tokens with which a line's hypotheses begin, PAD after them.
+        lengths: `B`, tokens of the lines, with the end symbol.
         fixed: inputs of the decoder that depend on the line alone.
-        choose: which hypotheses may continue, and how; by default as beam search.
+        choose: which hypotheses may continue, and how; by default as beam search, see `best`.
         """
         beam, found = min(args.beam, len(self.symbols) - 1), [[] for _ in lengths]
-        limits = (args.max_len_a * lengths + args.max_len_b).astype(int)
-        limits = limits.clip(max=self.longest[-1] - 1)
+        limits = args.max_len_a * lengths + args.max_len_b
+        limits = limits.clip(max=self.longest[-1] - 1).astype(int)
         sizes = {"batch": len(lengths), "past": 0}
         shapes = {n: shape for n, shape in self.shapes.items() if n not in fixed}
         moving = {n: np.zeros([sizes.get(k, k) for k in s], "f4") for n, s in shapes.items()}
@@ -223,21 +228,26 @@ class Model:
 
 
 def best(scores: np.ndarray, sums: np.ndarray, beam: int, *unused: object) -> tuple:
-    """Choose twice as many hypotheses as the beam has, as half of them may end."""
+    """Choose twice as many hypotheses as the beam has, as half of them may end.
+
+    From scores `B × W × V` and their sums `B × W` to sums, origins in W and tokens `B × 2·beam`.
+    """
     flat = (scores + sums[:, :, None]).reshape(len(scores), -1)
     places = top(flat, min(2 * beam, flat.shape[1] - 1))
     return np.take_along_axis(flat, places, 1), *np.divmod(places, scores.shape[2])
 
 
-def run(kind: type[Model], about: str, options: dict[str, float], least: dict[str, float]) -> None:
+def run(kind: type[Model], about: str, options: dict[str, tuple]) -> None:
     """Process standard input, line by line, with the model in the program's folder."""
     parser = argparse.ArgumentParser(description=about)
-    for name, default in options.items():
-        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"({default})")
+    for name, (default, _, text) in options.items():
+        given = {"type": type(default), "default": default, "metavar": "N"}
+        parser.add_argument(f"--{name}", help=f"{text} (default: {default})", **given)
     args = parser.parse_args()
-    for name, value in least.items():
-        if not getattr(args, name.replace("-", "_")) >= value:
-            parser.error(f"--{name} must be at least {value}")
+    for name, (_, least, _) in options.items():
+        value = getattr(args, name.replace("-", "_"))
+        if not value >= least:
+            parser.error(f"--{name} is {value}, it must be at least {least}")
     try:
         model, count = kind(Path(__file__).resolve().parent, args.threads), 0
         sys.stdin.reconfigure(encoding="utf-8", newline="\n")

@@ -158,7 +158,9 @@ def _languages(cfg: ExportConfig, task: tasks.FairseqTask, kind: Kind) -> list[s
             )
         return [cfg.lang]
     if cfg.lang is not None:
-        raise InputError(f"--lang is {cfg.lang}, but the checkpoint names its two languages")
+        raise InputError(
+            f"--lang is {cfg.lang}, it must be left out: the checkpoint names two languages"
+        )
     return [task.cfg.source_lang, task.cfg.target_lang]
 
 

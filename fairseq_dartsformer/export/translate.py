@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from decoding import LEAST, OPTIONS, PAD, Model, run, session
+from decoding import OPTIONS, PAD, Model, run, session
 
 
 class Translator(Model):
@@ -33,4 +33,4 @@ class Translator(Model):
 
 
 if __name__ == "__main__":
-    run(Translator, "Translates standard input, line by line.", OPTIONS, LEAST)
+    run(Translator, "Translates standard input, line by line.", OPTIONS)

@@ -1,1 +1,1 @@
-"""Measurement of the time that translations take, for tables of latencies."""
+"""Measurement of the time that translations and texts take, for tables of latencies."""

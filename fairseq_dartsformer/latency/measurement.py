@@ -54,7 +54,8 @@ class Bench:
         translation: what is timed.
 
     Raises:
-        InputError: the model is no supernet, or its options do not fit together.
+        InputError: the model is no supernet, its options do not fit together, or it is too short
+            for the sentences.
     """
 
     def __init__(self, cfg: DictConfig, vocabulary: int, translation: Translation):
@@ -74,6 +75,11 @@ class Bench:
         torch.manual_seed(cfg.common.seed)
         training = Training(cfg, vocabulary)
         self.model = training.model.to(self.device).eval()
+        longest = int(np.min(self.model.max_positions()))
+        if translation.length > longest:
+            raise InputError(
+                f"--length is {translation.length}, it must be at most {longest}, the longest input"
+            )
         self.vocabulary = len(training.task.target_dictionary)
         self.snapshot = take_snapshot(
             cfg.model, cfg.task, self.model.state_dict(), 0, "the supernet"
@@ -176,7 +182,7 @@ class Bench:
                     f"{conditions[name]}: measure a table here"
                 )
         for stack, names in self.snapshot.candidates.items():
-            table.costs(stack, names)
+            table.costs(stack, names, len(self.snapshot.alpha[stack]))
 
     def table(self, choices: Sequence[Choice], times: Sequence[Times]) -> LatencyTable:
         """Fit a table to the times of architectures by least squares."""

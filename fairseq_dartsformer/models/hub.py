@@ -101,7 +101,7 @@ class HubModel:
 
         Args:
             model_name_or_path: the folder of the checkpoints. fairseq would also take an archive
-                or an URL, but unpacks them over other files.
+                or a URL, but unpacks them over other files.
             checkpoint_file: name of the checkpoint, or several, separated by colons: an ensemble.
             data_name_or_path: the folder of the dictionaries; if it begins with a dot, it is
                 relative to that of the checkpoints.

@@ -171,8 +171,8 @@ class _Supernet:
             block = getattr(genotype, stack)
             if layers % len(block):
                 raise InputError(
-                    f"--genotype has an {stack} block of {len(block)} layers, which must divide "
-                    f"the search's {layers} (--search-layers)"
+                    f"--genotype has a block of {len(block)} layers in the {stack}, which must "
+                    f"divide the search's {layers} (--search-layers)"
                 )
             for i, layer in enumerate(block):
                 for k, name in enumerate(layer):
@@ -198,8 +198,11 @@ class _Supernet:
 
     def _check_dictionary(self, stack: str, dictionary: Dictionary) -> None:
         """Raise an :class:`InputError` if the search's data still exist and have other words."""
-        language = self.task.get("source_lang" if stack == "encoder" else "target_lang")
-        path = Path(utils.split_paths(str(self.task.get("data")))[0], f"dict.{language}.txt")
+        name = "dict.txt"  # of a language model
+        if "encoder" in self.family.stacks:
+            language = self.task.get("source_lang" if stack == "encoder" else "target_lang")
+            name = f"dict.{language}.txt"
+        path = Path(utils.split_paths(str(self.task.get("data")))[0], name)
         try:
             same = Dictionary.load(str(path)) == dictionary
         except Exception:  # fairseq raises several kinds

@@ -138,8 +138,8 @@ class ExcessLatency:
         fastest = sum(self.table.fixed.values())
         for stack, coder in searched_stacks(supernet).items():
             layers, nodes, _ = coder.alpha.shape
-            costs = self.table.costs(stack, searched_node(coder).names)
-            fastest += self.table.repeats(stack, layers) * layers * nodes * min(costs)
+            costs = self.table.costs(stack, searched_node(coder).names, layers)
+            fastest += layers * nodes * min(costs)
         if fastest > self.target:
             raise InputError(
                 f"--latency-target is {self.target:g}, but the fastest architecture takes "
@@ -151,8 +151,8 @@ class ExcessLatency:
         total = sum(self.table.fixed.values())
         for stack, coder in coders.items():
             weights = coder.mixing_weights()
-            costs = weights.new_tensor(self.table.costs(stack, searched_node(coder).names))
-            total = total + self.table.repeats(stack, len(weights)) * (weights * costs).sum()
+            costs = self.table.costs(stack, searched_node(coder).names, len(weights))
+            total = total + (weights * weights.new_tensor(costs)).sum()
         return total
 
     def __call__(self, coders: Mapping[str, nn.Module], progress: Callable[[], float]) -> Tensor:

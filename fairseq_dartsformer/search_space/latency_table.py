@@ -101,8 +101,10 @@ class LatencyTable:
         if not isinstance(network, dict) or network.get("family") not in list(FAMILIES):
             expected = f"expected sizes, and a family: {' or '.join(FAMILIES)}"
             raise self._error(f"network is {shown(network)}: {expected}")
-        if set(network) != {"family", *sizes_of(FAMILIES[network["family"]])}:
-            raise self._error(f"network has {', '.join(map(str, network))}: not those of a network")
+        expected = {"family", *sizes_of(FAMILIES[network["family"]])}
+        if set(network) != expected:
+            found = ", ".join(map(str, network))
+            raise self._error(f"network has {found}: expected {', '.join(sorted(expected))}")
         for name, value in network.items():
             words = name in WORDS
             if not isinstance(value, str) if words else type(value) is not int or value < 1:
@@ -166,24 +168,29 @@ class LatencyTable:
                     "the same sizes with dartsformer-latency"
                 )
 
-    def costs(self, stack: str, names: Iterable[str]) -> list[float]:
-        """Return what each operation adds in all layers that share a searched node, if the block
-        is one layer; an operation that was not measured raises an :class:`InputError`."""
-        known = self.operations[stack]
+    def costs(self, stack: str, names: Iterable[str], block: int) -> list[float]:
+        """Return the milliseconds that each operation adds as a node of the block.
+
+        Args:
+            stack: ``"encoder"`` or ``"decoder"``.
+            names: of the operations.
+            block: its number of layers; the stack repeats it, and with it the operation.
+
+        Raises:
+            InputError: an operation was not measured, or the block does not divide the stack.
+        """
+        known, layers = self.operations[stack], self.network[f"{stack}_layers"]
+        if layers % block:
+            raise self._error(
+                f"is of {layers} {stack} layers, which must be a multiple of the block's {block}"
+            )
         for name in names:
             if name not in known:
                 raise self._error(
                     f"has no {name} in the {stack}, only {', '.join(known)}: measure it with "
                     f"{flag(stack)}-operations"
                 )
-        return [known[name] for name in names]
-
-    def repeats(self, stack: str, block: int) -> int:
-        """Return how often a stack has a block of this many layers."""
-        layers = self.network[f"{stack}_layers"]
-        if layers % block:
-            raise self._error(f"is of {layers} {stack} layers, which blocks of {block} do not fill")
-        return layers // block
+        return [layers // block * known[name] for name in names]
 
     def predict(self, genotype: Genotype) -> float:
         """Return the milliseconds of the derived model: the fixed parts and the operations.
@@ -201,6 +208,6 @@ class LatencyTable:
         for stack, block in genotype.blocks.items():
             nodes = len(block[0])
             searched = [k for k in range(nodes) if not family.is_fixed(stack, k, nodes)]
-            costs = self.costs(stack, [layer[k] for layer in block for k in searched])
-            total += self.repeats(stack, len(block)) * sum(costs)
+            chosen = [layer[k] for layer in block for k in searched]
+            total += sum(self.costs(stack, chosen, len(block)))
         return total

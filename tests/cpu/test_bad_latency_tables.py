@@ -101,3 +101,10 @@ def test_table_of_another_device_is_not_compared(tables):
     with pytest.raises(InputError, match="length is 21, but here it is 20"):
         timed.compare(other)
     assert timed.compare(latency_table(device=timed.describe())) is None
+
+
+@pytest.mark.parametrize("learned", ["", "--decoder-learned-pos"])
+def test_sentences_longer_than_the_model_takes_are_refused(learned):
+    options = [*TINY.split(), "--max-target-positions", "19", *learned.split()]
+    with pytest.raises(InputError, match="--length is 20, it must be at most 19"):
+        Bench(training_config("dartsformer_search", options), 48, Translation())

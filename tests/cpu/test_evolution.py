@@ -57,7 +57,7 @@ def test_candidates_that_are_not_allowed_are_never_chosen():
     for generation in generations(Evolution(8, 3, 3, 3, 0.5, seed=1), space, 3):
         for architecture in generation:
             assert all(o in of for o, of in zip(architecture, allowed, strict=True))
-    with pytest.raises(InputError, match="the smallest architecture has 13"):
+    with pytest.raises(InputError, match="it must be at least 13 parameters"):
         Space(SPACE.parameters, SPACE.shared, 12, allowed)
 
 
@@ -92,7 +92,7 @@ def test_random_architectures():
         drawn = {space.random(generator) for _ in range(50)}
         assert all(map(space.fits, drawn))
         assert max(map(space.count, drawn)) == limit
-    with pytest.raises(InputError, match=r"--max-parameters is 9, but the smallest .* has 10"):
+    with pytest.raises(InputError, match=r"--max-parameters is 9, .* at least 10"):
         Space(SPACE.parameters, SPACE.shared, 9)
 
 
@@ -110,7 +110,7 @@ def test_two_limits(limits):
     for architecture in itertools.chain.from_iterable(scored):
         assert 0.2 + sum(COSTS[0][o] for o in architecture) <= milliseconds + 1e-9
         assert size is None or 10 + sum(architecture) <= size
-    with pytest.raises(InputError, match=r"--max-latency is 0.7, .* smallest .* has 0.8 ms"):
+    with pytest.raises(InputError, match=r"--max-latency is 0.7, .* at least 0.8 ms"):
         Space(SPACE.parameters, SPACE.shared, size, others=[replace(cost, limit=0.7)])
 
 

@@ -15,8 +15,9 @@ from fairseq_dartsformer.memory.planner import count_parameters, training_config
 from fairseq_dartsformer.search_space.genotype import BUILTIN, Genotype
 
 sys.path.insert(0, str(EXAMPLES / "language_model"))
+import compare
 import documents
-from compare import Model, derived, sample, transformers
+from compare import Model, derived, load, sample, save, transformers
 from matching import TOLERANCE
 from sampling import from_cells, to_cells
 
@@ -74,11 +75,13 @@ def parameters(model: Model) -> int:
     return count_parameters(training_config(arch, given), VOCABULARY)
 
 
-def test_models_are_equally_large():
+def test_models_are_equally_large(tmp_path):
     post_ln, pre_ln = transformers()
     random = sample(4, 1, VOCABULARY)
     assert [model.name for model in random] == [f"random-{i:03d}" for i in range(4)]
     assert sample(2, 1, VOCABULARY) == random[:2]
+    save(tmp_path / "models.json", [post_ln, *random])
+    assert load(tmp_path / "models.json") == [post_ln, *random]
     target = parameters(post_ln)
     for model in (pre_ln, *random):
         assert parameters(model) == pytest.approx(target, rel=TOLERANCE)
@@ -86,6 +89,15 @@ def test_models_are_equally_large():
             assert from_cells(to_cells(model.genotype)) == model.genotype
     with pytest.raises(InputError, match="family is dartsformer, expected dartsformer_lm"):
         derived("figure", BUILTIN["paper_fig4_approx"], VOCABULARY)
+
+
+@pytest.mark.parametrize("names", ["a/g b/g", "transformer_lm", "random-001"])
+def test_models_have_different_names(monkeypatch, names):
+    files = [f"{name}.json" for name in names.split()]
+    arguments = ["size", "data", "--models", "m", "--count", "2", "--genotypes", *files]
+    monkeypatch.setattr(sys, "argv", ["compare.py", *arguments])
+    with pytest.raises(SystemExit, match=rf"^compare\.py: error: --genotypes names {files[0]}"):
+        compare.main()
 
 
 @pytest.fixture(scope="module")

@@ -155,7 +155,7 @@ def test_search_meets_its_target(data, tmp_path, strategy):
         snapshot = snapshot_of(checkpoint(folder), "last")
         expected = sum(table.fixed.values())
         for stack, weights in snapshot.weights.items():
-            costs = torch.tensor(table.costs(stack, snapshot.candidates[stack]))
+            costs = torch.tensor(table.costs(stack, snapshot.candidates[stack], len(weights)))
             expected += float((weights * costs).sum())
         return expected, table.predict(derive(snapshot))
 

@@ -112,7 +112,7 @@ def test_a_shorter_block_is_in_the_space(tmp_path):
     short.load_state_dict(inherited)
     long.load_state_dict(same)
     assert torch.equal(short(**NET)[0], long(**NET)[0])
-    with pytest.raises(InputError, match="an encoder block of 3 layers, which must divide"):
+    with pytest.raises(InputError, match="a block of 3 layers in the encoder, which must divide"):
         warm_start(path, Genotype((layer,) * 3, decoder), encoder_layers=3)
 
 
@@ -186,6 +186,24 @@ def test_another_dictionary_is_refused(tmp_path):
         warm_start(path, FIG4, other)
     (tmp_path / "dict.bb.txt").unlink()
     warm_start(path, FIG4, other)
+
+
+def test_another_dictionary_of_a_language_model_is_refused(tmp_path):
+    task = Task()
+    task.source_dictionary.save(str(tmp_path / "dict.txt"))
+    model = supernet("dartsformer_lm", task)
+    path = saved(tmp_path / "c.pt", model, "dartsformer_lm", decoder_splits=2)
+    state = torch.load(path)
+    state["cfg"]["task"] = {"data": str(tmp_path)}
+    torch.save(state, path)
+    genotype = Genotype(None, (("ffn", "conv_3"),), "max", "dartsformer_lm")
+    warm_start(path, genotype, task)
+    other = Task()
+    for dictionary in (other.source_dictionary, other.target_dictionary):
+        dictionary.symbols[4:6] = "w1", "w0"
+        dictionary.indices.update(w0=5, w1=4)
+    with pytest.raises(InputError, match=r"decoder's dictionary differs from .*dict\.txt"):
+        warm_start(path, genotype, other)
 
 
 def test_what_was_taken_is_logged(tmp_path, caplog):
