@@ -59,6 +59,7 @@ def exported(args: argparse.Namespace, codes: Path, folder: Path, *options: str)
     """The n-best lists of an export, which is written to ``folder``."""
     text = "".join(first_lines(args.prepared / "text" / f"test.{args.source_lang}", args.sentences))
     given = ["--codes", codes, *["--moses"][: codes.name == "codes"], *options]
+    given += ["--data", args.prepared / "data-bin"]
     python("-m", "fairseq_dartsformer.cli.export", args.checkpoint, "-o", folder, *given)
     log = python(folder / "translate.py", *args.limits, text=text).stdout
     return nbest(line.split("\t") for line in log.split("\n")[:-1])
