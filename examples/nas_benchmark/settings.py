@@ -77,9 +77,9 @@ SETTINGS: dict[str, Setting] = {
         LOGITS,
     ),
     "prune_then_search": Setting(
-        0.25 * 3 + 0.75 * DENSE / 2,
-        "3 for a quarter of the updates, then 3c/2",
-        f"{LOGITS} --prune-at {{quarter}} --prune-keep 0.5",
+        0.5 * 3 + 0.5 * DENSE / 2,
+        "3 for half of the updates, then 3c/2",
+        f"{LOGITS} --prune-at {{half}} --prune-keep 0.5",
     ),
     "sequence_reward": Setting(
         3 * DENSE,
@@ -102,7 +102,7 @@ def scaled(strategy: str, budget: int) -> int:
 def options(strategy: str, updates: int) -> list[str]:
     """The options of a strategy's search of this length."""
     setting = SETTINGS[strategy]
-    places = {"half": updates // 2, "quarter": updates // 4}
+    places = {"half": updates // 2}
     found = ["--search-strategy", strategy, "--max-update", str(updates)]
     if strategy != "uniform_sampling":
         found += ["--arch-start", str(updates // 5)]

@@ -24,10 +24,11 @@ Planner = Callable[[Any, int, str, float], int]
 class PruneThenSearch(Followed, Policy):
     """First alpha is a policy that draws one candidate for each node; then candidates are few.
 
-    Until ``--prune-at``, the updates are those of :class:`Policy`. In ``--prune-rounds`` rounds
-    the least probable candidates are pruned, down to the share ``--prune-keep`` or to as many as
-    fit ``--prune-memory``; Adam forgets their moments. Then alpha shrinks to the scale that it had
-    at first, and ``--then-strategy`` searches what remains with the trained weights.
+    Until ``--prune-at``, the updates are those of :class:`Policy`. In ``--prune-rounds`` rounds,
+    evenly spread over those that move alpha, the least probable candidates are pruned, down to the
+    share ``--prune-keep`` or to as many as fit ``--prune-memory``; Adam forgets their moments. Then
+    alpha shrinks to the scale that it had at first, and ``--then-strategy`` searches what remains
+    with the trained weights.
 
     Attributes:
         planner: plans the memory of the strategy that follows; the package sets it.
@@ -50,6 +51,11 @@ class PruneThenSearch(Followed, Policy):
         for option, value in (("rounds", self.rounds), ("at", self.prune_at)):
             if value < 1:
                 raise InputError(f"--prune-{option} is {value}, it must be at least 1")
+        if self.prune_at <= self.arch_start:
+            raise InputError(
+                f"--prune-at is {self.prune_at} and --arch-start is {self.arch_start}: alpha must "
+                "move before it prunes, so --prune-at must be larger"
+            )
 
     def prepare(self, model) -> None:
         """Count the candidates."""
@@ -86,8 +92,9 @@ class PruneThenSearch(Followed, Policy):
             return
         super().after_update(model, optimizer, update_num)
         state, coders = optimizer.optimizer.state, searched_stacks(model).values()
+        learning = self.prune_at - self.arch_start
         for r in range(1, self.rounds + 1):
-            if update_num == max(1, self.prune_at * r // self.rounds):
+            if update_num == self.arch_start + max(1, learning * r // self.rounds):
                 for coder in coders:
                     keep_best(coder, self.keep ** (r / self.rounds))
                 for parameter in parameters_pruned(model):

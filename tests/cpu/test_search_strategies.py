@@ -1,5 +1,6 @@
 """What every search strategy that learns alpha keeps: gradients, levels, resume, workers."""
 
+import math
 from signal import SIGKILL
 
 import pytest
@@ -21,7 +22,7 @@ from fairseq_dartsformer.memory.planner import Training, training_config
 from fairseq_dartsformer.search.eigenvalue import dominant_eigenvalue, has_grown
 from fairseq_dartsformer.search.hypergradient import directional_derivative, neumann_series
 from fairseq_dartsformer.search.registry import STRATEGIES
-from fairseq_dartsformer.search.snapshot import snapshot_of
+from fairseq_dartsformer.search.snapshot import load_snapshot, snapshot_of
 from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS, level_of
 
 # Every strategy that learns alpha, with the options whose paths differ.
@@ -185,6 +186,10 @@ def test_two_workers_reach_the_result_of_one(data, tmp_path, case, backend):
         ("unas --unas-reward ter", "--unas-reward is ter"),
         ("prune_then_search --then-strategy uniform_sampling", "--then-strategy is uniform_samp"),
         ("prune_then_search --prune-rounds 0", "--prune-rounds is 0"),
+        (
+            "prune_then_search --prune-at 3 --arch-start 3",
+            "--prune-at is 3 and --arch-start is 3: alpha must move before it prunes",
+        ),
         ("prune_then_search --prune-memory 0", "--prune-memory is 0.0, it must be a positive"),
         (
             "prune_then_search --prune-memory 1 --prune-keep 0.5",
@@ -257,6 +262,19 @@ def test_pruned_search_is_derived_from_what_remains(data, tmp_path):
         weights = dict(snapshot.ranked(node))
         assert {name for name, weight in weights.items() if weight > 0} == kept
         assert snapshot.best[snapshot.name(node)] in kept - {"zero"}
+
+
+def test_nothing_is_pruned_before_alpha_moves(data, tmp_path):
+    """The rounds are spread over alpha's updates; the last one leaves the share."""
+    options = "--max-update 8 --arch-start 4 --disable-validation --save-interval-updates 1"
+    case = "prune_then_search --prune-at 8 --prune-rounds 2 --prune-keep 0.3"
+    train(kind(case), data, tmp_path, *options.split())
+    counts = []
+    for update in range(1, 9):
+        snapshot = load_snapshot(str(tmp_path / f"checkpoint_1_{update}.pt"))
+        counts.append({int(n) for m in snapshot.remaining.values() for n in m.sum(-1).flatten()})
+    all_, half, rest = {13, 14}, {math.ceil(n * 0.3**0.5) for n in (13, 14)}, {4, 5}
+    assert counts == [all_] * 5 + [half] * 2 + [rest]
 
 
 @pytest.mark.parametrize(
