@@ -74,9 +74,9 @@ headline 3 "architecture search: $search_updates updates"
 later=("$genotype" "$work/derived" "$work/translation" "$work/exported")
 minutes=$(((minutes + 1) / 2)) train "$work/search" "$search_updates" "${model[@]}" \
   --task translation_search --arch dartsformer_search_small \
-  --search-strategy prune_then_search --prune-at $(((search_updates + 3) / 4)) --prune-keep 0.5 \
+  --search-strategy prune_then_search --prune-at $(((search_updates + 1) / 2)) --prune-keep 0.5 \
   --optimizer bilevel_adam --lr 3e-3 --lr-scheduler inverse_sqrt --warmup-updates 200 \
-  --arch-lr 1e-2 --arch-weight-decay 0 --arch-start $((search_updates / 5)) \
+  --arch-lr 1e-2 --arch-weight-decay 0 --arch-start $((search_updates / 10)) \
   --max-tokens 1000 --save-interval-updates 100 --disable-validation
 
 # In so short a search, zero and identity are ahead where the others have not learnt anything yet.
