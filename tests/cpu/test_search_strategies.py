@@ -269,12 +269,15 @@ def test_nothing_is_pruned_before_alpha_moves(data, tmp_path):
     options = "--max-update 8 --arch-start 4 --disable-validation --save-interval-updates 1"
     case = "prune_then_search --prune-at 8 --prune-rounds 2 --prune-keep 0.3"
     train(kind(case), data, tmp_path, *options.split())
-    counts = []
-    for update in range(1, 9):
-        snapshot = load_snapshot(str(tmp_path / f"checkpoint_1_{update}.pt"))
-        counts.append({int(n) for m in snapshot.remaining.values() for n in m.sum(-1).flatten()})
-    all_, half, rest = {13, 14}, {math.ceil(n * 0.3**0.5) for n in (13, 14)}, {4, 5}
-    assert counts == [all_] * 5 + [half] * 2 + [rest]
+    counts = {}
+    for path in (tmp_path / "checkpoints").glob("checkpoint*.pt"):
+        snapshot = load_snapshot(str(path))
+        left = {int(n) for m in snapshot.remaining.values() for n in m.sum(-1).flatten()}
+        counts[snapshot.updates] = left
+    sizes = {len(names) for names in snapshot.candidates.values()}
+    half, rest = ({math.ceil(n * share) for n in sizes} for share in (0.3**0.5, 0.3))
+    expected = [set()] * 5 + [half] * 2 + [rest]  # empty: nothing has been pruned
+    assert counts == dict(enumerate(expected, start=1))
 
 
 @pytest.mark.parametrize(
