@@ -127,6 +127,16 @@ apply_codes() {
   fi
 }
 
+# export_model CHECKPOINT [OPTIONS]: exports a model to the folder $work/exported, unless it is there, with the
+# codes and the text processing of --bpe; OPTIONS go with Moses alone. Sets `exported`.
+export_model() {
+  local codes=$work/prepared/codes/codes processing=(--moses "${@:2}")
+  [[ $bpe == subword_nmt ]] || codes=$work/prepared/codes/sentencepiece.bpe.model processing=()
+  exported=$work/exported
+  [[ -e $exported ]] ||
+    quietly "$work/export.log" dartsformer-export "$1" -o "$exported" --codes "$codes" "${processing[@]}"
+}
+
 # train FOLDER UPDATES ARGUMENTS...: runs fairseq-train on the array `dataset`, for at most $minutes, unless
 # it has been run before; resumes from the last checkpoint, shows progress and keeps the log. First removes
 # the results of an earlier end, the paths in the array `later`.

@@ -112,11 +112,7 @@ if [[ ! -e $out/hypotheses ]]; then
 fi
 
 headline 7 "export: a folder that translates without fairseq and torch"
-exported=$work/exported
-codes=$work/prepared/codes/codes processing=(--moses)
-[[ $bpe == subword_nmt ]] || codes=$work/prepared/codes/sentencepiece.bpe.model processing=()
-[[ -e $exported ]] || quietly "$work/derived/export.log" dartsformer-export "$work/derived/checkpoint_best.pt" \
-  -o "$exported" --codes "$codes" "${processing[@]}"
+export_model "$work/derived/checkpoint_best.pt"
 
 headline 8 "result"
 text=$work/prepared/text

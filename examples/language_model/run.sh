@@ -86,11 +86,7 @@ perplexity=$(grep -o 'Loss (base 2): .*' "$work/perplexity.log")
 echo "   $perplexity, of a $bpe token"
 
 headline 7 "exported folder, and a continuation: at most 60 tokens, each drawn from the ten most likely"
-exported=$work/exported
-codes=$work/prepared/codes/codes processing=(--moses --lang "$lang")
-[[ $bpe == subword_nmt ]] || codes=$work/prepared/codes/sentencepiece.bpe.model processing=()
-[[ -e $exported ]] ||
-  quietly "$work/export.log" dartsformer-export "$best" -o "$exported" --codes "$codes" "${processing[@]}"
+export_model "$best" --lang "$lang"
 python "$exported/continue.py" --topk 10 --max-len-a 1 --max-len-b 59 <<<"$prompt" | tee "$work/continuation"
 cat <<END
 
