@@ -113,11 +113,13 @@ class Run:
 
 def start_server() -> None:
     """Start the server; every process inherits its settings: one thread, no GPU."""
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])  # it finds our helpers
     settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
+    settings["PYTHONPATH"] = path
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     forkserver.set_forkserver_preload(
-        ["pytest", "torch._dynamo", "fairseq_cli.train", "fairseq_dartsformer"]
+        ["pytest", "torch._dynamo", "fairseq_cli.train", "fairseq_dartsformer", "helpers.warm_up"]
     )
     forkserver.ensure_running()
     for name, value in before.items():
