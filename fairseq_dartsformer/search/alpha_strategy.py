@@ -19,7 +19,7 @@ from ..reversible.coupling import Mixtures, Partial
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for
 from ..search_space.relaxation import drawing, with_noise
 from ..search_space.sampling import chosen, searched_stacks
-from .options import ALPHA_OPTIONS
+from .options import ALPHA_OPTIONS, read_names
 from .penalties import SCHEDULED, ExcessLatency, build_penalties, penalty_gradients
 from .strategy import (
     BILEVEL,
@@ -40,6 +40,7 @@ class AlphaStrategy(SearchStrategy):
     A subclass that samples overrides :meth:`sample`.
 
     Attributes:
+        exclude: operations that are not derived (``--derive-exclude``).
         loss: the criterion's.
     """
 
@@ -52,6 +53,7 @@ class AlphaStrategy(SearchStrategy):
         """Read the options of all strategies that learn alpha."""
         cfg = self.cfg
         self.arch_start = cfg.arch_start or 0
+        self.exclude = read_names(cfg.derive_exclude, "--derive-exclude")
         for name, value in (("arch_start", self.arch_start), ("arch_noise", cfg.arch_noise or 0)):
             if not value >= 0:
                 raise InputError(f"{flag(name)} is {value}, it must be at least 0")

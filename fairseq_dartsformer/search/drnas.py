@@ -47,4 +47,4 @@ class DrNAS(SplitStrategy):
         super().after_update(model, optimizer, update_num)
         if update_num == self.prune_at:
             for coder in searched_stacks(model).values():
-                keep_best(coder, self.prune_keep)
+                keep_best(coder, self.prune_keep, self.exclude)

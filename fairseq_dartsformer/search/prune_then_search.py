@@ -96,7 +96,7 @@ class PruneThenSearch(Followed, Policy):
         for r in range(1, self.rounds + 1):
             if update_num == self.arch_start + max(1, learning * r // self.rounds):
                 for coder in coders:
-                    keep_best(coder, self.keep ** (r / self.rounds))
+                    keep_best(coder, self.keep ** (r / self.rounds), self.exclude)
                 for parameter in parameters_pruned(model):
                     state.pop(parameter, None)
         if update_num == self.prune_at:

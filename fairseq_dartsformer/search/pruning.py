@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from fairseq.distributed.utils import get_global_rank
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..search_space.sampling import best_of_stack
 from .strategy import SearchStrategy
 
 logger = logging.getLogger(__name__)
@@ -75,10 +76,14 @@ def share_that_fits(peak: Callable[[float], int], budget: float, candidates: int
     return shares[count - 1]
 
 
-def keep_best(coder: nn.Module, share: float) -> None:
-    """Keep in every node the given share of its candidates, rounded up, by alpha; what has been
-    pruned before does not return."""
+def keep_best(coder: nn.Module, share: float, exclude: Collection[str] = ()) -> None:
+    """Keep in every node the given share of its candidates, rounded up, by alpha.
+
+    The best that is not in ``exclude`` (``--derive-exclude``) is always among them, so that a
+    genotype can be derived. Candidates that were pruned before do not return.
+    """
     scores = coder.alpha.detach().masked_fill(~coder.remaining, -math.inf)
+    scores.scatter_(-1, best_of_stack(coder, exclude).unsqueeze(-1), math.inf)
     count = math.ceil(coder.alpha.size(-1) * share)
     coder.keep((ranks(scores) < count) & coder.remaining)
 

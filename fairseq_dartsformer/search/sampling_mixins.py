@@ -12,7 +12,7 @@ from ..reversible.coupling import Partial
 from ..search_space.relaxation import gumbel_softmax
 from ..search_space.sampling import best, chosen
 from .alpha_strategy import AlphaStrategy
-from .options import ALPHA_OPTIONS, read_names
+from .options import ALPHA_OPTIONS
 from .strategy import StepResult
 
 
@@ -25,8 +25,7 @@ class OneCandidate(AlphaStrategy):
 
     def valid_step(self, valid_step, sample, model, criterion) -> StepResult:
         """Validate the architecture of the largest alphas, without ``--derive-exclude``."""
-        exclude = read_names(self.cfg.derive_exclude, "--derive-exclude")
-        with chosen(model, best(model, exclude)):
+        with chosen(model, best(model, self.exclude)):
             return valid_step(sample, model, criterion)
 
 

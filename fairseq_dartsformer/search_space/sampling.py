@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from random import Random
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..reversible.coupling import Mixtures, Partial, take_apart
 
@@ -28,18 +28,22 @@ def searched_node(coder: nn.Module) -> nn.Module:
 
 
 def best(supernet: nn.Module, exclude: Collection[str] = ()) -> Choice:
-    """Choose the candidate with the largest alpha for every search node (Eq. 2).
+    """Choose the candidate with the largest alpha for every search node (Eq. 2), as
+    :func:`best_of_stack` does."""
+    stacks = searched_stacks(supernet).items()
+    return {name: best_of_stack(coder, exclude).tolist() for name, coder in stacks}
+
+
+def best_of_stack(coder: nn.Module, exclude: Collection[str] = ()) -> Tensor:
+    """Return the candidate with the largest alpha for every search node, `layers × nodes`.
 
     Those in ``exclude`` are not chosen, unless no others remain in a node.
     """
-    choice = {}
-    for name, coder in searched_stacks(supernet).items():
-        scores = coder.alpha.detach().masked_fill(~coder.remaining, -torch.inf)
-        excluded = [operation in exclude for operation in searched_node(coder).names]
-        allowed = scores.masked_fill(torch.tensor(excluded, device=scores.device), -torch.inf)
-        none = allowed.isinf().all(-1, keepdim=True)
-        choice[name] = torch.where(none, scores, allowed).argmax(-1).tolist()
-    return choice
+    scores = coder.alpha.detach().masked_fill(~coder.remaining, -torch.inf)
+    excluded = [operation in exclude for operation in searched_node(coder).names]
+    allowed = scores.masked_fill(torch.tensor(excluded, device=scores.device), -torch.inf)
+    none = allowed.isinf().all(-1, keepdim=True)
+    return torch.where(none, scores, allowed).argmax(-1)
 
 
 def draw(supernet: nn.Module, generator: Random) -> Choice:

@@ -13,7 +13,7 @@ from fairseq_dartsformer.reversible.coupling import Partial
 from fairseq_dartsformer.search.penalties import PENALTIES, costs, parameters
 from fairseq_dartsformer.search.pruning import keep_best
 from fairseq_dartsformer.search_space import relaxation as r
-from fairseq_dartsformer.search_space.sampling import chosen, searched_stacks
+from fairseq_dartsformer.search_space.sampling import chosen, searched_node, searched_stacks
 
 SHAPE = (2, 3, 5)
 RELAXATIONS = {
@@ -210,6 +210,23 @@ def test_pruned_candidates_neither_run_nor_return(build):
     assert "encoder.remaining" not in whole.state_dict()
     other.load_state_dict(whole.state_dict())
     assert other.encoder.active is None
+
+
+def test_pruning_keeps_what_can_be_derived():
+    """The best candidate that is not excluded, even if all others have larger alphas."""
+    torch.manual_seed(3)
+    supernet = build_search()
+    for coder in searched_stacks(supernet).values():
+        torch.nn.init.normal_(coder.alpha)
+        names = searched_node(coder).names
+        exclude = names[:-2]
+        with torch.no_grad():
+            coder.alpha[..., : len(exclude)] += 100
+        best = coder.alpha[..., -2:].argmax(-1) + len(exclude)
+        for share in (0.5, 0.1):
+            keep_best(coder, share, exclude)
+            assert (coder.remaining.sum(-1) == math.ceil(share * len(names))).all()
+            assert coder.remaining.gather(-1, best.unsqueeze(-1)).all()
 
 
 @pytest.mark.parametrize("pruned", [False, True])
