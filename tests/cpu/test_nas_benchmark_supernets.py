@@ -7,13 +7,16 @@ from random import Random
 
 import numpy as np
 import pytest
+import torch
 from fairseq.data.data_utils import load_indexed_dataset
 from scipy import stats
 
 from fairseq_dartsformer.evolution.scoring import ScoreConfig, Scorer
+from fairseq_dartsformer.search_space.sampling import draw, searched_node
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "nas_benchmark"))
 import benchmark as command
+from derivatives import Measurement
 from holding_out import hold_out
 from sampling import to_cells
 from searching import Search
@@ -58,8 +61,8 @@ def test_ranking_of_a_supernet(data, logged_search, tmp_path, monkeypatch, capsy
     (tmp_path / "data-bin").symlink_to(data)
     checkpoint = logged_search / "checkpoints" / "checkpoint_last.pt"
     scorer = Scorer(ScoreConfig(str(checkpoint), str(data), max_tokens=8000))
-    draw, table, scores = Random(1), Table(tmp_path / "table.csv"), tmp_path / "scores.csv"
-    drawn = [tuple(map(draw.choice, scorer.allowed())) for _ in range(8)]
+    random, table, scores = Random(1), Table(tmp_path / "table.csv"), tmp_path / "scores.csv"
+    drawn = [tuple(map(random.choice, scorer.allowed())) for _ in range(8)]
     for number, architecture in enumerate(drawn):
         cells = to_cells(scorer.snapshot.genotype(scorer.choice(architecture)))
         cells |= {"name": f"random-{number}", "seed": "1", "loss_8": f"{5 + number / 10:.3f}"}
@@ -105,3 +108,29 @@ def test_tau():
         ]
         assert found == pytest.approx(np.nanpercentile(resampled, [2.5, 97.5]), abs=0.06)
     assert tau_interval(a, a) == (pytest.approx(1), (pytest.approx(1), pytest.approx(1)))
+
+
+def test_derivatives_and_effects(data, logged_search):
+    """Those of the loss as a function of one candidate's weight: at 1, and between 0 and 1."""
+    checkpoint = str(logged_search / "checkpoints" / "checkpoint_last.pt")
+    scorer = Scorer(ScoreConfig(checkpoint, str(data), max_tokens=100))
+    batch, measurement = scorer.batches[0], Measurement(scorer, seed=1)
+    choice = draw(scorer.model, Random(1))
+    stack = scorer.model.decoder
+    names, expected = searched_node(stack).names, []  # the encoder's candidates have no zero
+    for node in np.ndindex(stack.alpha.shape[:2]):
+        o = choice["decoder"][node[0]][node[1]]
+
+        def loss(weight: float, node=node, o=o) -> float:
+            mixtures = measurement.weighted(choice)
+            with torch.no_grad():
+                mixtures["decoder"].weights[(*node, o)] = weight
+                return measurement.loss(batch, mixtures).item()
+
+        if names[o] != "zero":
+            slope = (loss(1.001) - loss(0.999)) / 0.002  # fairseq's criterion computes in float32
+            expected.append((names[o], slope, loss(1) - loss(0)))
+    found = list(measurement.of_batch(batch))
+    assert found and [name for name, *_ in found] == [name for name, *_ in expected]
+    for (_, *numbers), (_, *known) in zip(found, expected, strict=True):
+        assert numbers == pytest.approx(known, rel=0.01, abs=4e-4)
