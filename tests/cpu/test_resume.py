@@ -56,12 +56,10 @@ def test_validating_the_training_split_changes_nothing(data, tmp_path, kind):
         (SEARCH, "--arch-subset test --batch-size 24 --backprop store", [23]),
         (DARTS, "--update-freq 2", [8]),
         (SAMPLING, "", [23]),
-        pytest.param(
-            SAMPLING_DARTS, "--update-freq 2 --num-workers 1", [17], marks=pytest.mark.long
-        ),
+        (SAMPLING_DARTS, "--update-freq 2 --num-workers 1", [17]),
         (DERIVED, "", [8]),
-        pytest.param(DERIVED_DARTS, "", [17], marks=pytest.mark.long),
-        pytest.param(EVOLVED, "", [8], marks=pytest.mark.long),
+        (DERIVED_DARTS, "", [17]),
+        (EVOLVED, "", [8]),
         (TEXT_SEARCH, "--update-freq 2 --num-workers 1", [8]),
         (TEXT_SEARCH, "--sample-break-mode complete_doc --arch-subset test", [8]),
         (TEXT_DERIVED, "--sample-break-mode eos", [8]),
