@@ -94,12 +94,18 @@ def test_activations_are_those_of_real_tensors(backprop):
 
 
 # A plan takes longer the more layers and candidates it has.
-FEW = "--search-layers 1 --encoder-operations conv_3,ffn --decoder-operations conv_3,ffn".split()
+FEW = "--encoder-operations conv_3,ffn --decoder-operations conv_3,ffn".split()
 DEPTHS = [f"--encoder-layers {n} --decoder-layers {n}".split() for n in (1, 4)]
 TEXT = [
     *"--embed-dim 32 --hidden-dim 96 --ffn-dim 128 --attention-heads 4".split(),
     *"--search-layers 1 --decoder-operations conv_3,ffn".split(),
 ]
+
+
+def activations_by_depth(arch: str, options: list[str]) -> list[int]:
+    """Planned activations with one layer and with four in a stack."""
+    depths = [depth[2 * ("_lm" in arch) :] for depth in DEPTHS]  # a language model has no encoder
+    return [plan(arch, *options, *depth).activations for depth in depths]
 
 
 @pytest.mark.parametrize(
@@ -111,8 +117,7 @@ TEXT = [
     ],
 )
 def test_activations_do_not_grow_with_depth(arch, options):
-    depths = [depth[2 * ("_lm" in arch) :] for depth in DEPTHS]
-    flat, deep = (plan(arch, *options, *depth).activations for depth in depths)
+    flat, deep = activations_by_depth(arch, options)
     assert deep < 1.1 * flat
 
 
@@ -125,8 +130,7 @@ def test_activations_do_not_grow_with_depth(arch, options):
     ],
 )
 def test_stored_activations_grow_with_depth(arch, options):
-    depths = [depth[2 * ("_lm" in arch) :] for depth in DEPTHS]
-    flat, deep = (plan(arch, *options, *depth).activations for depth in depths)
+    flat, deep = activations_by_depth(arch, options)
     assert deep > 3 * flat
 
 

@@ -113,9 +113,9 @@ class Run:
 
 def start_server() -> None:
     """Start the server; every process inherits its settings: one thread, no GPU."""
-    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])  # it finds our helpers
     settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore"}
-    settings["PYTHONPATH"] = path
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]  # helpers.warm_up's
+    settings["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     forkserver.set_forkserver_preload(
