@@ -11,8 +11,9 @@ measures the derivative, and the loss minus the loss with `zero` in the node.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -20,8 +21,9 @@ from random import Random
 import numpy as np
 import torch
 
+from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.evolution.scoring import ScoreConfig, Scorer
-from fairseq_dartsformer.reversible.coupling import Partial
+from fairseq_dartsformer.reversible.coupling import Mixtures, Partial
 from fairseq_dartsformer.search_space.sampling import (
     Choice,
     chosen,
@@ -44,9 +46,9 @@ class Measurement:
         if not any(ZERO in names for names in self.names.values()):
             raise ValueError(f"{scorer.cfg.checkpoint}: no stack has {ZERO} among its candidates")
 
-    def loss(self, batch: dict, choice: Choice) -> torch.Tensor:
+    def loss(self, batch: dict, mixtures: Mapping[str, Mixtures]) -> torch.Tensor:
         """The criterion's loss per token, in nats."""
-        with chosen(self.model, choice):
+        with chosen(self.model, mixtures):
             loss, tokens, _ = self.criterion(self.model, batch)
         return loss / tokens
 
@@ -106,8 +108,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the architectures (default: 1)")
     args = parser.parse_args()
     data = str(args.data / "data-bin")
-    scorer = Scorer(ScoreConfig(args.checkpoint, data, max_tokens=2000))
-    measurement = Measurement(scorer, args.seed)
+    try:
+        scorer = Scorer(ScoreConfig(args.checkpoint, data, max_tokens=2000))
+        measurement = Measurement(scorer, args.seed)
+    except (InputError, ValueError, OSError) as error:
+        sys.exit(f"derivatives.py: error: {error}")
     splits = {"train": scorer.training_batches(args.seed), "valid": scorer.batches}
     print("| text | operation | nodes | derivative | positive | effect | positive | correlation |")
     print("|---|---|---|---|---|---|---|---|")
