@@ -71,6 +71,7 @@ def get_parser() -> argparse.ArgumentParser:
         command.add_argument("--updates", type=int, default=UPDATES, help=note)
     note = f"of darts; of others, as many as cost the same (default: {BUDGET_UPDATES})"
     search.add_argument("--updates", type=int, default=BUDGET_UPDATES, help=note)
+    search.add_argument("--with-zero", action="store_true", help="zero is a candidate, too")
 
     command = commands.add_parser("found", help="write the genotypes of a table of searches")
     command.add_argument("table", type=Path)
@@ -153,7 +154,7 @@ def search(args: argparse.Namespace) -> None:
     data, out = args.data.resolve(), args.out.resolve()
     if args.updates < 1:
         raise ValueError(f"--updates is {args.updates}, it must be positive")
-    names, where = args.strategies, (data, out, args.updates)
+    names, where = args.strategies, (data, out, args.updates, args.with_zero)
     complete([Search(n, seed, *where) for seed in args.seeds for n in names], args)
 
 
@@ -209,7 +210,9 @@ def supernet(args: argparse.Namespace) -> None:
         write(args.out, ranked)
     left_out = len(benchmark.random) - len(ranked)
     if left_out:
-        print(f"left out: {left_out} genotypes with candidates that the search has pruned")
+        print(
+            f"left out: {left_out} genotypes with operations that the search did not have or pruned"
+        )
     if len(ranked) < 3:
         raise ValueError(f"{args.checkpoint}: its search has left {len(ranked)} genotypes to rank")
     _, inherited, alone = map(np.array, zip(*ranked, strict=True))

@@ -34,6 +34,7 @@ class Search(Job):
     Attributes:
         name: of the strategy.
         budget: the search costs as much as so many updates of darts.
+        with_zero: whether `zero` is a candidate.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Search(Job):
     data: Path
     out: Path
     budget: int = BUDGET_UPDATES
+    with_zero: bool = False
 
     @property
     def updates(self) -> int:
@@ -78,7 +80,7 @@ class Search(Job):
         """Arguments of ``python``: the module, then fairseq-train's."""
         words = ["-m", "fairseq_cli.train", *self.data_options(self.text), *SEARCH.split()]
         words += ["--seed", str(self.seed), "--save-dir", str(self.folder)]
-        words += options(self.name, self.updates)
+        words += options(self.name, self.updates, self.with_zero)
         if self.name != "uniform_sampling":
             words[words.index("--optimizer") + 1] = "bilevel_adam"
         return words

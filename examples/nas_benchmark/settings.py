@@ -5,13 +5,18 @@ one candidate's forward or backward pass over one batch. With reconstruction an 
 passes a candidate (forward, recomputation, backward); c candidates a node make 3c passes. No
 search has more than 4,000 updates. The weights are trained as the benchmark trains a genotype;
 alpha's rate is 1e-2 where alpha are logits; alpha first moves after a fifth of the updates.
+
+`zero` is no candidate. Its derivative is 0 whatever it replaces; where it was a candidate, alpha
+went to it in all nodes of the strategies that run one candidate alone (see the README).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-C = 13.5  # candidates of a node: 13 in the encoder, 14 in the decoder
+from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
+
+C = 12.5  # candidates of a node that compute: 12 in the encoder, 13 in the decoder
 DENSE = 3 * C  # passes of an update in which all candidates run
 BUDGET_UPDATES = 1000  # of darts
 BUDGET = BUDGET_UPDATES * DENSE
@@ -99,11 +104,20 @@ def scaled(strategy: str, budget: int) -> int:
     return max(1, round(SETTINGS[strategy].updates * budget / BUDGET_UPDATES))
 
 
-def options(strategy: str, updates: int) -> list[str]:
+def candidates(with_zero: bool) -> list[str]:
+    """The options of the candidates."""
+    words = []
+    for stack, names in (("encoder", ENCODER_OPERATIONS), ("decoder", DECODER_OPERATIONS)):
+        kept = [name for name in names if with_zero or name != "zero"]
+        words += [f"--{stack}-operations", ",".join(kept)]
+    return words
+
+
+def options(strategy: str, updates: int, with_zero: bool = False) -> list[str]:
     """The options of a strategy's search of this length."""
     setting = SETTINGS[strategy]
     places = {"half": updates // 2}
-    found = ["--search-strategy", strategy, "--max-update", str(updates)]
+    found = ["--search-strategy", strategy, "--max-update", str(updates), *candidates(with_zero)]
     if strategy != "uniform_sampling":
         found += ["--arch-start", str(updates // 5)]
     return found + setting.options.format(**places).split()

@@ -25,7 +25,8 @@ def inherited_losses(
     Args:
         checkpoint: of a search.
         data: binarised.
-        genotypes: by name; those with a candidate that the search has pruned are left out.
+        genotypes: by name; those with an operation that is no candidate of the search, or that it
+            has pruned, are left out.
 
     Raises:
         InputError: the checkpoint, the data or a genotype does not fit.
@@ -36,7 +37,9 @@ def inherited_losses(
         try:
             architecture = scorer.architecture(genotype)
             same = scorer.snapshot.genotype(scorer.choice(architecture)) == genotype
-        except (IndexError, ValueError):
+        except ValueError:  # of a list without the operation
+            continue
+        except IndexError:
             same = False
         if not same:
             raise InputError(f"{checkpoint}: {name} is not in the space of this search")

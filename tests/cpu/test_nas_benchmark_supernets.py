@@ -12,6 +12,7 @@ from fairseq.data.data_utils import load_indexed_dataset
 from scipy import stats
 
 from fairseq_dartsformer.evolution.scoring import ScoreConfig, Scorer
+from fairseq_dartsformer.operations import DECODER_OPERATIONS
 from fairseq_dartsformer.search_space.sampling import draw, searched_node
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "nas_benchmark"))
@@ -52,6 +53,8 @@ def test_no_search_sees_the_judges_text(data, tmp_path):
     for strategy in SETTINGS:
         search = Search(strategy, 1, tmp_path, tmp_path / "out")
         assert "--disable-validation" in search.command()
+        candidates = search.command()[search.command().index("--decoder-operations") + 1]
+        assert candidates == ",".join(o for o in DECODER_OPERATIONS if o != "zero")
         own = strategy == "uniform_sampling"
         assert search.command()[2] == str((search.folder if own else tmp_path) / "data-bin")
 
@@ -89,6 +92,11 @@ def test_ranking_of_a_supernet(data, logged_search, tmp_path, monkeypatch, capsy
         left = [i for i, a in enumerate(drawn) if a[0] != drawn[0][0]]
         assert [row["name"] for row in run()] == [f"random-{i}" for i in left]
     assert f"left out: {8 - len(left)} genotypes" in capsys.readouterr().out
+
+    foreign = dict(table.rows()[0])  # the encoder's candidates have no zero
+    foreign["encoder"] = " / ".join(["zero zero"] * len(foreign["encoder"].split("/")))
+    table.add(foreign | {"name": "random-8"})
+    assert len(run()) == 8 and "left out: 1 genotypes" in capsys.readouterr().out
 
     table.add(dict(table.rows()[0]) | {"pooling": "avg"})
     with pytest.raises(SystemExit, match="random-0 is not in the space of this search"):
