@@ -47,7 +47,6 @@ setup(
             "ruff>=0.17,<0.18",
             "scipy>=1.13,<2",
             "sphinx>=8.1,<10",
-            "wandb>=0.19,<1",
         ],
     },
     entry_points={

@@ -2,6 +2,7 @@ import logging
 import warnings
 from pathlib import Path
 
+import helpers.warm_up  # noqa: F401
 import pytest
 import torch
 from helpers.fairseq_commands import LOGGED, SEARCH, prepare_data, start_server, train

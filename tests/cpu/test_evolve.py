@@ -130,7 +130,7 @@ def run(*arguments) -> None:
     command.main(command.get_parser().parse_args(list(map(str, arguments))))
 
 
-@pytest.mark.parametrize("search", ["sampling", "darts darts_transformer"], indirect=True)
+@pytest.mark.parametrize("search", ["sampling"], indirect=True)
 def test_killed_and_run_again(search, tmp_path, capsys):
     """To the same end, byte for byte, with whatever number of workers."""
     whole, killed = tmp_path / "whole.json", tmp_path / "killed.json"

@@ -20,12 +20,12 @@ TRANSFORMER = (
     "--task translation --arch transformer --optimizer adam --share-all-embeddings "
     "--encoder-embed-dim 24 --decoder-embed-dim 24 --encoder-ffn-embed-dim 16 "
     "--decoder-ffn-embed-dim 16 --encoder-attention-heads 2 --decoder-attention-heads 2 "
-    "--encoder-layers 2 --decoder-layers 2 --dropout 0.1"
+    "--encoder-layers 1 --decoder-layers 1 --dropout 0.1"
 ).split()
 KINDS = {
     "dartsformer": [*DERIVED, "--genotype", MIXED.to_json(), "--share-all-embeddings"],
     "darts_transformer": DERIVED_DARTS,
-    "evolved_transformer": EVOLVED,
+    "evolved_transformer": [*EVOLVED, *"--encoder-layers 1 --decoder-layers 1".split()],
     "transformer": TRANSFORMER,
 }
 

@@ -7,7 +7,7 @@ import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY
 from fairseq.models.transformer import TransformerModel
 from helpers.exports import MIXED
-from helpers.models import Task, build_derived, every_operation_once, uniform_genotype
+from helpers.models import Task, build_derived, uniform_genotype
 from torch import nn
 
 from fairseq_dartsformer.export.graphs import largest_difference, write_graphs
@@ -28,8 +28,12 @@ def transformer(**options) -> TransformerModel:
 
 PRE = {"encoder_normalize_before": True, "decoder_normalize_before": True}
 LEARNED = {"encoder_learned_pos": True, "decoder_learned_pos": True}
-MODELS = {  # beside those of test_export.py
-    "two splits": lambda: build_derived(every_operation_once(2, "max"), hidden_dim=24),
+TWO_SPLITS = Genotype(
+    encoder=[["conv_11", "dynamic_conv_15"], ["self_attention", "glu"], ["ffn", "identity"]],
+    decoder=[[o, "cross_attention"] for o in ("conv_5", "dynamic_conv_7", "self_attention", "glu")],
+)
+MODELS = {  # every operation is in test_export_language_model.py; beside those of test_export.py
+    "two splits": lambda: build_derived(TWO_SPLITS, hidden_dim=24),
     "three splits": lambda: build_derived(
         uniform_genotype("dynamic_conv_3", 3, "avg"), **LEARNED, layernorm_embedding=True
     ),

@@ -67,7 +67,7 @@ def exported(data, tmp_path_factory) -> Callable[[str], tuple[Path, Path]]:
     "genotype",
     [
         every_operation_once(2, "max", text=True),
-        every_operation_once(3, "avg", text=True),
+        Genotype(None, [["dynamic_conv_15", "self_attention", "glu"]], "avg", "dartsformer_lm"),
         Genotype(None, [["conv_5", "self_attention"]], None, "darts_transformer_lm"),
     ],
     ids=["two splits", "three splits", "darts"],

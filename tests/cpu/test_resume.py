@@ -32,7 +32,6 @@ from helpers.kill_and_resume import check_same_end, wait_for
 
 from fairseq_dartsformer.search_space.genotype import BUILTIN
 
-LAST = 28  # updates
 # A schedule that knows the rate from the optimizer alone, and lowers it after every epoch.
 HALVING = "--lr-scheduler reduce_lr_on_plateau --lr-patience 0 --lr-threshold 9 --lr-shrink 0.5"
 
@@ -41,9 +40,9 @@ HALVING = "--lr-scheduler reduce_lr_on_plateau --lr-patience 0 --lr-threshold 9 
 def test_validating_the_training_split_changes_nothing(data, tmp_path, kind):
     """Validation reads it from the start, and training continues where it was."""
     for subset in ("valid", "valid,train"):  # the schedule is given the first one's loss
-        options = f"--valid-subset {subset} --validate-interval-updates 7 --max-update {LAST}"
+        options = f"--valid-subset {subset} --validate-interval-updates 7 --max-update 16"
         train(kind, data, tmp_path / subset, *options.split(), "--ignore-unused-valid-subsets")
-    check_same_end(tmp_path / "valid", tmp_path / "valid,train", LAST)
+    check_same_end(tmp_path / "valid", tmp_path / "valid,train", 16)
 
 
 @pytest.mark.parametrize(
@@ -66,10 +65,11 @@ def test_validating_the_training_split_changes_nothing(data, tmp_path, kind):
     ],
 )
 def test_killed_training_ends_with_the_same_bits(data, tmp_path, kind, options, kills):
+    last = kills[-1] + 5
     more = "--attention-dropout 0.1 --activation-dropout 0.1"
     more += "" if kind is EVOLVED else " --weight-dropout 0.1"
     more += "" if HALVING in options else " --disable-validation"  # which takes its loss
-    arguments = f"--max-update {LAST} --save-interval-updates 5 {more} {options}".split()
+    arguments = f"--max-update {last} --save-interval-updates 5 {more} {options}".split()
     train(kind, data, tmp_path / "complete", *arguments)
     folder = tmp_path / "killed"
     for kill in kills:
@@ -80,25 +80,25 @@ def test_killed_training_ends_with_the_same_bits(data, tmp_path, kind, options, 
         assert state["optimizer_history"][-1]["num_updates"] == kill // 5 * 5
         assert state["extra_state"]["train_iterator"]["iterations_in_epoch"] > 0
     train(kind, data, folder, *arguments)
-    check_same_end(tmp_path / "complete", folder, LAST)
+    check_same_end(tmp_path / "complete", folder, last)
 
 
 def test_search_stopped_between_epochs(data, tmp_path):
     """fairseq saves the end of an epoch before it gives the schedule the epoch's loss."""
-    arguments = f"--max-update {LAST} --update-freq 2 {HALVING}".split()
+    arguments = f"--max-update 14 --update-freq 2 {HALVING}".split()
     train(SEARCH, data, tmp_path / "complete", *arguments)
-    train(SEARCH, data, tmp_path / "stopped", *arguments, "--max-epoch", "2")
+    train(SEARCH, data, tmp_path / "stopped", *arguments, "--max-epoch", "1")
     train(SEARCH, data, tmp_path / "stopped", *arguments)
-    check_same_end(tmp_path / "complete", tmp_path / "stopped", LAST)
+    check_same_end(tmp_path / "complete", tmp_path / "stopped", 14)
 
 
 def test_search_of_two_workers(data, tmp_path):
-    arguments = f"--max-update {LAST} --save-interval-updates 5".split()
+    arguments = "--max-update 24 --save-interval-updates 5".split()
     train_workers(SEARCH, data, tmp_path / "complete", *arguments)
     folder = tmp_path / "stopped"
     train_workers(SEARCH, data, folder, *arguments, "--max-update", "17")
     train_workers(SEARCH, data, folder, *arguments)
-    check_same_end(tmp_path / "complete", folder, LAST)
+    check_same_end(tmp_path / "complete", folder, 24)
 
 
 @pytest.mark.parametrize("kind", [SEARCH, DERIVED, EVOLVED], ids=["search", "derived", "evolved"])

@@ -152,7 +152,7 @@ BACKENDS = ("legacy_ddp", "pytorch_ddp")
     [(case, BACKENDS[i % 2]) for i, case in enumerate(WORKERS)],
 )
 def test_two_workers_reach_the_result_of_one(data, tmp_path, case, backend):
-    options = "--max-update 6 --dropout 0 --attention-dropout 0 --adam-eps 1e-6 --batch-size 40 "
+    options = "--max-update 4 --dropout 0 --attention-dropout 0 --adam-eps 1e-6 --batch-size 40 "
     options += "--disable-validation --no-save --update-freq"
     one = train(kind(case), data, tmp_path / "one", *options.split(), "2", record=True)
     arguments = [*options.split(), "1", "--ddp-backend", backend]

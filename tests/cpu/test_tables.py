@@ -99,6 +99,7 @@ def test_models_are_equally_large(scale, vocabulary):
         assert count == pytest.approx(target, rel=TOLERANCE)
 
 
+@pytest.mark.long
 def test_a_table(data, tmp_path, monkeypatch, capsys):
     """Both kinds of search, training and translation, once."""
     reference = data.parent / "test.bb"

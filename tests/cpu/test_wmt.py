@@ -29,6 +29,7 @@ def archives(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_every_step(archives, tmp_path):
     work = ["--work", str(tmp_path)]
     source = [*work, "--data", "wmt14.en-de", "--table", str(archives / "archives.tsv")]

@@ -27,7 +27,7 @@ from helpers.fairseq_commands import (
 
 from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS, level_of
 
-UPDATES = 12
+UPDATES = 10
 BACKENDS = ("legacy_ddp", "pytorch_ddp")
 # Where the exact gradient is 0, as for the biases of keys, Adam would make large steps from
 # rounding errors: a larger epsilon than usual prevents that.
@@ -45,7 +45,7 @@ WITHOUT = (SEARCH, DARTS, TEXT_SEARCH, TEXT_DERIVED)
     ("kind", "update_freq", "more", "backend"),
     [
         *((SEARCH, 2, "", backend) for backend in BACKENDS),
-        *((SEARCH, 1, "--fp16", backend) for backend in BACKENDS),
+        (SEARCH, 1, "--fp16", "legacy_ddp"),
         (SEARCH, 2, "--amp", "pytorch_ddp"),
         (SEARCH, 1, "--criterion chunked_label_smoothed_cross_entropy", "legacy_ddp"),
         (DARTS, 1, "", "pytorch_ddp"),
@@ -53,7 +53,7 @@ WITHOUT = (SEARCH, DARTS, TEXT_SEARCH, TEXT_DERIVED)
         (SAMPLING, 1, "--fp16", "pytorch_ddp"),
         (DERIVED, 2, "", "pytorch_ddp"),
         (EVOLVED, 1, "", "legacy_ddp"),
-        *((TEXT_SEARCH, 2, "", backend) for backend in BACKENDS),
+        (TEXT_SEARCH, 2, "", "pytorch_ddp"),
         (TEXT_DERIVED, 1, "--batch-size 48", "legacy_ddp"),
     ],
     ids=lambda value: value[3] if isinstance(value, list) else None,
