@@ -227,7 +227,7 @@ def report(args: argparse.Namespace) -> None:
     losses = benchmark.column(end)
     deviation = losses.std(ddof=1)
     print(f"\nloss of a random genotype: {losses.min():.3f} to {losses.max():.3f} bits, ", end="")
-    print(f"deviation {deviation:.3f}; across training seeds {benchmark.noise():.3f}")
+    print(f"deviation {deviation:.3f}; across training seeds {benchmark.deviation()}")
 
 
 def summary(rows: Iterable[Row], end: str, each: bool = True) -> str:

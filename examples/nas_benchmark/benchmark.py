@@ -35,6 +35,7 @@ from training import UPDATES, Run
 from warm_start import warm_starts
 
 from fairseq_dartsformer.errors import InputError
+from fairseq_dartsformer.operations import DECODER_OPERATIONS
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -78,8 +79,8 @@ def get_parser() -> argparse.ArgumentParser:
     command.add_argument("--without-zero", action="store_true", help="those derived without zero")
     command.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
 
-    command = commands.add_parser("compare", help="compare what the strategies found")
-    command.add_argument("--random", type=Path, default=TABLE, help="table of random genotypes")
+    compare = commands.add_parser("compare", help="compare what the strategies found")
+    compare.add_argument("--random", type=Path, default=TABLE, help="table of random genotypes")
     for table, help in (
         ("searches", "table of `search`"),
         ("found", "table of trainings of the genotypes that `found` wrote"),
@@ -87,13 +88,13 @@ def get_parser() -> argparse.ArgumentParser:
         ("baselines", "table of `baselines`"),
     ):
         required = table in ("searches", "found")
-        command.add_argument(f"--{table}", type=Path, required=required, help=help)
+        compare.add_argument(f"--{table}", type=Path, required=required, help=help)
     hours = "compare costs in CPU time: CPU hours of a random genotype's training on the machine of"
-    command.add_argument("--training-hours", type=float, metavar="H", help=f"{hours} the searches")
+    compare.add_argument("--training-hours", type=float, metavar="H", help=f"{hours} the searches")
     only = "a search's cost leaves out the training of its genotype"
-    command.add_argument("--search-only", action="store_true", help=only)
-    command.add_argument("--plot", type=Path, metavar="FILE", help="draw the losses, as SVG")
-    command.add_argument("-o", "--out", type=Path, metavar="FILE", help="all numbers: CSV or .json")
+    compare.add_argument("--search-only", action="store_true", help=only)
+    compare.add_argument("--plot", type=Path, metavar="FILE", help="draw the losses, as SVG")
+    compare.add_argument("-o", "--out", type=Path, metavar="FILE", help="all numbers: CSV or .json")
 
     command = commands.add_parser("supernet", help="rank random genotypes by a search's weights")
     command.add_argument("checkpoint", type=Path, help="of a search")
@@ -110,8 +111,19 @@ def get_parser() -> argparse.ArgumentParser:
     place.add_argument("loss", type=float, help="validation loss at the end, in bits")
     place.add_argument("--parameters", type=int, help="of the model")
     place.add_argument("--seeds", type=int, default=1, help="trainings that it is the mean of")
-    for command in (place, commands.add_parser("report", help="what the table says of itself")):
+    report = commands.add_parser("report", help="what the table says of itself")
+    for command in (place, report):
         command.add_argument("--table", type=Path, default=TABLE, help="(default: the published)")
+    note = "leave out random genotypes that have one of these operations"
+    for command in (compare, place, report):
+        command.add_argument(
+            "--leave-out",
+            nargs="+",
+            default=(),
+            choices=DECODER_OPERATIONS,
+            metavar="OPERATION",
+            help=note,
+        )
     return parser
 
 
@@ -184,7 +196,7 @@ def compare(args: argparse.Namespace) -> None:
         tables[name] = Table(path).rows() if path else []
     if args.training_hours is not None and not 0 < args.training_hours < math.inf:
         raise ValueError(f"--training-hours is {args.training_hours}, it must be above 0")
-    benchmark = Benchmark(args.random)
+    benchmark = Benchmark(args.random, frozenset(args.leave_out))
     comparison = Comparison(
         benchmark, tables.pop("searches"), args.training_hours, args.search_only
     )
@@ -222,7 +234,10 @@ def supernet(args: argparse.Namespace) -> None:
 
 def place(args: argparse.Namespace) -> None:
     """Print a place, with 95 % intervals."""
-    found = Benchmark(args.table).place(args.loss, args.parameters, args.seeds)
+    benchmark = Benchmark(args.table, frozenset(args.leave_out))
+    found = benchmark.place(args.loss, args.parameters, args.seeds)
+    if not benchmark.deviation().freedom:
+        print("intervals leave out training seeds: no model of the table has two")
     print("percentile {:.1f} [{:.1f}, {:.1f}]".format(found.percentile, *found.interval))
     if found.adjusted is not None:
         text = "percentile at equal parameters {:.1f} [{:.1f}, {:.1f}]"
@@ -233,11 +248,11 @@ def place(args: argparse.Namespace) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Print the distribution of the random genotypes' losses, and how losses rank again."""
-    benchmark = Benchmark(args.table)
+    benchmark = Benchmark(args.table, frozenset(args.leave_out))
     losses = benchmark.column(benchmark.losses[-1])
     text = "{} random genotypes: loss {:.3f} to {:.3f}, mean {:.3f}, deviation {:.3f}"
     print(text.format(len(losses), losses.min(), losses.max(), losses.mean(), losses.std(ddof=1)))
-    print(f"deviation of a loss across training seeds: {benchmark.noise():.3f}")
+    print(f"deviation of a loss across training seeds: {benchmark.deviation()}")
     print(f"CPU hours of a training: {benchmark.cpu_hours():.2f}")
     for name, tau in benchmark.tau_of_lengths().items():
         print(f"Kendall's tau of {name} with the loss at the end: {tau:.2f}")

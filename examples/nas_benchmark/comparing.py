@@ -15,6 +15,8 @@ Intervals are of 95 % and cover
   mean loss is pooled over strategies, because the two seeds of one cannot tell it. A strategy whose
   seeds deviate significantly more (:func:`deviations`) has its own;
 - the sample of random genotypes, by bootstrap. Each resample goes with an error drawn from that t.
+Where no model has two seeds, they are unknown (NaN). What random search pays for a loss has an
+interval of its own, of the sample of random genotypes alone.
 They do not cover other data, sizes or settings, nor what costs are uncertain by; no correction is
 made for the number of strategies.
 """
@@ -28,7 +30,7 @@ from functools import cached_property
 import numpy as np
 from placing import RESAMPLES, Benchmark, Deviation, Interval, interval, pooled
 from scipy import stats
-from settings import SETTINGS, TRAINING
+from settings import TRAINING, setting
 from table import Row
 
 Losses = Mapping[str, Sequence[Row]]  # the trainings of what each search seed found
@@ -163,7 +165,7 @@ class Comparison:
         updates = np.mean([int(row["updates"]) for row in rows])
         return Cost(
             updates=float(updates),
-            passes=SETTINGS[strategy].cost(updates),
+            passes=setting(strategy).cost(updates),
             cpu_hours=float(np.mean([float(row["cpu_seconds"]) for row in rows])) / 3600,
             peak_gb=max(int(row["peak_bytes"]) for row in rows) / 1e9,
         )
@@ -205,18 +207,22 @@ class Comparison:
         half = float(distribution.ppf(0.975))
         sizes = [np.log(self._mean(rows, "parameters")) for rows in of.values()]
         place = self.benchmark.place(loss, np.exp(np.mean(sizes)), errors=errors)
+
+        def known(found: Interval) -> Interval:
+            return found if error.freedom else (np.nan, np.nan)
+
         losses, budget = self.benchmark.column(self.end), self.budget(cost)
         best = expected_best(losses[self.benchmark.resamples()], budget)
         random_loss = float(expected_best(losses[None], budget)[0])
         return Line(
             name=name,
             loss=loss,
-            loss_interval=(loss - half, loss + half),
+            loss_interval=known((loss - half, loss + half)),
             seeds=seeds,
             percentile=place.percentile,
-            percentile_interval=place.interval,
+            percentile_interval=known(place.interval),
             adjusted=place.adjusted,
-            adjusted_interval=place.adjusted_interval,
+            adjusted_interval=known(place.adjusted_interval),
             bleu=mean("bleu"),
             chrf=mean("chrf"),
             parameters=mean("parameters"),
@@ -227,7 +233,7 @@ class Comparison:
             budget=budget,
             random_loss=random_loss,
             difference=loss - random_loss,
-            difference_interval=interval(loss + errors - best),
+            difference_interval=known(interval(loss + errors - best)),
         )
 
 

@@ -62,6 +62,8 @@ def _cells(line: Line) -> Iterator[str]:
 
 
 def _number(value: float, digits: int) -> str:
+    if math.isnan(value):
+        return "–"
     return "∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 

@@ -46,14 +46,17 @@ class Place:
 
 @dataclass(frozen=True)
 class Deviation:
-    """A standard deviation and its degrees of freedom."""
+    """A standard deviation and its degrees of freedom; without any, it is unknown."""
 
     size: float
     freedom: int
 
+    def __str__(self) -> str:
+        return f"{self.size:.3f}" if self.freedom else "unknown, no model has two"
+
 
 def pooled(groups: Sequence[Sequence[float]]) -> Deviation:
-    """The deviation within groups, 0 if no group has two members."""
+    """The deviation within groups, unknown if no group has two members."""
     freedom = sum(len(group) - 1 for group in groups)
     squares = sum(np.var(group) * len(group) for group in groups)
     return Deviation(float(np.sqrt(squares / max(1, freedom))), freedom)
@@ -61,9 +64,15 @@ def pooled(groups: Sequence[Sequence[float]]) -> Deviation:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A table with its statistics; losses are validation losses in bits."""
+    """A table with its statistics; losses are validation losses in bits.
+
+    Attributes:
+        path: of the table.
+        without: operations; random genotypes that have one of them are left out.
+    """
 
     path: Path = TABLE
+    without: frozenset[str] = frozenset()
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -79,7 +88,7 @@ class Benchmark:
         """
         found: dict[str, list[Row]] = {}
         for row in self.rows:
-            if row["name"].startswith(RANDOM):
+            if row["name"].startswith(RANDOM) and self.without.isdisjoint(operations_of(row)):
                 found.setdefault(row["name"], []).append(row)
         if len(found) < 2:
             raise ValueError(f"{self.path}: expected the trainings of two random genotypes or more")
@@ -101,13 +110,11 @@ class Benchmark:
         return float(np.mean([float(cost) for cost in costs if cost])) / 3600
 
     def deviation(self) -> Deviation:
-        """That of the loss across training seeds, pooled over genotypes."""
-        end = self.losses[-1]
-        return pooled([[float(row[end]) for row in rows] for rows in self.random.values()])
-
-    def noise(self) -> float:
-        """Standard deviation of the loss across training seeds, pooled over genotypes."""
-        return self.deviation().size
+        """That of the loss across training seeds, pooled over all models of the table."""
+        end, losses = self.losses[-1], {}
+        for row in self.rows:
+            losses.setdefault(row["name"], []).append(float(row[end]))
+        return pooled([*losses.values()])
 
     def query(self, genotype: Genotype | str | os.PathLike[str]) -> list[Row]:
         """The genotype's trainings, none if the table has none of it.
@@ -140,12 +147,13 @@ class Benchmark:
             loss: of a training by the protocol, or the mean over several seeds.
             parameters: of the model; without them nothing is adjusted.
             seeds: how many trainings ``loss`` is the mean of.
-            errors: of ``loss``, one for each resample; by default normal, with :meth:`noise`.
+            errors: of ``loss``, one for each resample; by default normal, with
+                :meth:`deviation`, and none where no genotype has two seeds.
         """
         losses, sizes = self.column(self.losses[-1]), np.log(self.column("parameters"))
         drawn = self.resamples()
         if errors is None:
-            scale = self.noise() / np.sqrt(seeds)
+            scale = self.deviation().size / np.sqrt(seeds)
             errors = np.random.default_rng(2).normal(0, scale, RESAMPLES)
         noisy = loss + errors[:, None]
         adjusted = adjusted_interval = None
@@ -191,6 +199,11 @@ def query(genotype: Genotype | str | os.PathLike[str], path: Path = TABLE) -> li
 def place(loss: float, parameters: int | None = None, seeds: int = 1, path: Path = TABLE) -> Place:
     """Where a loss stands: see :meth:`Benchmark.place`."""
     return Benchmark(path).place(loss, parameters, seeds)
+
+
+def operations_of(row: Row) -> set[str]:
+    """The operations of a row's genotype."""
+    return {*row["encoder"].split(), *row["decoder"].split()} - {"/"}
 
 
 def _percentile(losses: np.ndarray, loss: np.ndarray | float) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 from holding_out import hold_out
 from jobs import Job
 from sampling import from_cells, to_cells
-from settings import BUDGET_UPDATES, options, scaled
+from settings import BUDGET_UPDATES, WITH_ZERO, options, scaled
 from training import MODEL, OPTIMIZATION
 
 from fairseq_dartsformer.search.snapshot import derive, load_snapshot
@@ -32,12 +32,11 @@ class Search(Job):
     """One search, and the genotypes derived from it.
 
     Attributes:
-        name: of the strategy.
         budget: the search costs as much as so many updates of darts.
         with_zero: whether `zero` is a candidate.
     """
 
-    name: str
+    strategy: str
     seed: int
     data: Path
     out: Path
@@ -45,9 +44,14 @@ class Search(Job):
     with_zero: bool = False
 
     @property
+    def name(self) -> str:
+        """In the table."""
+        return self.strategy + WITH_ZERO * self.with_zero
+
+    @property
     def updates(self) -> int:
         """Length of the search."""
-        return scaled(self.name, self.budget)
+        return scaled(self.strategy, self.budget)
 
     def complete(self, lock: int) -> dict[str, str]:
         """Search and derive, with and without `zero`; sampling is followed by evolution."""
@@ -58,7 +62,7 @@ class Search(Job):
         last = self.folder / "checkpoint_last.pt"
         if not (self.folder / "cpu_seconds").exists():
             self.train_to_the_end(words, self.updates, lock)
-        if self.name == "uniform_sampling":
+        if self.strategy == "uniform_sampling":
             genotype = without = self._evolve(last, lock)
         else:
             snapshot = load_snapshot(str(last))
@@ -73,15 +77,15 @@ class Search(Job):
     def text(self) -> Path:
         """Binarised data. Sampling divides the training text: its evolution may not select on the
         validation text, by which the results are judged."""
-        sampling = self.name == "uniform_sampling"
+        sampling = self.strategy == "uniform_sampling"
         return (self.folder if sampling else self.data) / "data-bin"
 
     def command(self) -> list[str]:
         """Arguments of ``python``: the module, then fairseq-train's."""
         words = ["-m", "fairseq_cli.train", *self.data_options(self.text), *SEARCH.split()]
         words += ["--seed", str(self.seed), "--save-dir", str(self.folder)]
-        words += options(self.name, self.updates, self.with_zero)
-        if self.name != "uniform_sampling":
+        words += options(self.strategy, self.updates, self.with_zero)
+        if self.strategy != "uniform_sampling":
             words[words.index("--optimizer") + 1] = "bilevel_adam"
         return words
 

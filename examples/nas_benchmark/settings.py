@@ -1,13 +1,13 @@
-"""The comparison's settings, fixed before any of its searches ran.
+"""The settings of the comparison's searches, the same for all where a source does not say more.
 
 Every search costs as much as 1,000 updates of `darts` on 1,000 tokens, counted in candidate passes:
 one candidate's forward or backward pass over one batch. With reconstruction an update costs three
 passes a candidate (forward, recomputation, backward); c candidates a node make 3c passes. No
 search has more than 4,000 updates. The weights are trained as the benchmark trains a genotype;
-alpha's rate is 1e-2 where alpha are logits; alpha first moves after a fifth of the updates.
+alpha's rate is 1e-2, its betas are the source's; alpha first moves after a fifth of the updates.
 
 `zero` is no candidate. Its derivative is 0 whatever it replaces; where it was a candidate, alpha
-went to it in all nodes of the strategies that run one candidate alone (see the README).
+went to it in all nodes of `gdas` and `dsnas` (see the README).
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATION
 
 C = 12.5  # candidates of a node that compute: 12 in the encoder, 13 in the decoder
 DENSE = 3 * C  # passes of an update in which all candidates run
+WITH_ZERO = "-with-zero"  # how the names of searches end that have zero among the candidates
+LATER = 4 / 5  # share of the updates in which alpha moves
 BUDGET_UPDATES = 1000  # of darts
 BUDGET = BUDGET_UPDATES * DENSE
 MOST_UPDATES = 4000
 # Passes over 1,000 tokens of an update of a genotype that is trained alone, on 2,000 tokens. It
 # stores its activations, so that an update costs two passes, forward and backward.
 TRAINING = 2 * 2
+WARMUP = 200  # updates of a training until the peak of the rate
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,18 @@ SETTINGS: dict[str, Setting] = {
         f"{LOGITS} --arch-adam-betas (0.5,0.999) --prune-at {{half}} --prune-keep 0.5",
     ),
     "idarts": Setting(
-        (4 + 7) / 4 * DENSE,
-        "3c for the weights; every fourth update 7 · 3c more, K = 2",
+        (1 + LATER * 7 / 4) * DENSE,
+        "3c for the weights; every fourth update, once alpha moves, 7 · 3c more, K = 2",
         f"{LOGITS} --arch-adam-betas (0.5,0.999) --arch-interval 4",
     ),
     "darts_prime": Setting(
-        DENSE + DENSE / 11,
+        (1 + LATER / 11) * DENSE,
         "3c, and 3c more when alpha moves, in the long run once in 11 updates",
         LOGITS,
     ),
     "unas": Setting(
-        3 * DENSE + 2,
-        "3c for the weights, 2 · 3c for the soft losses, 2 for the hard ones",
+        DENSE + LATER * (2 * DENSE + 2),
+        "3c for the weights; once alpha moves, 2 · 3c for the soft losses, 2 for the hard ones",
         LOGITS,
     ),
     "prune_then_search": Setting(
@@ -99,6 +102,11 @@ SETTINGS: dict[str, Setting] = {
 }
 
 
+def setting(name: str) -> Setting:
+    """That of a search, by its name in tables."""
+    return SETTINGS[name.removesuffix(WITH_ZERO)]
+
+
 def scaled(strategy: str, budget: int) -> int:
     """Updates of a search that costs as much as ``budget`` updates of darts, at least 1."""
     return max(1, round(SETTINGS[strategy].updates * budget / BUDGET_UPDATES))
@@ -114,10 +122,13 @@ def candidates(with_zero: bool) -> list[str]:
 
 
 def options(strategy: str, updates: int, with_zero: bool = False) -> list[str]:
-    """The options of a strategy's search of this length."""
-    setting = SETTINGS[strategy]
-    places = {"half": updates // 2}
+    """The options of a strategy's search of this length.
+
+    The weights' rate has reached its peak when alpha first moves.
+    """
+    first = updates // 5
     found = ["--search-strategy", strategy, "--max-update", str(updates), *candidates(with_zero)]
+    found += ["--warmup-updates", str(min(WARMUP, max(1, first)))]
     if strategy != "uniform_sampling":
-        found += ["--arch-start", str(updates // 5)]
-    return found + setting.options.format(**places).split()
+        found += ["--arch-start", str(first)]
+    return found + SETTINGS[strategy].options.format(half=updates // 2).split()

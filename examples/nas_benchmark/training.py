@@ -16,6 +16,7 @@ import sacrebleu
 from jobs import Job, RunError
 from sacremoses import MosesDetokenizer
 from sampling import Named, to_cells
+from settings import WARMUP
 from table import columns, lengths
 
 UPDATES = 4000
@@ -24,9 +25,10 @@ UPDATES = 4000
 # neither validate nor save: the interval in updates does.
 SHARED = "--encoder-layers 2 --decoder-layers 2 --share-all-embeddings --dropout 0.1"
 MODEL = f"--embed-dim 64 --hidden-dim 120 --ffn-dim 480 --attention-heads 4 {SHARED}"
-OPTIMIZATION = """
+OPTIMIZATION = f"""
 --criterion chunked_label_smoothed_cross_entropy --label-smoothing 0.1
---optimizer adam --adam-betas (0.9,0.98) --lr 3e-3 --lr-scheduler inverse_sqrt --warmup-updates 200
+--optimizer adam --adam-betas (0.9,0.98)
+--lr 3e-3 --lr-scheduler inverse_sqrt --warmup-updates {WARMUP}
 --validate-interval 1000000 --save-interval 1000000 --no-epoch-checkpoints
 --keep-interval-updates 1 --num-workers 0 --log-format json --log-interval 100
 """
