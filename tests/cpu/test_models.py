@@ -58,7 +58,7 @@ BUILDERS = {
 }
 
 
-@pytest.fixture(params=BUILDERS)
+@pytest.fixture(scope="module", params=BUILDERS)
 def model(request):
     torch.manual_seed(0)
     built = BUILDERS[request.param]().double().eval()

@@ -1,6 +1,7 @@
 """``--operation-norm``: three places of the norm in an operation, and what networks compute."""
 
 from dataclasses import replace
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -109,7 +110,7 @@ def supernet(norm: str, splits: int, pooling: str) -> nn.Module:
     return built
 
 
-@each_norm
+@pytest.mark.parametrize("norm", OTHERS)
 @pytest.mark.parametrize(("splits", "pooling"), GRID)
 def test_gradients_of_a_supernet(norm, splits, pooling):
     """Reconstruction gives the gradients of ordinary autograd, with dropout, in float64."""
@@ -133,25 +134,29 @@ def test_gradients_of_one_operation(name, norm, splits, pooling):
     assert_same_gradients(gradients(model, "store"), gradients(model, "reconstruct"))
 
 
-@torch.no_grad()
-@each_norm
-@pytest.mark.parametrize("check", OUTPUT_CHECKS)
-@pytest.mark.parametrize(("splits", "pooling"), GRID)
-def test_output(norm, check, splits, pooling):
-    """Causality, padding, step-by-step decoding of the supernet and of the derived model."""
-    OUTPUT_CHECKS[check](supernet(norm, splits, pooling).eval())
+@cache
+def networks(norm: str, splits: int, pooling: str | None) -> tuple[nn.Module, nn.Module]:
+    """A supernet and a derived model of all operations; without a pooling, of a Transformer."""
+    if pooling is None:
+        torch.manual_seed(0)
+        mixed = build_darts(hidden_dim=120, operation_norm=norm).double()
+    else:
+        mixed = supernet(norm, splits, pooling)
     genotype = replace(every_operation_once(splits, pooling), norm=norm)
-    OUTPUT_CHECKS[check](build_derived(genotype, hidden_dim=120).double().eval())
+    return mixed.eval(), build_derived(genotype, hidden_dim=120).double().eval()
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("check", OUTPUT_CHECKS)
-def test_output_of_a_transformer(norm, check):
-    torch.manual_seed(0)
-    OUTPUT_CHECKS[check](build_darts(hidden_dim=120, operation_norm=norm).double().eval())
-    genotype = replace(every_operation_once(1, None), norm=norm)
-    OUTPUT_CHECKS[check](build_derived(genotype, hidden_dim=120).double().eval())
+@pytest.mark.parametrize(
+    ("norm", "splits", "pooling"),
+    [*((norm, *setting) for norm in OTHERS for setting in GRID), ("pre", 1, None)],
+)
+def test_output(norm, splits, pooling, check):
+    """Causality, padding, step-by-step decoding of the supernet and of the derived model; with the
+    norm behind the operation, see test_models.py."""
+    for model in networks(norm, splits, pooling):
+        OUTPUT_CHECKS[check](model)
 
 
 NET = {
