@@ -1,6 +1,9 @@
 """What every search strategy that learns alpha keeps: gradients, levels, resume, workers."""
 
 import math
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
 from signal import SIGKILL
 
 import pytest
@@ -8,6 +11,7 @@ import torch
 from helpers.fairseq_commands import (
     SUPERNET,
     TEXT_SEARCH,
+    Run,
     checkpoint,
     refused,
     start,
@@ -25,6 +29,7 @@ from fairseq_dartsformer.search.registry import STRATEGIES
 from fairseq_dartsformer.search.snapshot import load_snapshot, snapshot_of
 from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS, level_of
 
+IDARTS = "idarts --arch-interval 2"
 # Every strategy that learns alpha, with the options whose paths differ.
 CASES = [
     "darts --arch-penalty beta:1,parameters:0.1 --arch-noise 0.1 --stop-eigenvalue 0.75",
@@ -33,7 +38,7 @@ CASES = [
     "dsnas",
     "gdas",
     "drnas --prune-at 3",
-    "idarts --arch-interval 2",
+    IDARTS,
     "darts_prime",
     "darts_prime --prime-schedule fixed --prime-activation clamp --prime-regularizer admm",
     "unas",
@@ -61,17 +66,24 @@ def test_every_strategy_is_here():
 GRADIENTS = [case for case in CASES if "reward" not in case and "prune_then" not in case]
 
 
-@pytest.mark.parametrize("arch", ["dartsformer_search_tiny", "dartsformer_lm_search"])
-@pytest.mark.parametrize("case", GRADIENTS)
+@pytest.mark.parametrize(
+    ("case", "arch"),
+    [
+        *((case, "dartsformer_search_tiny") for case in GRADIENTS),
+        # A mixture with penalties, a single candidate, and products with the Hessian.
+        *((case, "dartsformer_lm_search") for case in (CASES[0], "gdas", IDARTS)),
+    ],
+)
 def test_gradients_are_those_of_stored_activations(case, arch):
     """To 1e-9 in float64, with dropout, in updates of all kinds."""
     found = []
     sizes = "--encoder-layers 2" if arch.endswith("tiny") else "--hidden-dim 48 --embed-dim 8"
+    options = f"{sizes} --decoder-layers 2 --max-tokens 100 --cpu --max-update 9 "
+    cfg = training_config(arch, f"{options} --dropout 0.2 --search-strategy {case}".split())
     for backprop in ("reconstruct", "store"):
-        options = f"{sizes} --decoder-layers 2 --max-tokens 100 --cpu --max-update 9 "
-        options += f"--dropout 0.2 --backprop {backprop} --search-strategy {case}"
+        cfg.model.backprop = backprop
         torch.manual_seed(1)
-        training = Training(training_config(arch, options.split()), 50)
+        training = Training(cfg, 50)
         training.build_optimizer()  # fairseq clips single precision only
         training.model.double().train()
         for update in range(2):
@@ -96,14 +108,32 @@ def test_gradients_are_those_of_stored_activations(case, arch):
     assert any("decoder.alpha" in grads and grads["decoder.alpha"].any() for grads in found)
 
 
-# One moves alpha when it sees fit, the other lets alpha begin anew.
-MOVING = [case for case in CASES if case != "darts_prime" and "idarts --arch" not in case]
+# Of the others, one moves alpha when it sees fit, and one lets alpha begin anew.
+MOVING = [case for case in CASES if case != "darts_prime" and "then-strategy" not in case]
+
+
+def options_of(case: str) -> list[str]:
+    """Of searches that are interrupted or not; before ``--arch-start``, alpha rests."""
+    options = "--max-update 9 --save-interval-updates 4 --log-interval 2 --disable-validation"
+    return [*options.split(), *["--arch-start", "2"] * (case in MOVING)]
+
+
+@pytest.fixture(scope="module")
+def complete(data, tmp_path_factory) -> Callable[..., Run]:
+    """A recorded search by a case, of translation or of text, that nothing interrupts."""
+
+    @cache
+    def search(case: str, text: bool = False) -> Run:
+        folder = tmp_path_factory.mktemp("complete")
+        return train(kind(case, text), data, folder, *options_of(case), record=True)
+
+    return search
 
 
 @pytest.mark.parametrize(
     ("case", "text"),
     [
-        *((case, False) for case in [*MOVING, "idarts --arch-interval 2"]),
+        *((case, False) for case in MOVING),
         *(
             (case, True)
             for case in (
@@ -115,35 +145,35 @@ MOVING = [case for case in CASES if case != "darts_prime" and "idarts --arch" no
         ),
     ],
 )
-def test_updates_move_only_their_levels(data, tmp_path, case, text):
+def test_updates_move_only_their_levels(complete, case, text):
     """And alpha rests before ``--arch-start``."""
-    options = "--max-update 8 --arch-start 4 --disable-validation --log-interval 4".split()
-    run = train(kind(case, text), data, tmp_path, *options, record=True)
+    run = complete(case, text)
     moved = set()
-    for before, after in zip(run.steps, run.steps[1:], strict=False):
+    for before, after in pairwise(run.steps):
         for level in LEVELS:
             same = torch.equal(before.state[level]["value"], after.state[level]["value"])
             assert same == (level not in after.level.split("+")), (after.updates, level)
-        assert ALPHA not in after.level or after.updates > 4
+        assert ALPHA not in after.level or after.updates > 2
         moved |= {after.level}
     assert any(ALPHA in level for level in moved) and any(WEIGHTS in level for level in moved)
     assert "genotype after 8 updates" in run.stdout
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case not in SIMPLE])
-def test_killed_search_ends_with_the_same_bits(data, tmp_path, case):
-    options = "--max-update 9 --save-interval-updates 3 --log-interval 2 --disable-validation"
-    arguments = training(kind(case), data, tmp_path / "killed", *options.split())
-    run = start("train", arguments, tmp_path / "killed", kill_after=5).wait()
+def test_killed_search_ends_with_the_same_bits(data, complete, tmp_path, case):
+    arguments = training(kind(case), data, tmp_path, *options_of(case))
+    run = start("train", arguments, tmp_path, kill_after=6).wait()
     assert run.status == -SIGKILL
-    for folder in ("killed", "other"):
-        train(kind(case), data, tmp_path / folder, *options.split())
-    check_same_end(tmp_path / "killed", tmp_path / "other", 9)
-    assert snapshot_of(checkpoint(tmp_path / "other"), "other").best
+    assert checkpoint(tmp_path)["optimizer_history"][-1]["num_updates"] == 4
+    train(kind(case), data, tmp_path, *options_of(case))
+    other = complete(case).folder
+    check_same_end(tmp_path, other, 9)
+    assert snapshot_of(checkpoint(other), "other").best
 
 
-# A reward's sampled translations are each worker's own.
+# A reward's sampled translations are each worker's own. Of those that prune, one is enough.
 WORKERS = [case for case in CASES[1:] if "reward" not in case and case not in SIMPLE[:2]]
+WORKERS.remove("prune_then_search --prune-at 6 --prune-rounds 2")
 BACKENDS = ("legacy_ddp", "pytorch_ddp")
 
 
