@@ -22,9 +22,10 @@ TRANSFORMER = (
     "--decoder-ffn-embed-dim 16 --encoder-attention-heads 2 --decoder-attention-heads 2 "
     "--encoder-layers 1 --decoder-layers 1 --dropout 0.1"
 ).split()
+SHARED = "--share-all-embeddings --encoder-layers 1".split()
 KINDS = {
-    "dartsformer": [*DERIVED, "--genotype", MIXED.to_json(), "--share-all-embeddings"],
-    "darts_transformer": DERIVED_DARTS,
+    "dartsformer": [*DERIVED, "--genotype", MIXED.to_json(), *SHARED],
+    "darts_transformer": [*DERIVED_DARTS, "--decoder-layers", "1"],
     "evolved_transformer": [*EVOLVED, *"--encoder-layers 1 --decoder-layers 1".split()],
     "transformer": TRANSFORMER,
 }

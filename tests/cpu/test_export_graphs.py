@@ -16,7 +16,7 @@ from fairseq_dartsformer.search_space.genotype import Genotype
 
 
 def transformer(**options) -> TransformerModel:
-    sizes = {"embed_dim": 24, "ffn_embed_dim": 20, "attention_heads": 2, "layers": 2}
+    sizes = {"embed_dim": 24, "ffn_embed_dim": 20, "attention_heads": 2, "layers": 1}
     both = {
         f"{stack}_{name}": size for stack in ("encoder", "decoder") for name, size in sizes.items()
     }
@@ -29,8 +29,8 @@ def transformer(**options) -> TransformerModel:
 PRE = {"encoder_normalize_before": True, "decoder_normalize_before": True}
 LEARNED = {"encoder_learned_pos": True, "decoder_learned_pos": True}
 TWO_SPLITS = Genotype(
-    encoder=[["conv_11", "dynamic_conv_15"], ["self_attention", "glu"], ["ffn", "identity"]],
-    decoder=[[o, "cross_attention"] for o in ("conv_5", "dynamic_conv_7", "self_attention", "glu")],
+    encoder=[["conv_11", "self_attention"], ["glu", "identity"]],
+    decoder=[["glu", "cross_attention"], ["self_attention", "cross_attention"]],
 )
 MODELS = {  # every operation is in test_export_language_model.py; beside those of test_export.py
     "two splits": lambda: build_derived(TWO_SPLITS, hidden_dim=24),

@@ -18,6 +18,7 @@ from sentencepiece import SentencePieceTrainer
 from fairseq_dartsformer.data.normalized_moses import NormalizedMoses, NormalizedMosesConfig
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.models import DARTSformerModel
+from fairseq_dartsformer.search_space.genotype import Genotype
 
 SPLITS = {"train": 60, "valid": 20, "test": 20}
 # The names of the options are the same in Python and, with hyphens, on the command line.
@@ -32,6 +33,9 @@ PROCESSING = {
         "sentencepiece_model": "codes/sentencepiece.bpe.model",
     },
 }
+GENOTYPE = Genotype([["conv_3", "ffn"]], [["self_attention", "ffn", "cross_attention"]])
+MODEL = [*DERIVED, "--genotype", GENOTYPE.to_json()]
+MODEL += "--encoder-layers 1 --decoder-layers 1".split()
 SIZE = {"subword_nmt": ["--merges", "20"], "sentencepiece": ["--vocabulary", "90"]}
 
 
@@ -60,7 +64,7 @@ def prepared(request, data, tmp_path_factory) -> tuple[str, Path]:
     write_corpus(folder / "raw")
     prepare(folder, request.param)
     languages = "--source-lang en --target-lang pt_BR --max-update 30".split()
-    train(DERIVED, folder / "data-bin", folder / "model", *languages)
+    train(MODEL, folder / "data-bin", folder / "model", *languages)
     return request.param, folder
 
 

@@ -11,7 +11,7 @@ from fairseq_dartsformer.search_space.genotype import Genotype
 from helpers.fairseq_commands import PLUGIN, start
 
 MIXED = Genotype(
-    encoder=[["conv_3", "dynamic_conv_3"], ["self_attention", "glu"]],
+    encoder=[["conv_3", "self_attention"]],
     decoder=[
         ["dynamic_conv_7", "self_attention", "cross_attention"],
         ["conv_5", "cross_attention", "cross_attention"],
