@@ -10,6 +10,7 @@ import torch
 
 from fairseq_dartsformer.cli import memory as command
 from fairseq_dartsformer.criterions import linear_cross_entropy
+from fairseq_dartsformer.memory import planner
 from fairseq_dartsformer.memory.measurement import as_on_gpu, fake_tensors, measured_peak
 from fairseq_dartsformer.memory.planner import MemoryPlan, Training, plan_memory, training_config
 from fairseq_dartsformer.search_space.levels import LEVELS, gradients_for
@@ -20,6 +21,8 @@ SMALL = (
     "--encoder-operations conv_3,dynamic_conv_3,self_attention "
     "--decoder-operations ffn,cross_attention,glu"
 ).split()
+# A plan takes longer the more layers and candidates it has.
+FEW = "--encoder-operations conv_3,ffn --decoder-operations conv_3,ffn".split()
 VOCABULARY, SENTENCES, LENGTH = 500, 8, 20
 
 
@@ -34,7 +37,7 @@ def plan(*options: str) -> MemoryPlan:
 
 def test_nothing_but_the_answer():
     """Importing fairseq turns on other libraries' logs; hydra warns of how fairseq calls it."""
-    arguments = ["--arch", "dartsformer_search", *SMALL, "--max-tokens", "100"]
+    arguments = ["--arch", "dartsformer_search", *SMALL, *FEW, "--max-tokens", "100"]
     run = subprocess.run(
         [sys.executable, "-m", "fairseq_dartsformer.cli.memory", *arguments],
         capture_output=True,
@@ -93,8 +96,6 @@ def test_activations_are_those_of_real_tensors(backprop):
     assert planned == pytest.approx(max(held), rel=0.05)
 
 
-# A plan takes longer the more layers and candidates it has.
-FEW = "--encoder-operations conv_3,ffn --decoder-operations conv_3,ffn".split()
 DEPTHS = [f"--encoder-layers {n} --decoder-layers {n}".split() for n in (1, 4)]
 TEXT = [
     *"--embed-dim 32 --hidden-dim 96 --ffn-dim 128 --attention-heads 4".split(),
@@ -116,7 +117,8 @@ def activations_by_depth(arch: str, options: list[str]) -> list[int]:
         ("dartsformer_lm_search", TEXT),
     ],
 )
-def test_activations_do_not_grow_with_depth(arch, options):
+def test_activations_do_not_grow_with_depth(monkeypatch, arch, options):
+    monkeypatch.setattr(planner, "DRAWS", 4)  # of two candidates
     flat, deep = activations_by_depth(arch, options)
     assert deep < 1.1 * flat
 
@@ -169,7 +171,7 @@ def test_output_layer(monkeypatch):
     ],
 )
 def test_command(options, monkeypatch, capsys):
-    searched = "search" in options  # for the largest batch, which takes many plans
+    searched = "transformer_lm" in options  # for the largest batch, which takes many plans
     gpu = "--gpu 1.05" if searched else ""
     arguments = f"{options} --vocabulary 500 --max-tokens 160 --length 20 {gpu}".split()
     monkeypatch.setattr(sys, "argv", ["dartsformer-memory", *arguments])
@@ -191,7 +193,7 @@ def test_command(options, monkeypatch, capsys):
 
 def test_figure(tmp_path, monkeypatch, capsys):
     path = tmp_path / "figure.svg"
-    small = "--encoder-layers 2 --decoder-layers 2 --encoder-operations ffn,glu "
+    small = "--encoder-layers 1 --decoder-layers 1 --search-layers 1 --encoder-operations ffn,glu "
     small += "--decoder-operations ffn,glu --max-tokens 160 --length 20 --vocabulary 500"
     arguments = ["--figure", str(path), "--hidden-dims", "24", "48", *small.split()]
     monkeypatch.setattr(sys, "argv", ["dartsformer-memory", *arguments])

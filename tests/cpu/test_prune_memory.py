@@ -41,7 +41,8 @@ def test_most_candidates_that_fit(candidates):
 @pytest.mark.parametrize("backprop", ["reconstruct", "store"])
 def test_plan_falls_with_the_candidates(backprop):
     """By moments and gradients; with stored activations, by these, too."""
-    options = "--encoder-layers 2 --decoder-layers 2 --max-tokens 200 --cpu --max-update 9 "
+    options = "--encoder-layers 1 --decoder-layers 1 --search-layers 1 --max-tokens 200 --cpu "
+    options += "--max-update 9 "
     options += f"--search-strategy prune_then_search --backprop {backprop}"
     cfg = training_config("dartsformer_search_tiny", [*options.split(), *OPERATIONS])
     one, two, three, all_ = (
