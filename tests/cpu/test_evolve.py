@@ -4,9 +4,8 @@ import json
 import math
 import re
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 
@@ -165,15 +164,17 @@ def test_killed_and_run_again(search, tmp_path, capsys):
 
 def kill_when(history: Path, lines: int, *arguments: str) -> None:
     """Run the command, and SIGKILL it when its history has so many lines."""
-    process = subprocess.Popen([sys.executable, "-m", command.__name__, *arguments])
+    process = get_context("forkserver").Process(target=run, args=arguments)
+    process.start()
     try:
         end = time.monotonic() + 120
         while not history.exists() or history.read_bytes().count(b"\n") < lines:
-            assert process.poll() is None and time.monotonic() < end
+            assert process.is_alive() and time.monotonic() < end
             time.sleep(0.001)
     finally:
         process.kill()
-    assert process.wait() == -signal.SIGKILL
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("search", ["sampling darts_transformer"], indirect=True)

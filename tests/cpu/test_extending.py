@@ -1,12 +1,10 @@
 """The extensions in docs/extending, from the search to the trained model."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.attempts import attempt
+from helpers.attempts import attempt, attempt_alone
 from helpers.fairseq_commands import DERIVED, SAMPLING, SEARCH, start, train
 from helpers.plugins import EXTENDING, TRIAL, derived, registered
 
@@ -41,8 +39,7 @@ def test_operation_from_search_to_translation(data, tmp_path):
     train(SEARCH, data, tmp_path / "search", *candidates, *TRIAL)
     checkpoint = tmp_path / "search" / "checkpoints" / "checkpoint_last.pt"
     command = [str(checkpoint), *"--exclude conv_3,zero -o".split(), f"{tmp_path}/genotype.json"]
-    derive = [sys.executable, "-m", "fairseq_dartsformer.cli.derive"]
-    without = subprocess.run([*derive, *command], capture_output=True, text=True)
+    without = attempt_alone("derive", *command)
     assert "--encoder-operations names 'average'; it may name conv_3, " in without.stderr
     assert without.stderr.endswith(", or what a plugin registers (--user-dir)\n")
     assert attempt("derive", *command, "--user-dir", EXTENDING).status == 0
@@ -65,11 +62,11 @@ def test_workers_of_the_evolution_know_the_operation(data, tmp_path):
     candidates = [f"--{stack}-operations=average,ffn" for stack in CANDIDATES]
     train(SAMPLING, data, tmp_path, *candidates, *TRIAL)
     checkpoint = tmp_path / "checkpoints" / "checkpoint_last.pt"
-    command = [sys.executable, "-m", "fairseq_dartsformer.cli.evolve", str(checkpoint), str(data)]
+    command = [str(checkpoint), str(data)]
     command += ["-o", str(tmp_path / "genotype.json"), "--user-dir", EXTENDING, "--workers", "2"]
     command += "--cpu --generations 1 --population 4 --mutations 1 --crossovers 1".split()
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    outcome = attempt_alone("evolve", *command)
+    assert outcome.status == 0, outcome
     scored = (tmp_path / "genotype.jsonl").read_text().splitlines()[1:]
     assert len(scored) == 4 and any("average" in line for line in scored)
 

@@ -8,8 +8,10 @@ import logging
 import re
 import sys
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from unittest.mock import patch
 
@@ -67,6 +69,12 @@ def attempt(command: str, *arguments: str) -> Outcome:
     finally:
         logging.disable(disabled)
     return Outcome(status, stderr.getvalue())
+
+
+def attempt_alone(command: str, *arguments: str) -> Outcome:
+    """The same in a process of its own, which knows no plugins but those of the arguments."""
+    with ProcessPoolExecutor(1, get_context("forkserver")) as pool:
+        return pool.submit(attempt, command, *arguments).result()
 
 
 def contents(*folders: Path) -> dict[Path, bytes]:
