@@ -88,14 +88,15 @@ def damage(path: Path, how) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "workers"), [("cut", 1), ("empty", 1), ("missing", 1), ("flipped", 2)]
+    ("ways", "workers"),
+    [(("cut", "zeroed", "empty"), 1), (("missing",) * 3, 1), (("flipped",) * 3, 2)],
+    ids=["damaged", "missing", "flipped"],
 )
-def test_newest_undamaged_checkpoint_is_used(data, searched, tmp_path, how, workers):
+def test_newest_undamaged_checkpoint_is_used(data, searched, tmp_path, ways, workers):
     """With a warning, and the search ends as before."""
-    how = DAMAGE[how]
     shutil.copytree(searched / "checkpoints", tmp_path / "checkpoints")
-    for name in ("last", "best", "1_12"):
-        damage(tmp_path / "checkpoints" / f"checkpoint_{name}.pt", how)
+    for name, how in zip(("last", "best", "1_12"), ways, strict=True):
+        damage(tmp_path / "checkpoints" / f"checkpoint_{name}.pt", DAMAGE[how])
     # Other files are not for resuming.
     shutil.copy(searched / "checkpoints" / "checkpoint_last.pt", tmp_path / "checkpoints/crash.pt")
     options = "--max-update 12 --save-interval-updates 4".split()
@@ -108,7 +109,8 @@ def test_newest_undamaged_checkpoint_is_used(data, searched, tmp_path, how, work
         assert "checkpoint" not in second.stderr
         stdout = first.stdout
     (warning,) = (line for line in stdout.splitlines() if "resuming from" in line)
-    assert ("there is no" if how is None else "checkpoint_last.pt is damaged") in warning
+    missing = "missing" in ways
+    assert ("there is no" if missing else "checkpoint_last.pt is damaged") in warning
     assert "WARNING" in warning and "checkpoint_1_8.pt after 8 updates" in warning
 
 

@@ -5,6 +5,7 @@ sampling has 19 batches, as have derived models and baselines, which fairseq res
 order within their first epoch.
 """
 
+import os
 import signal
 
 import pytest
@@ -93,12 +94,13 @@ def test_search_stopped_between_epochs(data, tmp_path):
 
 
 def test_search_of_two_workers(data, tmp_path):
-    arguments = "--max-update 24 --save-interval-updates 5".split()
+    """Within an epoch, of 10 updates, to the next one."""
+    arguments = "--max-update 12 --save-interval-updates 5".split()
     train_workers(SEARCH, data, tmp_path / "complete", *arguments)
     folder = tmp_path / "stopped"
-    train_workers(SEARCH, data, folder, *arguments, "--max-update", "17")
+    train_workers(SEARCH, data, folder, *arguments, "--max-update", "7")
     train_workers(SEARCH, data, folder, *arguments)
-    check_same_end(tmp_path / "complete", folder, 24)
+    check_same_end(tmp_path / "complete", folder, 12)
 
 
 @pytest.mark.parametrize("kind", [SEARCH, DERIVED, EVOLVED], ids=["search", "derived", "evolved"])
@@ -155,14 +157,18 @@ def test_a_second_training_in_the_same_folder_is_refused(data, tmp_path):
     first = start_workers(command, tmp_path / "first", 2)
     saved = tmp_path / "checkpoints" / "checkpoint_last.pt"
     wait_for(saved.exists, first)
-    pattern = f"--save-dir {saved.parent} is in use by another training"
-    refused(SEARCH, data, tmp_path, *options, pattern=pattern)
-    for run in start_workers(command, tmp_path / "second", 2):
-        check_line(run.wait(), pattern)
-    without = "--no-save --max-epoch 1 --max-update 1 --reset-dataloader --reset-optimizer".split()
-    train(SEARCH, data, tmp_path, *without, "--restore-file", str(saved))
-    for run in first:
-        run.process.kill()
-        run.wait()
+    for run in first:  # it keeps the lock, and leaves the processor to the others
+        os.kill(run.process.pid, signal.SIGSTOP)
+    try:
+        pattern = f"--save-dir {saved.parent} is in use by another training"
+        refused(SEARCH, data, tmp_path, *options, pattern=pattern)
+        for run in start_workers(command, tmp_path / "second", 2):
+            check_line(run.wait(), pattern)
+        without = "--no-save --max-epoch 1 --max-update 1 --reset-dataloader --reset-optimizer"
+        train(SEARCH, data, tmp_path, *without.split(), "--restore-file", str(saved))
+    finally:
+        for run in first:
+            run.process.kill()
+            run.wait()
     again = "--max-update 2 --max-epoch 1 --reset-dataloader".split()  # with one worker
     train(SEARCH, data, tmp_path, *again)

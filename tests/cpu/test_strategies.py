@@ -174,9 +174,9 @@ def remember() -> None:
 @pytest.mark.parametrize(("kind", "base"), [(SEARCH, Darts), (SAMPLING, UniformSampling)])
 def test_state_survives_a_kill(data, tmp_path, kind, base):
     kind = [*kind, "--search-strategy", f"remembering_{base.name}"]
-    options = "--max-update 12 --save-interval-updates 5 --log-interval 2 --disable-validation"
+    options = "--max-update 7 --save-interval-updates 4 --log-interval 2 --disable-validation"
     arguments = training(kind, data, tmp_path / "killed", *options.split())
-    run = start("train", arguments, tmp_path / "killed", kill_after=8, prepare=remember).wait()
+    run = start("train", arguments, tmp_path / "killed", kill_after=5, prepare=remember).wait()
     assert run.status == -SIGKILL
     found = []
     for folder in (tmp_path / "killed", tmp_path / "other"):
