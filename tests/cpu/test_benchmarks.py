@@ -27,8 +27,8 @@ SCRIPTS = {
         ["transformer", "derived"],
     ),
     "hypergradient": (
-        "--seeds 1 --updates 1 --sentences 2 --length 4 --radii 0.1",
-        ["avg", "max"],
+        "--poolings max --seeds 1 --updates 1 --sentences 2 --length 4 --radii 0.1 --terms 1",
+        ["max"],
     ),
 }
 

@@ -69,7 +69,7 @@ def test_results_are_those_of_fairseqs_commands(data, trained, tmp_path):
     generate = [*common, *"--gen-subset test --required-batch-size-multiple 1".split(), *TRANSLATE]
     generated = start("generate", generate, tmp_path / "generate").wait().stdout
     sources = [fields[0] for fields in lines(generated, "S")]
-    (tmp_path / "input").write_text("".join(f"{source}\n" for source in sources))
+    (tmp_path / "input").write_text("".join(f"{source}\n" for source in sources[:12]))
     interactive = [*common, *TRANSLATE, "--input", str(tmp_path / "input")]
     one_by_one = start("interactive", interactive, tmp_path / "interactive").wait().stdout
     scored = start("generate", [*generate, "--score-reference"], tmp_path / "score").wait().stdout
@@ -78,7 +78,7 @@ def test_results_are_those_of_fairseqs_commands(data, trained, tmp_path):
     translations = hub.translate(sources, **OPTIONS)
     assert len(translations) == 50 and len(set(translations)) > 1
     assert translations == [fields[1] for fields in lines(generated, "H")]
-    assert translations == [fields[1] for fields in lines(one_by_one, "H")]
+    assert translations[:12] == [fields[1] for fields in lines(one_by_one, "H")]
     assert hub.translate(sources[7], **OPTIONS) == translations[7]
 
     references = [fields[0] for fields in lines(scored, "T")]

@@ -48,7 +48,7 @@ def check_learning_rates(steps: list[Step]) -> None:
     ],
 )
 def test_one_level_an_update(data, tmp_path, workers, options):
-    arguments = ["--max-update", "12", "--disable-validation", *options.split()]
+    arguments = ["--max-update", "8", "--disable-validation", *options.split()]
     if workers == 1:
         runs = [train(SEARCH, data, tmp_path, *arguments, record=True)]
     else:

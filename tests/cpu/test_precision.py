@@ -11,7 +11,7 @@ from helpers.training_steps import Step
 from fairseq_dartsformer.search_space.levels import ALPHA, WEIGHTS
 
 UPDATES = 24
-OVERFLOWING = f"--fp16-init-scale {2**40}"
+OVERFLOWING = f"--fp16-init-scale {2**28}"
 CHUNKED = "--criterion chunked_label_smoothed_cross_entropy"
 OPTIONS = [
     (f"--fp16 {OVERFLOWING}", torch.float16),

@@ -73,8 +73,13 @@ def test_the_useful_candidate_is_kept(search, data, tmp_path):
     assert set(selection.scorer.snapshot.best.values()) == {"zero"}
 
 
-@pytest.mark.parametrize("kind", SEARCHES)
-@pytest.mark.parametrize("exclude", [None, ("conv_3", "self_attention")])
+@pytest.mark.parametrize(
+    ("kind", "exclude"),
+    [
+        *((kind, None) for kind in SEARCHES),
+        *((kind, ("conv_3", "self_attention")) for kind in SEARCHES[::3]),
+    ],
+)
 def test_losses_are_those_of_weights_of_zero(search, data, kind, exclude):
     """The others keep theirs, and a node that is done has a single weight, 1."""
     selection = select(search(kind), data, exclude)
@@ -133,7 +138,7 @@ def test_tuning_repeats_itself_and_moves_the_weights_that_run(search, data, kind
 # -- the command
 
 
-@pytest.mark.parametrize("kind", SEARCHES)
+@pytest.mark.parametrize("kind", SEARCHES[::3])
 def test_score_is_the_scorers(search, data, tmp_path, capsys, kind):
     """With the checkpoint's own weights, by whatever selection."""
     checkpoint, files = search(kind), [tmp_path / "argmax.json", tmp_path / "perturbation.json"]

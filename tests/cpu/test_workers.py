@@ -27,7 +27,7 @@ from helpers.fairseq_commands import (
 
 from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS, level_of
 
-UPDATES = 10
+UPDATES = 8
 BACKENDS = ("legacy_ddp", "pytorch_ddp")
 # Where the exact gradient is 0, as for the biases of keys, Adam would make large steps from
 # rounding errors: a larger epsilon than usual prevents that.
