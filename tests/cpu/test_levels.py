@@ -48,7 +48,7 @@ def check_learning_rates(steps: list[Step]) -> None:
     ],
 )
 def test_one_level_an_update(data, tmp_path, workers, options):
-    arguments = ["--max-update", "8", "--disable-validation", *options.split()]
+    arguments = ["--max-update", "8", "--disable-validation", "--no-save", *options.split()]
     if workers == 1:
         runs = [train(SEARCH, data, tmp_path, *arguments, record=True)]
     else:
@@ -78,7 +78,7 @@ def distance(steps: list[Step], level: str, adam: type, **options) -> float:
 def test_adam_of_each_level(data, tmp_path, precision):
     """Alpha's decay is L2 in the gradient; the weights' is decoupled."""
     arguments = "--max-update 20 --arch-adam-betas (0.8,0.9) --adam-betas (0.7,0.95)".split()
-    arguments += f"--arch-weight-decay 0.5 --weight-decay 0.3 {precision}".split()
+    arguments += f"--arch-weight-decay 0.5 --weight-decay 0.3 --no-save {precision}".split()
     steps = train(SEARCH, data, tmp_path, *arguments, record=True).steps
     alpha = {"lr": ARCH_LR, "betas": (0.8, 0.9), "weight_decay": 0.5}
     weights = {"lr": 0.0, "betas": (0.7, 0.95), "weight_decay": 0.3}

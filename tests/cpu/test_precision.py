@@ -48,7 +48,7 @@ def applied(steps: list[Step]) -> list[Step]:
 @pytest.mark.parametrize(("name", "options", "dtype"), CASES)
 def test_training(data, tmp_path, name, options, dtype):
     kind = KINDS[name]
-    arguments = f"--max-update {UPDATES} {options}".split()
+    arguments = f"--max-update {UPDATES} --no-save {options}".split()
     steps = train(kind, data, tmp_path, *arguments, record=True).steps
     updates = applied(steps)
     assert [step.updates for step in updates] == list(range(1, UPDATES + 1))
