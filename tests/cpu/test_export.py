@@ -26,7 +26,7 @@ SHARED = "--share-all-embeddings --encoder-layers 1".split()
 KINDS = {
     "dartsformer": [*DERIVED, "--genotype", MIXED.to_json(), *SHARED],
     "darts_transformer": [*DERIVED_DARTS, "--decoder-layers", "1"],
-    "evolved_transformer": [*EVOLVED, *"--encoder-layers 1 --decoder-layers 1".split()],
+    "evolved_transformer": EVOLVED,
     "transformer": TRANSFORMER,
 }
 
