@@ -205,7 +205,7 @@ def compare(args: argparse.Namespace) -> None:
     common, own = comparison.deviations(tables["found"])
     print("\ndeviation of a search seed's mean loss, and degrees of freedom:")
     for name, error in {"all others" if own else "all": common, **own}.items():
-        print(f"{name}: {error.size:.4f}, {error.freedom}")
+        print(f"{name}: {error}, {error.freedom}")
     if args.out:
         save_lines(lines, args.out)
     if args.plot:

@@ -52,7 +52,7 @@ class Deviation:
     freedom: int
 
     def __str__(self) -> str:
-        return f"{self.size:.3f}" if self.freedom else "unknown, no model has two"
+        return f"{self.size:.4f}" if self.freedom else "unknown, none has two"
 
 
 def pooled(groups: Sequence[Sequence[float]]) -> Deviation:
