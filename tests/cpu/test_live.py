@@ -150,6 +150,7 @@ def test_weights_and_biases_gets_the_same_values(monkeypatch, tmp_path):
             assert values.pop("alpha/genotype") == derive(snapshot).to_json()
             assert values.pop("alpha/picture").shape[2:] == (3,)
         assert values == {}
+    progress_bar._close_writers()  # whose threads have written by then; a flush does not wait
     shown = list(summaries(tmp_path, "alpha"))
     images = [step for step, value in shown if value.WhichOneof("value") == "image"]
     assert images == [10_000]
