@@ -111,7 +111,7 @@ if [[ ! -e $out/hypotheses ]]; then
   mv "$out/hypotheses.partial" "$out/hypotheses"
 fi
 
-headline 7 "export: a folder that translates without fairseq and torch"
+headline 7 "export: a folder that translates without fairseq or torch"
 export_model "$work/derived/checkpoint_best.pt"
 
 headline 8 "result"

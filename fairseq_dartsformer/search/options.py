@@ -68,7 +68,7 @@ class SearchOptions(FairseqDataclass):
         "weights then have all training data"
     )
     arch_interval: Optional[int] = _option(
-        "bilevel: updates of the weights to one of alpha (default: 1)"
+        "bilevel: updates of the weights to one of alpha (default: 4 for idarts, otherwise 1)"
     )
     arch_start: Optional[int] = _option(
         "with alpha: updates before alpha first moves, in which only the weights are trained "
