@@ -66,11 +66,7 @@ class Perturbation:
         derive(snapshot, exclude)  # reports what cannot be derived from
         exclude = snapshot.exclude if exclude is None else exclude
         self.weights = {s: w.to(scorer.device, copy=True) for s, w in snapshot.weights.items()}
-        # By stack, layer and search node: the candidates that run.
-        self.active = {
-            stack: [[row.nonzero().flatten().tolist() for row in layer] for layer in remaining]
-            for stack, remaining in ((s, snapshot.scores(s).isfinite()) for s in self.weights)
-        }
+        self.active = snapshot.active  # the candidates that run
         nodes = list(snapshot.nodes())
         Random(cfg.seed).shuffle(nodes)
         self.candidates: dict[SearchNode, list[int]] = {}

@@ -165,10 +165,8 @@ class Scorer:
 
     def allowed(self) -> list[list[int]]:
         """For every node the candidates that the search has not pruned."""
-        return [
-            self.snapshot.scores(n.stack)[n.layer, n.row].isfinite().nonzero().flatten().tolist()
-            for n in self.nodes
-        ]
+        active = self.snapshot.active
+        return [active[n.stack][n.layer][n.row] for n in self.nodes]
 
     def parameters(self) -> tuple[list[list[int]], int]:
         """Parameters that each candidate of each node adds to a derived model, and those of every

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import zlib
-from argparse import Namespace
 from collections.abc import Mapping
 from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from subword_nmt.apply_bpe import BPE
 
 from ..errors import InputError
 from ..fairseq_patches.reading import load_checkpoint, reading
-from ..models.checkpoint_checks import DEFINING
+from ..models.checkpoint_checks import DEFINING, options_of
 from ..search_space.families import STACKS
 from ..search_space.genotype import Genotype
 from .graphs import OPSET, write_graphs
@@ -187,8 +186,7 @@ def load_model(path: str, data: str | None) -> tuple[Any, tasks.FairseqTask, Kin
     """
     state = load_checkpoint(path)
     with reading(path):
-        options = state["cfg"]["model"]
-        options = dict(vars(options) if isinstance(options, Namespace) else options)
+        options = options_of(state["cfg"]["model"])
         name = str(options.get("_name") or options.get("arch"))
         kind = KINDS.get(ARCH_MODEL_NAME_REGISTRY.get(name, name))
         if kind is None:

@@ -104,8 +104,8 @@ def _find_code(value: Any) -> str | None:
     """The first text in a value that is a Python expression with a call or the like."""
     value = vars(value) if isinstance(value, Namespace) else value
     if isinstance(value, Mapping):
-        # Nothing evaluates paths, which may look like calls: `corpus(1)`.
-        paths = "data|.*path|init_from_search"
+        # Nothing evaluates files and splits, which may look like calls: `corpus(1)`.
+        paths = "data|.*path|init_from_search|latency_table|arch_subset"
         value = [v for k, v in value.items() if not re.fullmatch(paths, str(k))]
     if isinstance(value, list | tuple):
         return next(filter(None, map(_find_code, value)), None)

@@ -4,7 +4,6 @@ import fcntl
 import logging
 import os
 import re
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,8 +45,12 @@ def _checked_resume(
     place = None if begins else extra_state.get("train_iterator")
     if place is None:
         return extra_state, iterator
-    if cfg.reset_dataloader and hasattr(iterator, "check_data"):
-        iterator.check_data(place)
+    if cfg.reset_dataloader:  # fairseq's function then leaves out the task's state, too
+        if hasattr(iterator, "check_data"):
+            iterator.check_data(place)
+        kept = extra_state.get(type(trainer.task).__name__)
+        if kept and not cfg.reset_optimizer:
+            trainer.task.set_checkpoint_dict(kept)
     restored = trainer.get_num_updates() > 0 and not cfg.reset_lr_scheduler
     if restored and place["iterations_in_epoch"] == 0:
         trainer.lr_step(place["epoch"] - 1, extra_state.get("val_loss"))
@@ -81,8 +84,7 @@ def _prepare(cfg: DictConfig, trainer: Trainer) -> str | None:
     state = peek(path)
     check = getattr(trainer.get_model(), "check_options", None)  # of this plugin's models
     if check is not None and state.get("cfg") is not None:  # old versions of fairseq save none
-        trained = state["cfg"]["model"]
-        check(trainer.cfg.model, vars(trained) if isinstance(trained, Namespace) else trained, path)
+        check(trainer.cfg.model, state["cfg"]["model"], path)
     resumes = path != cfg.finetune_from_model and not cfg.reset_optimizer
     if resumes and state.get("last_optimizer_state") is None:
         raise InputError(

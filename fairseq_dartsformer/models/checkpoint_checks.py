@@ -1,5 +1,6 @@
 """A model of this plugin refuses alignments, and checkpoints of other networks."""
 
+from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ DEFINING = (
     *("encoder_learned_pos", "decoder_learned_pos"),
     *("no_scale_embedding", "no_token_positional_embeddings"),
 )
+Options = Mapping[str, Any] | Namespace  # a group of a configuration
 WORDS = ("tokens.weight", "output_projection.weight")  # parameters that have a row a word
 
 
@@ -45,7 +47,7 @@ class CheckedModel:
         super().prepare_for_inference_(cfg)
 
     @classmethod
-    def check_options(cls, own: Mapping[str, Any], trained: Mapping[str, Any], path: str) -> None:
+    def check_options(cls, own: Mapping[str, Any], trained: Options, path: str) -> None:
         """Check that a checkpoint's weights are those of the same network.
 
         Tensors tell when they are another model's; see :meth:`load_state_dict`.
@@ -57,6 +59,7 @@ class CheckedModel:
         Raises:
             InputError: an option in :data:`DEFINING` differs.
         """
+        trained = options_of(trained)
         model = trained.get("_name")
         if ARCH_MODEL_NAME_REGISTRY.get(model, model) != cls.NAME:
             return
@@ -104,6 +107,11 @@ class CheckedModel:
         raise InputError(
             f"the checkpoint (--restore-file, --finetune-from-model or --path) holds {kind}"
         )
+
+
+def options_of(group: Options) -> dict[str, Any]:
+    """Return a checkpoint's options by name; old versions of fairseq saved a namespace."""
+    return dict(vars(group) if isinstance(group, Namespace) else group)
 
 
 def _defining(name: str, options: Mapping[str, Any], family: Family | None) -> str | None:

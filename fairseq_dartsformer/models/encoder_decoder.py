@@ -59,6 +59,11 @@ class _CoderBase(nn.Module):
         """The mask of the candidates that remain, shaped like alpha; ``None`` if all do."""
         return None if self.active is None else self.remaining
 
+    @property
+    def scores(self) -> Tensor:
+        """alpha, minus infinity where pruned."""
+        return self.alpha.masked_fill(~self.remaining, -torch.inf)
+
     def mixing_weights(self) -> Tensor:
         """Return the mixing weights of a supernet, `s × searched nodes × candidates`."""
         return self.relaxation(self.alpha, self.mask)

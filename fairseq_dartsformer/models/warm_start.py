@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..errors import InputError, flag
 from ..fairseq_patches.reading import load_checkpoint, reading
 from ..search_space.families import STACKS, Family
 from ..search_space.genotype import Genotype
-from .checkpoint_checks import DEFINING, WORDS
+from .checkpoint_checks import DEFINING, WORDS, options_of
 from .option_checks import parse_operations
 
 logger = logging.getLogger(__name__)
@@ -103,8 +102,8 @@ class _Supernet:
 
     def __init__(self, state: Mapping[str, Any], family: Family):
         self.family = family
-        self.cfg = _options(state["cfg"]["model"])
-        self.task = _options(state["cfg"].get("task") or {})
+        self.cfg = options_of(state["cfg"]["model"])
+        self.task = options_of(state["cfg"].get("task") or {})
         self.tensors: dict[str, Tensor] = state["model"]
         self.updates = int(state["optimizer_history"][-1]["num_updates"])
         name = str(self.cfg.get("_name"))
@@ -213,10 +212,6 @@ class _Supernet:
                 f"the {stack}'s dictionary differs from the search's, {path}: words must have the "
                 "same numbers, so use the search's data or their dictionary (--srcdict)"
             )
-
-
-def _options(group: Any) -> dict[str, Any]:
-    return dict(vars(group) if isinstance(group, Namespace) else group)
 
 
 def _mismatch(name: str, own: Tensor, found: Any) -> str:

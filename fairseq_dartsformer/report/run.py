@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from ..errors import InputError
 from ..fairseq_patches import load_checkpoint
+from ..models.checkpoint_checks import options_of
 from ..search.history import find_checkpoints, history_of
 from ..search.snapshot import Snapshot, derive, snapshot_of
 from ..search_space.alpha_history import AlphaHistory
@@ -119,8 +120,7 @@ class Run:
     def option(self, group: str, name: str) -> Any:
         """An option of fairseq, ``None`` if it is missing."""
         part = self.cfg.get(group)
-        part = vars(part) if isinstance(part, Namespace) else part
-        return part.get(name) if isinstance(part, Mapping) else None
+        return options_of(part).get(name) if isinstance(part, Mapping | Namespace) else None
 
     @property
     def subset(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from fairseq import utils
@@ -18,7 +18,7 @@ from ..errors import InputError, flag
 from ..reversible.coupling import Mixtures, Partial
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for
 from ..search_space.relaxation import drawing, with_noise
-from ..search_space.sampling import chosen, searched_stacks
+from ..search_space.sampling import chosen, searched_node, searched_stacks
 from .options import ALPHA_OPTIONS, read_names
 from .penalties import SCHEDULED, ExcessLatency, build_penalties, penalty_gradients
 from .strategy import (
@@ -40,6 +40,9 @@ class AlphaStrategy(SearchStrategy):
     A subclass that samples overrides :meth:`sample`.
 
     Attributes:
+        float32_only: whether it computes gradients in :meth:`before_optimizer_step`, from all of
+            the update's batches and outside distributed wrappers. They have no loss scale, without
+            which small values are lost in half precision.
         exclude: operations that are not derived (``--derive-exclude``).
         loss: the criterion's.
     """
@@ -47,6 +50,7 @@ class AlphaStrategy(SearchStrategy):
     levels = LEVELS
     optimizer = BILEVEL
     options = ALPHA_OPTIONS
+    float32_only: ClassVar[bool] = False
     loss: Loss
 
     def check(self) -> None:
@@ -60,10 +64,19 @@ class AlphaStrategy(SearchStrategy):
         self.penalties = build_penalties(cfg)
         if cfg.arch_noise or any(penalty in SCHEDULED for _, penalty in self.penalties):
             self.progress(0)  # reports a search without an end
+        if self.float32_only:
+            self.refuse_half_precision(f"--search-strategy {self.name}")
 
     def prepare(self, model: nn.Module) -> None:
-        """Check the target of latency, too."""
+        """Check what can be derived, and the target of latency, too."""
         super().prepare(model)
+        for stack, coder in searched_stacks(model).items():
+            names = searched_node(coder).names
+            if not {*names} - {*self.exclude}:
+                raise InputError(
+                    f"--derive-exclude is {self.cfg.derive_exclude}: leaves no candidate of the "
+                    f"{stack}, which has {', '.join(names)}"
+                )
         if self.latency is not None:
             self.latency.check(model, self.cfg._get_root().model)
 

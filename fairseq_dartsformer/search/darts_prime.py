@@ -1,13 +1,14 @@
 """`darts_prime`: DARTS-PRIME's three parts (Noakes et al. 2021, arXiv:2106.11655)."""
 
 import torch
+from torch.nn.functional import one_hot
 
 from ..errors import InputError, flag
 from ..search_space.relaxation import clamp, softmax
-from ..search_space.sampling import searched_stacks
+from ..search_space.sampling import best_of_stack, searched_stacks
 from .admm import ADMM
 from .own_gradients import OnDemandStrategy
-from .penalties import discretised, proximity
+from .penalties import proximity
 
 CHOICES = {
     "prime_activation": ("softmax", "clamp"),
@@ -99,8 +100,8 @@ class DARTSPrime(OnDemandStrategy):
             return
         coders = searched_stacks(model)
         for coder in coders.values() if self.activation == "clamp" else ():
-            scores = coder.alpha.masked_fill(~coder.remaining, -torch.inf)
-            best = discretised(scores).bool()
+            scores = coder.scores
+            best = one_hot(best_of_stack(coder, self.exclude), scores.size(-1)).bool()
             dead = (scores <= 0).all(-1, keepdim=True)
             coder.alpha.masked_fill_(best & dead, 1 / coder.alpha.size(-1))
             coder.keep((scores > 0) | best)

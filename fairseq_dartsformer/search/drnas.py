@@ -29,7 +29,8 @@ class DrNAS(SplitStrategy):
         self.prune_at = self.cfg.prune_at
         if self.prune_at is not None and self.prune_at < 1:
             raise InputError(f"--prune-at is {self.prune_at}, it must be at least 1")
-        if self.prune_at is None and self.cfg.prune_keep is not None:
+        alone = self.cfg.search_strategy == self.name  # another one prunes before this one follows
+        if alone and self.prune_at is None and self.cfg.prune_keep is not None:
             raise InputError(f"--prune-keep is {self.cfg.prune_keep}, which needs --prune-at")
         self.prune_keep = check_share(self.cfg.prune_keep)
 

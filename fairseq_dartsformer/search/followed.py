@@ -33,13 +33,15 @@ class Followed(AlphaStrategy):
     @classmethod
     def relaxation(cls, cfg: Mapping[str, Any]):
         """That of the strategy that follows."""
-        return cls.strategies[cfg.get("then_strategy") or "darts"].relaxation(cfg)
+        following = cls.strategies.get(cfg.get("then_strategy") or "darts", SearchStrategy)
+        return following.relaxation(cfg)
 
     def check(self) -> None:
         """Build the strategy that follows."""
         super().check()
         name = self.cfg.then_strategy or "darts"
-        known = [n for n, s in self.strategies.items() if s.learns_alpha() and n != self.name]
+        known = [n for n, s in self.strategies.items() if issubclass(s, AlphaStrategy)]
+        known.remove(self.name)
         if name not in known:
             raise InputError(f"--then-strategy is {name}: expected one of {', '.join(known)}")
         self.inner: AlphaStrategy = self.strategies[name](self.cfg)

@@ -13,7 +13,7 @@ from ..errors import NotFiniteError
 from ..search_space.genotype import Genotype
 from .early_stopping import check_options, reason_to_stop, warning_of_skips
 from .options import SearchOptions, stop_after
-from .snapshot import Snapshot, derive, take_snapshot
+from .snapshot import Snapshot, take_snapshot
 from .tensorboard import AlphaWriter
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Monitor:
 
     def _log(self, snapshot: Snapshot, changed: int, new: bool) -> None:
         """Log a line, write to TensorBoard and Weights & Biases, and warn."""
-        genotype = derive(snapshot)
+        genotype = snapshot.genotype(snapshot.best_choice(snapshot.exclude))
         line = f"genotype after {snapshot.updates} updates: {in_one_line(genotype)}"
         if self.state:
             line += f"; {changed} of {len(snapshot.best)} nodes changed since "

@@ -1,4 +1,4 @@
-"""Gradients that a strategy computes itself, besides those of fairseq's backward pass."""
+"""Strategies in which alpha moves together with the weights, by gradients of its own data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
 from .alpha_strategy import (
-    AlphaStrategy,
     Batch,
     abandoning,
     add_gradients,
@@ -23,17 +22,7 @@ from .split_strategy import SplitStrategy, with_level_loss
 from .strategy import StepResult
 
 
-class OwnGradients(AlphaStrategy):
-    """Mixin of strategies that compute gradients in :meth:`before_optimizer_step`, from all of the
-    update's batches and outside distributed wrappers: means over the batches of all workers."""
-
-    def check(self) -> None:
-        """Refuse half precision, in which such gradients lose their small values."""
-        super().check()
-        self.refuse_half_precision(f"--search-strategy {self.name}")
-
-
-class OnDemandStrategy(OwnGradients, SplitStrategy):
+class OnDemandStrategy(SplitStrategy):
     """Each update moves the weights by batches of their data. Some also move alpha, before the
     weights have moved, by as many batches of alpha's data, drawn when they are needed.
 
@@ -41,6 +30,7 @@ class OnDemandStrategy(OwnGradients, SplitStrategy):
     (:meth:`alpha_gradients`).
     """
 
+    float32_only = True
     alternating = False
 
     def check(self) -> None:

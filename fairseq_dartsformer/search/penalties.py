@@ -29,7 +29,7 @@ Penalty = Callable[[Mapping[str, nn.Module], Callable[[], float]], Tensor]
 
 def beta(coders: Mapping[str, nn.Module], progress: Callable[[], float]) -> Tensor:
     """`t/T · mean(logsumexp(alpha))` over the nodes (beta-DARTS, 2203.01665)."""
-    found = [_remaining(coder).logsumexp(-1).flatten() for coder in coders.values()]
+    found = [coder.scores.logsumexp(-1).flatten() for coder in coders.values()]
     return progress() * torch.cat(found).mean()
 
 
@@ -102,10 +102,6 @@ def costs(coder: nn.Module, cost: Callable[[nn.Module, nn.Module], float]) -> Te
 def discretised(weights: Tensor) -> Tensor:
     """1 for each node's largest weight, 0 for the others."""
     return torch.zeros_like(weights).scatter(-1, weights.argmax(-1, keepdim=True), 1.0)
-
-
-def _remaining(coder: nn.Module) -> Tensor:
-    return coder.alpha.masked_fill(~coder.remaining, -math.inf)
 
 
 class ExcessLatency:

@@ -31,12 +31,12 @@ class Policy(AlphaStrategy):
     """
 
     draws = True
+    float32_only = True
     alternating = False
 
     def check(self) -> None:
-        """Begin without a baseline; the gradients have no loss scale."""
+        """Begin without a baseline."""
         super().check()
-        self.refuse_half_precision(f"--search-strategy {self.name}")
         self.baseline: float | None = None
         self.losses: list[torch.Tensor] = []  # of this update's batches: sums and sizes
         self.mean: float | None = None  # of the update's losses on all workers
@@ -66,11 +66,15 @@ class Policy(AlphaStrategy):
 
     def before_optimizer_step(self, model, optimizer, update_num) -> None:
         """Compute the policy's gradients."""
-        super().before_optimizer_step(model, optimizer, update_num)
         measured = ALPHA in optimizer.optimizer.levels or not self.alternating
-        if not measured or update_num < self.arch_start:
-            return
-        module = without_wrappers(model)
+        if measured and update_num >= self.arch_start:
+            self._reinforce(without_wrappers(model), update_num)
+            if optimizer.optimizer.levels == (WEIGHTS,):
+                optimizer.optimizer.levels = LEVELS
+        super().before_optimizer_step(model, optimizer, update_num)
+
+    def _reinforce(self, module, update_num: int) -> None:
+        """Add the policy's gradients to alpha's."""
         # A worker has none if it had no memory for them.
         none = torch.zeros(2, device=next(module.parameters()).device)
         total = sum_over_workers(torch.stack([none, *self.losses]).sum(0))
@@ -82,8 +86,6 @@ class Policy(AlphaStrategy):
             grads = torch.autograd.grad(probability, alphas)
         advantage = 0.0 if self.baseline is None else self.mean - self.baseline
         add_gradients(alphas, [advantage * grad for grad in grads])
-        if optimizer.optimizer.levels == (WEIGHTS,):
-            optimizer.optimizer.levels = LEVELS
 
     def after_update(self, model, optimizer, update_num) -> None:
         """Advance the baseline."""

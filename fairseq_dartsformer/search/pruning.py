@@ -82,7 +82,7 @@ def keep_best(coder: nn.Module, share: float, exclude: Collection[str] = ()) -> 
     The best that is not in ``exclude`` (``--derive-exclude``) is always among them, so that a
     genotype can be derived. Candidates that were pruned before do not return.
     """
-    scores = coder.alpha.detach().masked_fill(~coder.remaining, -math.inf)
+    scores = coder.scores.detach()
     scores.scatter_(-1, best_of_stack(coder, exclude).unsqueeze(-1), math.inf)
     count = math.ceil(coder.alpha.size(-1) * share)
     coder.keep((ranks(scores) < count) & coder.remaining)

@@ -10,11 +10,10 @@ from fairseq.data import data_utils
 from ..errors import InputError
 from ..search_space.levels import LEVELS, WEIGHTS
 from .alpha_strategy import JointStrategy, abandoning, parameters_of, without_wrappers
-from .own_gradients import OwnGradients
 from .rewards import REWARDS, rewards, translate
 
 
-class SequenceReward(OwnGradients, JointStrategy):
+class SequenceReward(JointStrategy):
     """Every update moves both levels by `(1 - λ) CE + λ RL` on one batch.
 
     `RL = (r(greedy) - r(sampled)) · log p(sampled)`, which makes a sampled translation likelier
@@ -24,6 +23,7 @@ class SequenceReward(OwnGradients, JointStrategy):
 
     name = "sequence_reward"
     generates = True
+    float32_only = True
     options = (*JointStrategy.options, "reward", "reward_weight")
 
     def check(self) -> None:

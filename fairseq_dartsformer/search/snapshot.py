@@ -1,8 +1,8 @@
 """A snapshot of a search: alpha and the search space, and the genotypes derived from them."""
 
-from argparse import Namespace
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..fairseq_patches import load_checkpoint
+from ..models.checkpoint_checks import options_of
 from ..models.option_checks import parse_operations
 from ..search_space.families import DARTSFORMER, FAMILIES, FIXED_OPERATION, Family
 from ..search_space.genotype import Genotype
 from ..search_space.relaxation import Relaxation, softmax
-from ..search_space.sampling import Choice
+from ..search_space.sampling import Choice, best_candidates
 from .options import read_names
 from .registry import STRATEGIES
 from .strategy import SearchStrategy
@@ -75,20 +76,18 @@ class Snapshot:
     def best(self) -> dict[str, str]:
         """The operation that is derived from alpha, by the name of the search node; an excluded one
         where no others remain."""
-        found = {}
-        for node in self.nodes():
-            remaining = int(self.scores(node.stack)[node.layer, node.row].isfinite().sum())
-            ranking = [name for name, _ in self.ranked(node)[:remaining]]
-            allowed = (name for name in ranking if name not in self.exclude)
-            found[self.name(node)] = next(allowed, ranking[0])
-        return found
+        choice = self.best_choice(self.exclude)
+        return {
+            self.name(n): self.candidates[n.stack][choice[n.stack][n.layer][n.row]]
+            for n in self.nodes()
+        }
 
     @property
     def skips(self) -> dict[str, str]:
         """The subset of :attr:`best` whose operations compute nothing."""
         return {node: name for node, name in self.best.items() if name in SKIPS}
 
-    @property
+    @cached_property
     def weights(self) -> dict[str, Tensor]:
         """The mixing weights, by stack, shaped like alpha."""
         return {s: self.relaxation(a, self.remaining.get(s)) for s, a in self.alpha.items()}
@@ -118,6 +117,25 @@ class Snapshot:
         """alpha of a stack, minus infinity where pruned."""
         alpha, remaining = self.alpha[stack], self.remaining.get(stack)
         return alpha if remaining is None else alpha.masked_fill(~remaining, -torch.inf)
+
+    @property
+    def active(self) -> dict[str, list[list[list[int]]]]:
+        """The candidates that have not been pruned, by stack, layer and search node."""
+        return {
+            stack: [
+                [row.isfinite().nonzero().flatten().tolist() for row in layer]
+                for layer in self.scores(stack)
+            ]
+            for stack in self.alpha
+        }
+
+    def best_choice(self, exclude: Collection[str]) -> Choice:
+        """Choose the candidate with the largest alpha for every search node (Eq. 2); one of
+        ``exclude`` only where no others remain."""
+        return {
+            stack: best_candidates(self.scores(stack), names, exclude).tolist()
+            for stack, names in self.candidates.items()
+        }
 
     def choice(self, candidates: Mapping[SearchNode, int]) -> Choice:
         """Arrange the index of each search node's candidate in the form that the supernet takes."""
@@ -162,12 +180,10 @@ def load_snapshot(path: str) -> Snapshot:
 def snapshot_of(state: Mapping[str, Any], path: str) -> Snapshot:
     """As :func:`load_snapshot`, from a loaded checkpoint; errors name ``path``."""
     try:
-        cfg = state["cfg"]["model"]
-        cfg = dict(vars(cfg) if isinstance(cfg, Namespace) else cfg)
+        cfg = options_of(state["cfg"]["model"])
         model = dict(state["model"])
         updates = int(state["optimizer_history"][-1]["num_updates"])
-        task = state["cfg"].get("task") or {}
-        task = dict(vars(task) if isinstance(task, Namespace) else task)
+        task = options_of(state["cfg"].get("task") or {})
     except (AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
         raise InputError(f"{path}: is not a checkpoint as fairseq writes it ({error!r})") from error
     snapshot = take_snapshot(cfg, task, model, updates, path)
@@ -251,14 +267,11 @@ def derive(snapshot: Snapshot, exclude: Collection[str] | None = None) -> Genoty
             f"{snapshot.path}: is from a search by {snapshot.strategy}, which does not learn "
             "alpha: search its architectures with dartsformer-evolve"
         )
-    choice = {}
     for stack, names in snapshot.candidates.items():
-        excluded = torch.tensor([name in exclude for name in names])
-        scores = snapshot.scores(stack).masked_fill(excluded, -torch.inf)
-        if scores.isinf().all(-1).any():
+        nodes = (node for layer in snapshot.active[stack] for node in layer)
+        if any(all(names[o] in exclude for o in node) for node in nodes):
             raise InputError(
                 f"--exclude: leaves no candidate in a node of the {stack} of {snapshot.path}, "
                 f"which has {', '.join(names)}, some perhaps pruned"
             )
-        choice[stack] = scores.argmax(-1).tolist()
-    return snapshot.genotype(choice)
+    return snapshot.genotype(snapshot.best_choice(exclude))

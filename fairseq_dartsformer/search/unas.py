@@ -3,8 +3,9 @@
 import torch
 
 from ..errors import InputError
+from ..reversible.coupling import take_apart
 from ..search_space.levels import ALPHA
-from ..search_space.relaxation import drawing, logits, straight_through
+from ..search_space.relaxation import logits, straight_through
 from ..search_space.sampling import searched_stacks
 from .own_gradients import OnDemandStrategy
 from .rewards import REWARDS, reward_of
@@ -45,11 +46,8 @@ class UNAS(GumbelSample, OnDemandStrategy):
 
         coders = searched_stacks(module)
         with torch.no_grad():
-            hard = {}
-            # The same noise as that of `sample`.
-            with drawing(f"{self.cfg.seed} update {update_num}"):
-                for stack, coder in coders.items():
-                    hard[stack] = straight_through(self.sample(coder, update_num))
+            zeta = self.mixtures(module, (ALPHA,), update_num)
+            hard = {stack: straight_through(take_apart(z)[0]) for stack, z in zeta.items()}
         if self.reward == "loss":
             of_hard = [self.mean_loss(module, b, (), update_num, hard)[0] for b in (train, valid)]
             difference = _loss(*of_hard) - _loss(train_loss, valid_loss)
@@ -57,7 +55,7 @@ class UNAS(GumbelSample, OnDemandStrategy):
             reward = reward_of(self.task, REWARDS[self.reward])
             of_soft, of_hard = (
                 self.mean_loss(module, valid, (), update_num, mixtures, reward)[0]
-                for mixtures in (None, hard)
+                for mixtures in (zeta, hard)
             )
             difference = of_soft - of_hard
         with torch.enable_grad():

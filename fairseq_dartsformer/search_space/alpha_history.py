@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from dataclasses import dataclass
 from itertools import product
 from reprlib import repr as shown
 
+import torch
+
 from ..errors import InputError
 from ..operations import OPERATIONS_BY_STACK
+from .alpha import entropy
 from .families import FAMILIES, Family
 
 COLUMNS = ("updates", "stack", "layer", "split", "operation", "weight")
@@ -36,8 +38,7 @@ class NodeHistory:
     @property
     def entropies(self) -> list[float]:
         """Entropy of the mixing weights at each checkpoint, in nats."""
-        at_each = zip(*self.weights.values(), strict=True)
-        return [-sum(w * math.log(w) for w in weights if w > 0) for weights in at_each]
+        return entropy(torch.tensor([*self.weights.values()]).T).tolist()
 
     @property
     def margins(self) -> list[float]:

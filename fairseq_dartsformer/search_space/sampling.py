@@ -39,8 +39,13 @@ def best_of_stack(coder: nn.Module, exclude: Collection[str] = ()) -> Tensor:
 
     Those in ``exclude`` are not chosen, unless no others remain in a node.
     """
-    scores = coder.alpha.detach().masked_fill(~coder.remaining, -torch.inf)
-    excluded = [operation in exclude for operation in searched_node(coder).names]
+    return best_candidates(coder.scores.detach(), searched_node(coder).names, exclude)
+
+
+def best_candidates(scores: Tensor, names: Sequence[str], exclude: Collection[str]) -> Tensor:
+    """As :func:`best_of_stack`, given scores `layers × nodes × candidates`, minus infinity where
+    pruned, and the candidates' names."""
+    excluded = [name in exclude for name in names]
     allowed = scores.masked_fill(torch.tensor(excluded, device=scores.device), -torch.inf)
     none = allowed.isinf().all(-1, keepdim=True)
     return torch.where(none, scores, allowed).argmax(-1)

@@ -25,9 +25,12 @@ from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.memory.planner import Training, training_config
 from fairseq_dartsformer.search.eigenvalue import dominant_eigenvalue, has_grown
 from fairseq_dartsformer.search.hypergradient import directional_derivative, neumann_series
+from fairseq_dartsformer.search.penalties import build_penalties, penalty_gradients
 from fairseq_dartsformer.search.registry import STRATEGIES
-from fairseq_dartsformer.search.snapshot import load_snapshot, snapshot_of
+from fairseq_dartsformer.search.snapshot import derive, load_snapshot, snapshot_of, take_snapshot
+from fairseq_dartsformer.search.strategy import SearchStrategy
 from fairseq_dartsformer.search_space.levels import ALPHA, LEVELS, WEIGHTS, level_of
+from fairseq_dartsformer.search_space.sampling import searched_node, searched_stacks
 
 IDARTS = "idarts --arch-interval 2"
 # Every strategy that learns alpha, with the options whose paths differ.
@@ -56,6 +59,12 @@ def kind(case: str, text: bool = False) -> list[str]:
     if text:
         return [*TEXT_SEARCH, *f"--search-strategy {case}".split()]
     return [*SUPERNET, *f"--optimizer bilevel_adam --arch-lr 3e-3 --search-strategy {case}".split()]
+
+
+def tiny(case: str) -> Training:
+    options = "--encoder-layers 2 --decoder-layers 2 --max-tokens 100 --cpu --max-update 9"
+    arguments = f"{options} --search-strategy {case}".split()
+    return Training(training_config("dartsformer_search_tiny", arguments), 50)
 
 
 def test_every_strategy_is_here():
@@ -106,6 +115,45 @@ def test_gradients_are_those_of_stored_activations(case, arch):
             bound = 1e-9 * max(1.0, float(grad.abs().max()))
             assert (reconstructed[name] - grad).abs().max() <= bound, name
     assert any("decoder.alpha" in grads and grads["decoder.alpha"].any() for grads in found)
+
+
+@pytest.mark.parametrize("text", [False, True])
+@pytest.mark.parametrize(
+    "case",
+    [
+        *GRADIENTS[1:],
+        "prune_then_search --prune-at 6",
+        "prune_then_search --prune-at 6 --then-strategy snas",
+        "prune_then_search --prune-at 6 --then-strategy unas",
+    ],
+)
+def test_penalties_add_their_gradient_whenever_alpha_moves(case, text):
+    found: dict[bool, list[torch.Tensor]] = {}
+    for penalised in (False, True):
+        arch = "dartsformer_lm_search" if text else "dartsformer_search_tiny --encoder-layers 2"
+        options = f"{arch} --decoder-layers 2 --max-tokens 100 --cpu --max-update 9 "
+        options += f"--hidden-dim 48 --embed-dim 8 --search-strategy {case}"
+        options += " --arch-penalty parameters:1" * penalised
+        arch, *arguments = options.split()
+        cfg = training_config(arch, arguments)
+        torch.manual_seed(1)
+        training = Training(cfg, 50)
+        training.build_optimizer()
+        alphas = [coder.alpha for coder in searched_stacks(training.model).values()]
+        found[penalised] = []
+        for update in range(2):
+            torch.manual_seed(7)
+            training.optimizer.zero_grad()
+            training.compute_gradients(training.batch(LEVELS[update], 3, 6), update)
+            if ALPHA in training.optimizer.optimizer.levels:
+                found[penalised] += [alpha.grad.clone() for alpha in alphas]
+    own = build_penalties(cfg.task)
+    expected = penalty_gradients(own, searched_stacks(training.model), lambda: 1.0)
+    pairs = zip(found[False], found[True], strict=True)
+    differences = [penalised - without for without, penalised in pairs]
+    assert differences
+    for i, difference in enumerate(differences):
+        torch.testing.assert_close(difference, expected[i % len(expected)], rtol=1e-4, atol=1e-5)
 
 
 # Of the others, one moves alpha when it sees fit, and one lets alpha begin anew.
@@ -171,6 +219,20 @@ def test_killed_search_ends_with_the_same_bits(data, complete, tmp_path, case):
     assert snapshot_of(checkpoint(other), "other").best
 
 
+def test_a_new_epoch_keeps_the_state_of_the_search(data, tmp_path):
+    """With ``--reset-dataloader``, for which fairseq leaves out the task's state."""
+    options = "--disable-validation --log-interval 2 --max-update".split()
+    states = []
+    for more in (["4"], ["5", "--reset-dataloader"]):
+        train(kind("darts_prime"), data, tmp_path, *options, *more)
+        states.append(checkpoint(tmp_path)["extra_state"]["TranslationSearchTask"])
+    before, after = states
+    ratio = after["strategy"]["threshold"] / before["strategy"]["threshold"]
+    assert any(ratio == pytest.approx(1.05**power) for power in (1, -10))
+    assert after["strategy"]["information"] > 0.5 * before["strategy"]["information"] > 0
+    assert {**after, "strategy": 0} == {**before, "strategy": 0}
+
+
 # A reward's sampled translations are each worker's own. Of those that prune, one is enough.
 WORKERS = [case for case in CASES[1:] if "reward" not in case and case not in SIMPLE[:2]]
 WORKERS.remove("prune_then_search --prune-at 6 --prune-rounds 2")
@@ -207,6 +269,10 @@ def test_two_workers_reach_the_result_of_one(data, tmp_path, case, backend):
         ("darts --arch-penalty no_such:1", "of beta, proximity"),
         ("darts --arch-penalty beta:1,beta:2", "given once"),
         ("darts --derive-exclude nothing", "--derive-exclude: 'nothing' is not an operation"),
+        (
+            "darts --encoder-operations ffn,zero --derive-exclude zero,ffn",
+            "--derive-exclude is zero,ffn: leaves no candidate of the encoder, which has ffn, zero",
+        ),
         ("snas --arch-temperature 0", "--arch-temperature is 0"),
         ("drnas --prune-keep 1", "--prune-keep is 1"),
         ("drnas --prune-at 0", "--prune-at is 0"),
@@ -235,10 +301,8 @@ def test_two_workers_reach_the_result_of_one(data, tmp_path, case, backend):
     ],
 )
 def test_options_are_refused(options, message):
-    arch = "--encoder-layers 2 --decoder-layers 2 --max-tokens 100 --cpu --max-update 9"
-    arguments = f"{arch} --search-strategy {options}".split()
     with pytest.raises(InputError, match=message):
-        Training(training_config("dartsformer_search_tiny", arguments), 50)
+        tiny(options)
 
 
 def test_a_schedule_needs_the_search_to_end(data, tmp_path):
@@ -292,6 +356,44 @@ def test_pruned_search_is_derived_from_what_remains(data, tmp_path):
         weights = dict(snapshot.ranked(node))
         assert {name for name, weight in weights.items() if weight > 0} == kept
         assert snapshot.best[snapshot.name(node)] in kept - {"zero"}
+
+
+def test_clamped_weights_leave_an_operation_that_can_be_derived():
+    """Though only excluded ones have positive weights."""
+    case = "darts_prime --prime-schedule fixed --prime-activation clamp --derive-exclude"
+    training = tiny(f"{case} zero,identity")
+    training.build_optimizer()
+    cfg, model, optimizer = training.cfg, training.model, training.optimizer
+    for coder in searched_stacks(model).values():
+        excluded = [name in ("zero", "identity") for name in searched_node(coder).names]
+        coder.alpha.data = torch.where(torch.tensor(excluded), 0.5, -0.5 - coder.alpha)
+    optimizer.optimizer.gradient_norm = torch.tensor(1.0)
+    training.task.strategy.after_update(model, optimizer, 1)
+    snapshot = take_snapshot(cfg.model, cfg.task, model.state_dict(), 1, "the search")
+    assert {len(row) for stack in snapshot.active.values() for layer in stack for row in layer} == {
+        3
+    }
+    assert not {*snapshot.best.values()} & {"zero", "identity"}
+    assert derive(snapshot).to_json()
+
+
+def test_strategies_that_follow(monkeypatch):
+    """One may prune with the share of the first; a plugin's must learn alpha as ours do, and may
+    be missing where a genotype is derived."""
+    assert (
+        tiny("prune_then_search --then-strategy drnas --prune-keep 0.3").task.strategy.keep == 0.3
+    )
+
+    class Other(SearchStrategy):
+        name, levels, optimizer = "other", LEVELS, "bilevel_adam"
+
+    monkeypatch.setitem(STRATEGIES, "other", Other)
+    with pytest.raises(InputError, match="--then-strategy is other: expected one of darts, single"):
+        tiny("prune_then_search --then-strategy other")
+    training = tiny("prune_then_search")
+    task = {**training.cfg.task, "then_strategy": "not_loaded"}
+    state = training.model.state_dict()
+    assert take_snapshot(training.cfg.model, task, state, 1, "the search").best
 
 
 def test_nothing_is_pruned_before_alpha_moves(data, tmp_path):

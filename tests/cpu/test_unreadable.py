@@ -92,7 +92,7 @@ def test_options_that_would_run_code_are_refused(tmp_path, group, nested, kind):
         load(text)
 
 
-@pytest.mark.parametrize("option", ["data", "encoder_embed_path"])
+@pytest.mark.parametrize("option", ["data", "encoder_embed_path", "latency_table", "arch_subset"])
 def test_paths_may_look_like_calls(tmp_path, option):
     path = tmp_path / "c.pt"
     torch.save(STATE | {"cfg": {**STATE["cfg"], "task": {option: "corpus(1)"}}}, path)
