@@ -73,10 +73,6 @@ class LineSubset(BaseWrapperDataset):
         """Length of each line."""
         return np.asarray(self.dataset.sizes)[self.indices]
 
-    def prefetch(self, indices: Sequence[int]) -> None:
-        """Read lines ahead."""
-        self.dataset.prefetch([self.indices[index] for index in indices])
-
 
 def documents_of(sizes: Sequence[int]) -> np.ndarray:
     """Return the number of each line's document, given the lengths of the lines.

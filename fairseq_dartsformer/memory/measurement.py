@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -91,30 +92,20 @@ def fake_tensors() -> Iterator[StorageCounter]:
         FakeTensorMode(allow_non_fake_inputs=True),
         StorageCounter() as counter,
         # These need contents or a GPU where sizes are enough.
-        _replaced(torch.onnx.operators, "shape_as_tensor", lambda x: list(x.shape)),
-        _replaced(torch.cuda.amp, "autocast", _autocast),
-        _replaced(DynamicLossScaler, "check_overflow", lambda scaler, norm: None),
+        patch.object(torch.onnx.operators, "shape_as_tensor", lambda x: list(x.shape)),
+        patch.object(torch.cuda.amp, "autocast", _autocast),
+        patch.object(DynamicLossScaler, "check_overflow", lambda scaler, norm: None),
         as_on_gpu(),
     ):
         yield counter
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    original = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, original)
-
-
-@contextmanager
 def as_on_gpu() -> Iterator[None]:
     """Context in which tensors on the CPU are computed with as on a GPU."""
     with (
-        _replaced(attention, "ALIGNED_DEVICES", ("cpu",)),
-        _replaced(F, "dropout", _dropout),
+        patch.object(attention, "ALIGNED_DEVICES", ("cpu",)),
+        patch.object(F, "dropout", _dropout),
     ):
         yield
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from torch import nn
 
@@ -18,14 +18,13 @@ from .option_checks import RATES, Block, check_at_least, parse_operations
 
 
 def searched_blocks(
-    cfg: CandidatesConfig, family: Family, nodes: Mapping[str, int]
+    cfg: CandidatesConfig, family: Family
 ) -> tuple[dict[str, Block], dict[str, nn.Parameter]]:
     """Return the searched block of each stack, and its alpha, `s × searched nodes × candidates`.
 
     Args:
         cfg: the model's options.
-        family: which nodes it has besides the searched ones.
-        nodes: the number of searched nodes in a layer of each stack.
+        family: the model's.
 
     Raises:
         InputError: s, the candidates or the norm are wrong.
@@ -34,7 +33,7 @@ def searched_blocks(
     check_at_least(cfg, "search_layers", 1)
     family.check_norm(str(cfg.operation_norm), "--operation-norm")
     blocks, alphas = {}, {}
-    for stack, count in nodes.items():
+    for stack, count in family.searched_nodes(cfg).items():
         candidates = parse_operations(getattr(cfg, f"{stack}_operations"), stack, family)
         layer = family.with_fixed(stack, [candidates] * count, (FIXED_OPERATION,))
         blocks[stack] = [layer] * cfg.search_layers

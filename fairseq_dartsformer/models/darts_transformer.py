@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from fairseq.models import register_model
-from fairseq.tasks import FairseqTask
 from torch import Tensor, nn
 
 from ..reversible import Stack
@@ -15,7 +14,7 @@ from ..reversible.coupling import Mixture
 from ..search_space.families import DARTS_TRANSFORMER, DARTS_TRANSFORMER_LM
 from ..search_space.mixed_op import MixedOp
 from .architectures import register_sizes
-from .blocks import build_layers, searched_blocks
+from .blocks import build_layers
 from .config import (
     SequentialDerivedConfig,
     SequentialLanguageModelDerivedConfig,
@@ -23,7 +22,7 @@ from .config import (
     SequentialSearchConfig,
     SizeConfig,
 )
-from .derived import DerivedModel
+from .derived import DerivedModel, SearchModel
 from .language_model import LanguageModel
 from .option_checks import Block, check_block
 from .translation import TranslationModel
@@ -74,7 +73,7 @@ class SequentialStacks:
 
 
 @register_model(DARTS_TRANSFORMER.supernet, dataclass=SequentialSearchConfig)
-class DARTSTransformerSearchModel(SequentialStacks, TranslationModel):
+class DARTSTransformerSearchModel(SearchModel, SequentialStacks, TranslationModel):
     """Vanilla DARTS: two search nodes in every layer of a Transformer, all activations stored.
 
     An encoder layer is `node -> node`, a decoder layer `node -> Cross Attention -> node`.
@@ -82,14 +81,6 @@ class DARTSTransformerSearchModel(SequentialStacks, TranslationModel):
     """
 
     FAMILY, NAME = DARTS_TRANSFORMER, DARTS_TRANSFORMER.supernet
-
-    @classmethod
-    def build_model(
-        cls, cfg: SequentialSearchConfig, task: FairseqTask
-    ) -> DARTSTransformerSearchModel:
-        """Build the supernet; raises what :meth:`StackedModel.build` raises."""
-        nodes = {"encoder": 2, "decoder": 2}
-        return cls.build(cfg, task, *searched_blocks(cfg, cls.FAMILY, nodes))
 
 
 @register_model(DARTS_TRANSFORMER.name, dataclass=SequentialDerivedConfig)
@@ -100,17 +91,10 @@ class DARTSTransformerModel(DerivedModel, SequentialStacks, TranslationModel):
 
 
 @register_model(DARTS_TRANSFORMER_LM.supernet, dataclass=SequentialLanguageModelSearchConfig)
-class DARTSTransformerLMSearchModel(SequentialStacks, LanguageModel):
+class DARTSTransformerLMSearchModel(SearchModel, SequentialStacks, LanguageModel):
     """Vanilla DARTS without an encoder: a layer is `node -> node`, both causal and searched."""
 
     FAMILY, NAME = DARTS_TRANSFORMER_LM, DARTS_TRANSFORMER_LM.supernet
-
-    @classmethod
-    def build_model(
-        cls, cfg: SequentialLanguageModelSearchConfig, task: FairseqTask
-    ) -> DARTSTransformerLMSearchModel:
-        """Build the supernet; raises what :meth:`StackedModel.build` raises."""
-        return cls.build(cfg, task, *searched_blocks(cfg, cls.FAMILY, {"decoder": 2}))
 
 
 @register_model(DARTS_TRANSFORMER_LM.name, dataclass=SequentialLanguageModelDerivedConfig)

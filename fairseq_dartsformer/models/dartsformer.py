@@ -6,13 +6,12 @@ from __future__ import annotations
 import math
 
 from fairseq.models import register_model
-from fairseq.tasks import FairseqTask
 
 from ..errors import InputError
 from ..reversible import ReversibleLayer, ReversibleStack
-from ..search_space.families import DARTSFORMER, DARTSFORMER_LM, Family
+from ..search_space.families import DARTSFORMER, DARTSFORMER_LM
 from .architectures import register_sizes
-from .blocks import build_layers, searched_blocks
+from .blocks import build_layers
 from .config import (
     DerivedConfig,
     LanguageModelDerivedConfig,
@@ -20,7 +19,7 @@ from .config import (
     ReversibleConfig,
     SearchConfig,
 )
-from .derived import DerivedModel
+from .derived import DerivedModel, SearchModel
 from .language_model import LanguageModel
 from .option_checks import Block, check_at_least, check_block
 from .reconstruction_check import MonitoredStack, warn_of_growth
@@ -58,16 +57,8 @@ class ReversibleStacks:
         return MonitoredStack(stack, every, layers, backprop, searched)
 
 
-def searched_splits(cfg: ReversibleConfig, family: Family) -> dict[str, int]:
-    """Return the number of searched splits of a layer of each stack; raise an :class:`InputError`
-    if there are too few splits."""
-    for stack in family.stacks:
-        check_at_least(cfg, f"{stack}_splits", 2)
-    return {s: getattr(cfg, f"{s}_splits") - family.has_fixed(s) for s in family.stacks}
-
-
 @register_model(DARTSFORMER.supernet, dataclass=SearchConfig)
-class DARTSformerSearchModel(ReversibleStacks, TranslationModel):
+class DARTSformerSearchModel(SearchModel, ReversibleStacks, TranslationModel):
     """The supernet: every searched node mixes all its candidates (Section 2.4).
 
     ``encoder.alpha`` (`s × n × candidates`) and ``decoder.alpha`` (`s × (n - 1) × candidates`) are
@@ -75,14 +66,6 @@ class DARTSformerSearchModel(ReversibleStacks, TranslationModel):
     """
 
     FAMILY, NAME = DARTSFORMER, DARTSFORMER.supernet
-
-    @classmethod
-    def build_model(cls, cfg: SearchConfig, task: FairseqTask) -> DARTSformerSearchModel:
-        """Build the supernet; raises what :meth:`StackedModel.build` raises."""
-        if cfg.decoder_splits is None:
-            cfg.decoder_splits = cfg.encoder_splits + 1
-        blocks = searched_blocks(cfg, cls.FAMILY, searched_splits(cfg, cls.FAMILY))
-        return cls.build(cfg, task, *blocks, str(cfg.pooling))
 
 
 @register_model(DARTSFORMER.name, dataclass=DerivedConfig)
@@ -93,19 +76,11 @@ class DARTSformerModel(DerivedModel, ReversibleStacks, TranslationModel):
 
 
 @register_model(DARTSFORMER_LM.supernet, dataclass=LanguageModelSearchConfig)
-class DARTSformerLMSearchModel(ReversibleStacks, LanguageModel):
+class DARTSformerLMSearchModel(SearchModel, ReversibleStacks, LanguageModel):
     """The supernet without an encoder: all n splits are searched, and no candidate is Cross
     Attention. ``decoder.alpha`` is `s × n × candidates`."""
 
     FAMILY, NAME = DARTSFORMER_LM, DARTSFORMER_LM.supernet
-
-    @classmethod
-    def build_model(
-        cls, cfg: LanguageModelSearchConfig, task: FairseqTask
-    ) -> DARTSformerLMSearchModel:
-        """Build the supernet; raises what :meth:`StackedModel.build` raises."""
-        blocks = searched_blocks(cfg, cls.FAMILY, searched_splits(cfg, cls.FAMILY))
-        return cls.build(cfg, task, *blocks, str(cfg.pooling))
 
 
 @register_model(DARTSFORMER_LM.name, dataclass=LanguageModelDerivedConfig)

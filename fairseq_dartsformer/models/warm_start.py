@@ -16,8 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ..errors import InputError, flag
-from ..fairseq_patches.reading import load_checkpoint, reading
-from ..search_space.families import STACKS, Family
+from ..search_space.families import Family
 from ..search_space.genotype import Genotype
 from .checkpoint_checks import DEFINING, WORDS, options_of
 from .option_checks import parse_operations
@@ -26,42 +25,6 @@ logger = logging.getLogger(__name__)
 
 # The only operation of a node of a derived model: stack, layer, node, parameter.
 OPERATION = re.compile(r"(\w+)\.stack\.layers\.(\d+)\.nodes\.(\d+)\.0\.(.+)")
-
-
-class WarmStarted:
-    """Mixin of derived models: the weights with which a training begins."""
-
-    FAMILY: Family
-
-    def inherited_weights(self, cfg: DictConfig) -> dict[str, Tensor]:
-        """Read the weights from the checkpoint of ``--init-from-search``.
-
-        fairseq's trainer asks for them at the start of a training, and not when it resumes.
-
-        Args:
-            cfg: all options of the training; those of the model are filled in.
-
-        Returns:
-            all parameters by name; none without the option.
-
-        Raises:
-            InputError: the checkpoint cannot be read, or is of another search space, network or
-                dictionary.
-        """
-        path = getattr(cfg.model, "init_from_search", None)
-        if path is None:
-            return {}
-        if cfg.checkpoint.finetune_from_model is not None:
-            raise InputError(
-                f"--init-from-search is {path} and --finetune-from-model is "
-                f"{cfg.checkpoint.finetune_from_model}: give one of them"
-            )
-        try:
-            with reading(path):
-                supernet = _Supernet(load_checkpoint(path), self.FAMILY)
-                return supernet.weights_for(self, cfg.model, path)
-        except InputError as error:
-            raise InputError(f"--init-from-search is {path}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -89,7 +52,7 @@ class SupernetNames:
         return f"{stack}.stack.layers.{layer}.nodes.{node}.{chosen}.{parameter}"
 
 
-class _Supernet:
+class Supernet:
     """A search's options and tensors.
 
     Args:
@@ -154,9 +117,10 @@ class _Supernet:
         """Raise an :class:`InputError` if the genotype is not in the space of the search."""
         expected = {"norm": self.cfg.get("operation_norm", "post")}  # none in version 0.1
         if self.family.pooled:
-            splits = {f"{stack}_splits": self.cfg.get(f"{stack}_splits") for stack in STACKS}
-            splits["decoder_splits"] = splits["decoder_splits"] or splits["encoder_splits"] + 1
-            expected |= {f"{s}_splits": splits[f"{s}_splits"] for s in self.family.stacks}
+            splits = self.family.nodes_of(self.cfg)
+            if None in splits.values():
+                raise ValueError("has no number of splits")
+            expected |= {f"{stack}_splits": n for stack, n in splits.items()}
             expected["pooling"] = self.cfg.get("pooling")
         for name, then in expected.items():
             now = getattr(genotype, name)

@@ -19,7 +19,8 @@ the loss, to 1e-4 of X after 24 layers at initialisation.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -248,14 +249,8 @@ def _gradient_buffers(parameters: Mapping[int, Tensor]) -> dict[int, Tensor]:
 
 
 def _autocast_state(device: torch.device) -> Callable[[], AbstractContextManager[None]]:
-    """Return a context manager that restores the present autocast state."""
+    """Return a function whose contexts restore the present autocast state."""
     kind = device.type
     enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
-
-    @contextmanager
-    def restored():
-        # No cache: each weight is used once, and casts made without a graph must not be kept.
-        with torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=False):
-            yield
-
-    return restored
+    # No cache: each weight is used once, and casts made without a graph must not be kept.
+    return partial(torch.autocast, kind, dtype=dtype, enabled=enabled, cache_enabled=False)

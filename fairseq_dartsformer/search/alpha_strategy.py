@@ -14,12 +14,12 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.optim import FairseqOptimizer
 from torch import Tensor, nn
 
-from ..errors import InputError, flag
+from ..errors import InputError
 from ..reversible.coupling import Mixtures, Partial
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for
 from ..search_space.relaxation import drawing, with_noise
 from ..search_space.sampling import chosen, searched_node, searched_stacks
-from .options import ALPHA_OPTIONS, read_names
+from .options import ALPHA_OPTIONS, at_least, read_names
 from .penalties import SCHEDULED, ExcessLatency, build_penalties, penalty_gradients
 from .strategy import (
     BILEVEL,
@@ -56,11 +56,9 @@ class AlphaStrategy(SearchStrategy):
     def check(self) -> None:
         """Read the options of all strategies that learn alpha."""
         cfg = self.cfg
-        self.arch_start = cfg.arch_start or 0
+        self.arch_start = at_least(cfg, "arch_start", 0, 0)
+        at_least(cfg, "arch_noise", 0)
         self.exclude = read_names(cfg.derive_exclude, "--derive-exclude")
-        for name, value in (("arch_start", self.arch_start), ("arch_noise", cfg.arch_noise or 0)):
-            if not value >= 0:
-                raise InputError(f"{flag(name)} is {value}, it must be at least 0")
         self.penalties = build_penalties(cfg)
         if cfg.arch_noise or any(penalty in SCHEDULED for _, penalty in self.penalties):
             self.progress(0)  # reports a search without an end

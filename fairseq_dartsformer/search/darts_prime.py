@@ -3,10 +3,11 @@
 import torch
 from torch.nn.functional import one_hot
 
-from ..errors import InputError, flag
+from ..errors import InputError
 from ..search_space.relaxation import clamp, softmax
 from ..search_space.sampling import best_of_stack, searched_stacks
 from .admm import ADMM
+from .options import one_of
 from .own_gradients import OnDemandStrategy
 from .penalties import proximity
 
@@ -40,10 +41,7 @@ class DARTSPrime(OnDemandStrategy):
         """Read the three parts."""
         super().check()
         for name, choices in CHOICES.items():
-            value = choices[0] if self.cfg[name] is None else str(self.cfg[name])
-            if value not in choices:
-                raise InputError(f"{flag(name)} is {value}, it must be one of {', '.join(choices)}")
-            setattr(self, name.removeprefix("prime_"), value)
+            setattr(self, name.removeprefix("prime_"), one_of(self.cfg, name, choices))
         self.information, self.threshold, self.due = 0.0, 1.0, False
         self.admm = ADMM()
         if self.schedule == "dynamic" and self.cfg.arch_interval is not None:

@@ -3,8 +3,9 @@
 from ..errors import InputError
 from ..search_space.relaxation import dirichlet, dirichlet_mean
 from ..search_space.sampling import searched_stacks
+from .options import at_least
 from .penalties import flat_dirichlet
-from .pruning import check_share, keep_best
+from .pruning import keep_best, share_to_keep
 from .split_strategy import SplitStrategy
 
 PENALTY = 1e-3  # of the divergence from the flat distribution, as in the authors' code
@@ -26,13 +27,11 @@ class DrNAS(SplitStrategy):
         super().check()
         if not any(penalty is flat_dirichlet for _, penalty in self.penalties):
             self.penalties.append((PENALTY, flat_dirichlet))
-        self.prune_at = self.cfg.prune_at
-        if self.prune_at is not None and self.prune_at < 1:
-            raise InputError(f"--prune-at is {self.prune_at}, it must be at least 1")
+        self.prune_at = at_least(self.cfg, "prune_at", 1)
         alone = self.cfg.search_strategy == self.name  # another one prunes before this one follows
         if alone and self.prune_at is None and self.cfg.prune_keep is not None:
             raise InputError(f"--prune-keep is {self.cfg.prune_keep}, which needs --prune-at")
-        self.prune_keep = check_share(self.cfg.prune_keep)
+        self.prune_keep = share_to_keep(self.cfg)
 
     @classmethod
     def relaxation(cls, cfg):

@@ -7,9 +7,8 @@ its operations no longer changes.
 
 from __future__ import annotations
 
-from ..errors import InputError, flag
 from ..search_space.alpha import mean_entropy
-from .options import SearchOptions, read_names
+from .options import SearchOptions, at_least, read_names, read_option
 from .snapshot import SKIPS, Snapshot
 
 # Our choice. Among eight nodes drawn uniformly, as at the start of the paper's search, more than
@@ -19,15 +18,12 @@ WARN_SKIP_SHARE = 0.5
 
 def check_options(cfg: SearchOptions) -> None:
     """Raise an :class:`InputError` if a bound is out of range."""
-    share = cfg.warn_skip_share
-    if share is not None and not 0 <= share <= 1:
-        raise InputError(f"--warn-skip-share is {share}, it must lie in [0, 1]; 1 never warns")
-    if cfg.stop_entropy is not None and not cfg.stop_entropy > 0:
-        raise InputError(f"--stop-entropy is {cfg.stop_entropy}, it must be above 0")
+    never = "lie in [0, 1]; 1 never warns"
+    read_option(cfg, "warn_skip_share", None, lambda share: 0 <= share <= 1, never)
+    read_option(cfg, "stop_entropy", None, lambda nats: nats > 0, "be above 0")
     read_names(cfg.derive_exclude, "--derive-exclude")
     for option in ("stop_skips", "stop_unchanged"):
-        if cfg[option] is not None and cfg[option] < 1:
-            raise InputError(f"{flag(option)} is {cfg[option]}, it must be at least 1")
+        at_least(cfg, option, 1)
 
 
 def warning_of_skips(cfg: SearchOptions, snapshot: Snapshot) -> str | None:

@@ -7,10 +7,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ..errors import InputError
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, level_of
 from .alpha_strategy import Batch, parameters_of
 from .hypergradient import directional_derivative, neumann_series
+from .options import at_least, read_option
 from .own_gradients import OnDemandStrategy
 
 
@@ -36,14 +36,9 @@ class IDARTS(OnDemandStrategy):
         """Read the series."""
         super().check()
         cfg = self.cfg
-        self.terms = 2 if cfg.neumann_terms is None else cfg.neumann_terms
-        self.rate = 0.01 if cfg.neumann_rate is None else cfg.neumann_rate
-        self.radius = 0.1 if cfg.neumann_radius is None else cfg.neumann_radius
-        if self.terms < 0:
-            raise InputError(f"--neumann-terms is {self.terms}, it must be at least 0")
-        for name, value in (("rate", self.rate), ("radius", self.radius)):
-            if not value > 0:
-                raise InputError(f"--neumann-{name} is {value}, it must be positive")
+        self.terms = at_least(cfg, "neumann_terms", 0, 2)
+        self.rate = read_option(cfg, "neumann_rate", 0.01, lambda rate: rate > 0, "be positive")
+        self.radius = read_option(cfg, "neumann_radius", 0.1, lambda r: r > 0, "be positive")
 
     def alpha_gradients(self, module, train, valid, update_num):
         """Return the gradients of the implicit function."""

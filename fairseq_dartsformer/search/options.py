@@ -1,6 +1,7 @@
 """The options that search tasks add to those of their fairseq task."""
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, List, Optional
 
@@ -8,7 +9,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.distributed.utils import get_global_rank
 from omegaconf import II
 
-from ..errors import InputError
+from ..errors import InputError, flag
 from ..models.config import option
 from ..operations import OPERATIONS_BY_STACK, describe_operations
 
@@ -34,6 +35,28 @@ def read_names(text: str | None, name: str) -> tuple[str, ...]:
             expected = f"expected {describe_operations('decoder')}"
             raise InputError(f"{name}: {operation!r} is not an operation: {expected}")
     return found
+
+
+def read_option(
+    cfg: Mapping[str, Any], name: str, default: Any, fits: Callable[[Any], bool], expected: str
+) -> Any:
+    """Return an option's value, ``default`` if it was not given; raise an :class:`InputError` if it
+    does not fit, where ``expected`` completes "it must"."""
+    value = default if cfg[name] is None else cfg[name]
+    if value is not None and not fits(value):
+        raise InputError(f"{flag(name)} is {value}, it must {expected}")
+    return value
+
+
+def at_least(cfg: Mapping[str, Any], name: str, least: int, default: Any = None) -> Any:
+    """As :func:`read_option`, for a number from ``least``."""
+    return read_option(cfg, name, default, lambda v: v >= least, f"be at least {least}")
+
+
+def one_of(cfg: Mapping[str, Any], name: str, choices: Sequence[str]) -> str:
+    """As :func:`read_option`; the first choice is the default."""
+    expected = f"be one of {', '.join(choices)}"
+    return str(read_option(cfg, name, choices[0], lambda v: str(v) in choices, expected))
 
 
 def stop_after(cfg: "SearchOptions", updates: int, reason: str) -> None:

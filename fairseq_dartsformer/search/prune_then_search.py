@@ -13,8 +13,9 @@ import torch
 from ..errors import InputError
 from ..search_space.sampling import parameters_pruned, searched_stacks
 from .followed import Followed
+from .options import at_least
 from .policy import Policy
-from .pruning import check_memory, check_share, keep_best, share_that_fits
+from .pruning import check_memory, keep_best, share_that_fits, share_to_keep
 
 # From fairseq's configuration of the search, the number of symbols, the name of the strategy that
 # follows, and the share of candidates that remain, to the peak of its updates in bytes.
@@ -44,13 +45,10 @@ class PruneThenSearch(Followed, Policy):
         super().check()
         cfg = self.cfg
         check_memory(cfg.prune_memory, cfg.prune_keep, self.inner)
-        self.keep = check_share(cfg.prune_keep) if cfg.prune_memory is None else None
-        self.rounds = 4 if cfg.prune_rounds is None else cfg.prune_rounds
+        self.keep = share_to_keep(cfg) if cfg.prune_memory is None else None
+        self.rounds = at_least(cfg, "prune_rounds", 1, 4)
         self.progress(0)  # reports a search without an end
-        self.prune_at = max(1, cfg.max_update // 3) if cfg.prune_at is None else cfg.prune_at
-        for option, value in (("rounds", self.rounds), ("at", self.prune_at)):
-            if value < 1:
-                raise InputError(f"--prune-{option} is {value}, it must be at least 1")
+        self.prune_at = at_least(cfg, "prune_at", 1, max(1, cfg.max_update // 3))
         if self.prune_at <= self.arch_start:
             raise InputError(
                 f"--prune-at is {self.prune_at} and --arch-start is {self.arch_start}: alpha must "

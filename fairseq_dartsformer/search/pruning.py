@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import torch
 from fairseq.distributed.utils import get_global_rank
@@ -17,17 +18,15 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..search_space.sampling import best_of_stack
+from .options import read_option
 from .strategy import SearchStrategy
 
 logger = logging.getLogger(__name__)
 
 
-def check_share(value: float | None) -> float:
+def share_to_keep(cfg: Mapping[str, Any]) -> float:
     """Read ``--prune-keep``; raise an :class:`InputError` if it is not in (0, 1)."""
-    share = 0.5 if value is None else value
-    if not 0 < share < 1:
-        raise InputError(f"--prune-keep is {share}, it must lie between 0 and 1")
-    return share
+    return read_option(cfg, "prune_keep", 0.5, lambda s: 0 < s < 1, "lie between 0 and 1")
 
 
 def check_memory(budget: float | None, keep: float | None, following: SearchStrategy) -> None:

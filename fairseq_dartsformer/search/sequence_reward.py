@@ -7,9 +7,9 @@ learning alone; the self-critical baseline is that of Rennie et al. (2017, arXiv
 import torch
 from fairseq.data import data_utils
 
-from ..errors import InputError
 from ..search_space.levels import LEVELS, WEIGHTS
 from .alpha_strategy import JointStrategy, abandoning, parameters_of, without_wrappers
+from .options import one_of, read_option
 from .rewards import REWARDS, rewards, translate
 
 
@@ -30,13 +30,10 @@ class SequenceReward(JointStrategy):
         """Read the reward."""
         super().check()
         cfg = self.cfg
-        self.reward = cfg.reward or "bleu"
-        if self.reward not in REWARDS:
-            expected = ", ".join(REWARDS)
-            raise InputError(f"--reward is {self.reward}, it must be one of {expected}")
-        self.weight = 0.5 if cfg.reward_weight is None else cfg.reward_weight
-        if not 0 <= self.weight <= 1:
-            raise InputError(f"--reward-weight is {self.weight}, it must lie in [0, 1]")
+        self.reward = one_of(cfg, "reward", tuple(REWARDS))
+        self.weight = read_option(
+            cfg, "reward_weight", 0.5, lambda weight: 0 <= weight <= 1, "lie in [0, 1]"
+        )
         self.samples = []
 
     def batches(self, task, dataset, make, **arguments):

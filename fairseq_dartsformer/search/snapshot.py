@@ -216,12 +216,8 @@ def take_snapshot(
             "alpha"
         )
     candidates, checked = {}, {}
-    for stack, nodes in family.nodes.items():
+    for stack, searched in family.searched_nodes(cfg).items():
         candidates[stack] = parse_operations(cfg.get(f"{stack}_operations"), stack, family)
-        nodes = nodes or cfg.get(f"{stack}_splits")
-        searched = nodes and nodes - family.has_fixed(stack)
-        if nodes is None and stack == "decoder":  # as many searched ones as in the encoder
-            searched = cfg.get("encoder_splits")
         expected = (cfg.get("search_layers"), searched, len(candidates[stack]))
         where = f"{path}: {stack}.alpha"
         checked[stack] = _check_alpha(model.get(f"{stack}.alpha"), expected, where, family.node)

@@ -18,7 +18,6 @@ from fairseq.tasks import FairseqTask
 from torch import nn
 
 from ..data import BilevelBatchIterator, BilevelDataset, DataSplit
-from ..errors import InputError
 from ..search_space.levels import ALPHA, LEVELS
 from ..search_space.sampling import searched_stacks
 from .alpha_strategy import (
@@ -30,7 +29,7 @@ from .alpha_strategy import (
     without_wrappers,
 )
 from .eigenvalue import LAG, dominant_eigenvalue, has_grown
-from .options import SPLIT_OPTIONS, stop_after
+from .options import SPLIT_OPTIONS, at_least, read_option, stop_after
 from .strategy import StepResult
 
 logger = logging.getLogger(__name__)
@@ -60,9 +59,7 @@ class SplitStrategy(AlphaStrategy):
         """Read the options of the split."""
         super().check()
         cfg = self.cfg
-        self.arch_interval = self.interval if cfg.arch_interval is None else cfg.arch_interval
-        if self.arch_interval < 1:
-            raise InputError(f"--arch-interval is {self.arch_interval}, it must be at least 1")
+        self.arch_interval = at_least(cfg, "arch_interval", 1, self.interval)
         self.split = DataSplit.from_options(
             cfg.arch_fraction, cfg.arch_subset, cfg.seed, cfg.train_subset
         )
@@ -70,9 +67,9 @@ class SplitStrategy(AlphaStrategy):
         self.identity = self.split.options()
         self.iterator: BilevelBatchIterator | None = None
         self.eigenvalues: list[float] = []
-        ratio = cfg.stop_eigenvalue
-        if ratio is not None and not 0 < ratio < 1:
-            raise InputError(f"--stop-eigenvalue is {ratio}, it must lie between 0 and 1")
+        ratio = read_option(
+            cfg, "stop_eigenvalue", None, lambda r: 0 < r < 1, "lie between 0 and 1"
+        )
         if ratio is not None:
             self.refuse_half_precision("--stop-eigenvalue")
 

@@ -2,11 +2,11 @@
 
 import torch
 
-from ..errors import InputError
 from ..reversible.coupling import take_apart
 from ..search_space.levels import ALPHA
 from ..search_space.relaxation import logits, straight_through
 from ..search_space.sampling import searched_stacks
+from .options import one_of
 from .own_gradients import OnDemandStrategy
 from .rewards import REWARDS, reward_of
 from .sampling_mixins import GumbelSample
@@ -31,10 +31,7 @@ class UNAS(GumbelSample, OnDemandStrategy):
     def check(self) -> None:
         """Read the reward."""
         super().check()
-        self.reward = self.cfg.unas_reward or "loss"
-        if self.reward not in ("loss", *REWARDS):
-            expected = ", ".join(("loss", *REWARDS))
-            raise InputError(f"--unas-reward is {self.reward}, it must be one of {expected}")
+        self.reward = one_of(self.cfg, "unas_reward", ("loss", *REWARDS))
         self.generates = self.reward != "loss"
 
     def alpha_gradients(self, module, train, valid, update_num):

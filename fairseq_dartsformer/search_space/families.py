@@ -26,30 +26,58 @@ class Family:
 
     Attributes:
         name: name of the derived model, also in genotypes.
-        supernet: name of the model that is searched.
-        node: word for the place of an operation in a layer.
-        nodes: number of nodes in a layer, by stack; ``None`` for any number from 2. A family
-            without an encoder has no ``"encoder"``.
-        pooled: whether a node pools several inputs.
-        norms: the forms of residual and norm that its operations may have.
+        nodes: number of nodes in a layer, by stack; ``None`` for splits, any number from 2. A
+            family without an encoder has no ``"encoder"``.
         fixed: index of a decoder layer's fixed node, -1 being the last; ``None`` if all are
             searched.
-        task: fairseq's task of the derived models; that of a search is called ``TASK_search``.
     """
 
     name: str
-    supernet: str
-    node: str
     nodes: Mapping[str, int | None]
-    pooled: bool
-    norms: Sequence[str] = tuple(NORMS)
     fixed: int | None = None
-    task: str = "translation"
+
+    @property
+    def supernet(self) -> str:
+        """Name of the model that is searched."""
+        return f"{self.name}_search"
+
+    @property
+    def task(self) -> str:
+        """fairseq's task of the derived models; that of a search is called ``TASK_search``."""
+        return "translation" if "encoder" in self.nodes else "language_modeling"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a node pools the other splits."""
+        return self.nodes["decoder"] is None
+
+    @property
+    def node(self) -> str:
+        """Word for the place of an operation in a layer."""
+        return "split" if self.pooled else "node"
+
+    @property
+    def norms(self) -> Sequence[str]:
+        """The forms of residual and norm that its operations may have; without splits, the
+        operations have the only residual connections."""
+        return tuple(NORMS) if self.pooled else ("post", "pre")
 
     @property
     def stacks(self) -> tuple[str, ...]:
         """Names of the stacks, in the order of the network."""
         return tuple(self.nodes)
+
+    def nodes_of(self, options: Mapping[str, Any]) -> dict[str, int | None]:
+        """Return the number of nodes in a layer of each stack, given a supernet's options; ``None``
+        where they are missing."""
+        found = {stack: n or options.get(f"{stack}_splits") for stack, n in self.nodes.items()}
+        if found["decoder"] is None and found.get("encoder"):
+            found["decoder"] = found["encoder"] + 1  # the default
+        return found
+
+    def searched_nodes(self, options: Mapping[str, Any]) -> dict[str, int | None]:
+        """As :meth:`nodes_of`, without the fixed node."""
+        return {s: n and n - self.has_fixed(s) for s, n in self.nodes_of(options).items()}
 
     def _kind(self, stack: str) -> str:
         # Without an encoder, no operation can read its output.
@@ -96,41 +124,11 @@ class Family:
         return [*searched[:place], fixed, *searched[place:]]
 
 
-DARTSFORMER = Family(
-    "dartsformer",
-    supernet="dartsformer_search",
-    node="split",
-    nodes={"encoder": None, "decoder": None},
-    pooled=True,
-    fixed=-1,
-)
-DARTSFORMER_LM = Family(
-    "dartsformer_lm",
-    supernet="dartsformer_lm_search",
-    node="split",
-    nodes={"decoder": None},
-    pooled=True,
-    task="language_modeling",
-)
+DARTSFORMER = Family("dartsformer", {"encoder": None, "decoder": None}, fixed=-1)
+DARTSFORMER_LM = Family("dartsformer_lm", {"decoder": None})
 # Table 5 and Figure 1: node -> node, and node -> Cross Attention -> node.
-DARTS_TRANSFORMER = Family(
-    "darts_transformer",
-    supernet="darts_transformer_search",
-    node="node",
-    nodes={"encoder": 2, "decoder": 3},
-    pooled=False,
-    norms=("post", "pre"),  # the operations have the only residual connections
-    fixed=1,
-)
-DARTS_TRANSFORMER_LM = Family(
-    "darts_transformer_lm",
-    supernet="darts_transformer_lm_search",
-    node="node",
-    nodes={"decoder": 2},
-    pooled=False,
-    norms=DARTS_TRANSFORMER.norms,
-    task="language_modeling",
-)
+DARTS_TRANSFORMER = Family("darts_transformer", {"encoder": 2, "decoder": 3}, fixed=1)
+DARTS_TRANSFORMER_LM = Family("darts_transformer_lm", {"decoder": 2})
 FAMILIES = {
     family.name: family
     for family in (DARTSFORMER, DARTS_TRANSFORMER, DARTSFORMER_LM, DARTS_TRANSFORMER_LM)

@@ -29,13 +29,11 @@ def sizes_of(family: Family) -> tuple[str, ...]:
 
 def network_of(options: Mapping[str, Any], family: str) -> dict[str, int | str]:
     """Return the sizes that a table depends on, from a supernet's options and its family."""
-    found = {}
+    found, splits = {}, FAMILIES[family].nodes_of(options)
     for name in sizes_of(FAMILIES[family]):
-        value = options.get(name)
+        value = splits.get(name.removesuffix("_splits"), options.get(name))
         if name == "operation_norm" and value is None:  # in a checkpoint of an earlier version
             value = "post"
-        if name == "decoder_splits" and value is None:
-            value = options["encoder_splits"] + 1
         found[name] = value if isinstance(value, int) else str(value)
     return {"family": family, **found}
 
