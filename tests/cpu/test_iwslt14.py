@@ -7,8 +7,8 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from helpers.example_scripts import WMT, done, script
 from helpers.wmt_archives import corpora, write_tar
-from helpers.wmt_scripts import done, step
 from omegaconf import OmegaConf
 
 from fairseq_dartsformer.memory.planner import count_parameters, training_config
@@ -136,7 +136,7 @@ def test_a_damaged_archive_is_one_line(archive, tmp_path, damage):
     file.write_bytes((archive / TRAIN.file).read_bytes())
     damage(file)
     options = ["--archives", str(tmp_path), "--table", str(archive / "archives.tsv")]
-    ended = step("2-prepare.sh", "--data", DATA, "--work", str(tmp_path / "work"), *options)
+    ended = script(WMT / "2-prepare.sh", "--data", DATA, "--work", str(tmp_path / "work"), *options)
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"corpora.py: {file}: ")
@@ -146,7 +146,7 @@ def test_a_damaged_archive_is_one_line(archive, tmp_path, damage):
 def test_every_step(archive, tmp_path):
     given = ["--work", str(tmp_path), "--table", str(archive / "archives.tsv")]
     given += "--merges 60 --average 2 --workers 1".split()
-    output = done(RUN, *given, "--", *SMALL)
+    output = done(WMT / RUN, *given, "--", *SMALL)
     assert "de-en.tgz: not checked, no checksum is known" in output
     assert "tokenised: Generate test with beam=5: BLEU4 = " in output
     assert re.search(r"nrefs:1\|case:lc\|.*tok:13a\|.*version:", output)
@@ -166,7 +166,7 @@ def test_every_step(archive, tmp_path):
     derived = sorted((tmp_path / "genotypes" / "iwslt14_max_s2").glob("*.json"))
     genotype = tmp_path / "genotypes" / "iwslt14_max_s2.json"
     assert derived[-1].stem.endswith("_2") and genotype.read_text() == derived[-1].read_text()
-    again = done(RUN, *given, "--", *SMALL)
+    again = done(WMT / RUN, *given, "--", *SMALL)
     scores = output[output.rindex("length penalty 1.0\n") :]
     assert again.endswith(scores)
     assert "fairseq_cli.train" in output and "fairseq_cli.train" not in again
@@ -187,7 +187,7 @@ def test_every_step(archive, tmp_path):
 )
 def test_bad_input_is_one_line(tmp_path, command, message):
     name, *arguments = command.split()
-    ended = step(name, *arguments, "--work", str(tmp_path))
+    ended = script(WMT / name, *arguments, "--work", str(tmp_path))
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert message in line and not list(tmp_path.iterdir())

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
+from helpers.example_scripts import WMT, check_refused, done, script
 from helpers.wmt_archives import make_archives
-from helpers.wmt_scripts import WMT, check_refused, done, step
 
 from fairseq_dartsformer.search_space.genotype import Genotype
 
@@ -33,24 +33,24 @@ def archives(tmp_path_factory) -> Path:
 def test_every_step(archives, tmp_path):
     work = ["--work", str(tmp_path)]
     source = [*work, "--data", "wmt14.en-de", "--table", str(archives / "archives.tsv")]
-    done("1-download.sh", *source)
+    done(WMT / "1-download.sh", *source)
     options = "--merges 60 --held-out 12 --workers 2".split()
-    refused = step("2-prepare.sh", *source, "--held-out", "90000")
+    refused = script(WMT / "2-prepare.sh", *source, "--held-out", "90000")
     assert refused.returncode and "--held-out is 90000, of " in refused.stderr
-    done("2-prepare.sh", *source, *options)
+    done(WMT / "2-prepare.sh", *source, *options)
     prepared = tmp_path / "data" / "wmt14.en-de"
     assert len((prepared / "bpe" / "valid.en").read_text().splitlines()) == 12
-    assert done("2-prepare.sh", *source, *options) == ""
-    check_refused(str(prepared), "2-prepare.sh", *source, *options, "--merges", "61")
+    assert done(WMT / "2-prepare.sh", *source, *options) == ""
+    check_refused(str(prepared), WMT / "2-prepare.sh", *source, *options, "--merges", "61")
 
     search = [*work, "--gpus", "1"]
-    done("3-search.sh", *search, "--", *SMALL)
-    assert done("3-search.sh", *search, "--", *SMALL) == ""
+    done(WMT / "3-search.sh", *search, "--", *SMALL)
+    assert done(WMT / "3-search.sh", *search, "--", *SMALL) == ""
     searched = str(tmp_path / "search" / "max_s2")
-    check_refused(searched, "3-search.sh", *search, "--data", "wmt18.en-de", "--", *SMALL)
-    assert "--every is 10000: no checkpoint" in step("4-derive.sh", *work).stderr
+    check_refused(searched, WMT / "3-search.sh", *search, "--data", "wmt18.en-de", "--", *SMALL)
+    assert "--every is 10000: no checkpoint" in script(WMT / "4-derive.sh", *work).stderr
     folder = tmp_path / "genotypes" / "max_s2"
-    report = done("4-derive.sh", *work, "--every", "1")
+    report = done(WMT / "4-derive.sh", *work, "--every", "1")
     assert report == (folder / "report.txt").read_text()
     genotypes = sorted(folder.glob("*.json"))
     assert [path.stem.rpartition("_")[2] for path in genotypes] == ["1", "2"]
@@ -67,7 +67,7 @@ def test_every_step(archives, tmp_path):
         (trained / name).touch()
     (trained / "tune.tsv").write_text("0.0\t98.5\n0.5\t99.5\n")
     quick = ["--average", "2", "--penalties", "0.0 0.5"]
-    selected = step("5-select.sh", *work, "--gpus", "1", *quick, "--", *SMALL)
+    selected = script(WMT / "5-select.sh", *work, "--gpus", "1", *quick, "--", *SMALL)
     assert f"selected: {genotypes[1].stem}" in selected.stdout and selected.stderr == ""
     tuned = selected.stdout[selected.stdout.index("length penalty 0.0: BLEU ") :].splitlines()
     assert tuned[1].startswith("length penalty 0.5: BLEU ") and tuned[2].startswith("best: ")
@@ -78,24 +78,28 @@ def test_every_step(archives, tmp_path):
     trained = tmp_path / "select" / "max_s2" / genotypes[0].stem
     data, model = ["--data", "wmt14.en-de"], ["--model", str(trained)]
     again = [*work, *data, *model, "--gpus", "1", "--average", "2"]
-    assert done("6-train.sh", *again, "--genotype", str(genotypes[0]), "--", *SMALL) == ""
-    check_refused(str(trained), "6-train.sh", *again, "--genotype", str(genotypes[1]), "--", *SMALL)
-    check_refused(f"{trained}/tune.tsv", "7-tune.sh", *work, *data, *model, "--", "--beam", "2")
-    bleu = done("8-test.sh", *work, *data, *model)
+    assert done(WMT / "6-train.sh", *again, "--genotype", str(genotypes[0]), "--", *SMALL) == ""
+    check_refused(
+        str(trained), WMT / "6-train.sh", *again, "--genotype", str(genotypes[1]), "--", *SMALL
+    )
+    check_refused(
+        f"{trained}/tune.tsv", WMT / "7-tune.sh", *work, *data, *model, "--", "--beam", "2"
+    )
+    bleu = done(WMT / "8-test.sh", *work, *data, *model)
     assert "tokenised: Generate test with beam=5: BLEU4 = " in bleu
     assert re.search(r"nrefs:1\|.*tok:13a\|.*version:", bleu)
-    assert bleu.endswith(done("8-test.sh", *work, *data, *model))
-    check_refused(f"{trained}/bleu", "8-test.sh", *work, *data, *model, "--", "--beam", "2")
+    assert bleu.endswith(done(WMT / "8-test.sh", *work, *data, *model))
+    check_refused(f"{trained}/bleu", WMT / "8-test.sh", *work, *data, *model, "--", "--beam", "2")
     (trained / "tune.tsv").write_text("0.3\t99.0\n")
-    check_refused(f"{trained}/bleu", "8-test.sh", *work, *data, *model)
+    check_refused(f"{trained}/bleu", WMT / "8-test.sh", *work, *data, *model)
     (trained / "average.pt").write_bytes(b"another")
-    check_refused(f"{trained}/tune.tsv", "7-tune.sh", *work, *data, *model)
+    check_refused(f"{trained}/tune.tsv", WMT / "7-tune.sh", *work, *data, *model)
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_help_names_every_option(name):
     known = re.search(r'^options "([a-z -]+)"', (WMT / name).read_text(), re.MULTILINE)[1].split()
-    text = done(name, "--help")
+    text = done(WMT / name, "--help")
     assert all(f"--{option} " in text for option in known if option != "--")
 
 
@@ -119,7 +123,7 @@ def test_help_names_every_option(name):
 )
 def test_bad_input_is_one_line(tmp_path, command, message):
     name, *arguments = command.format(tmp_path).split()
-    result = step(name, *arguments)
+    result = script(WMT / name, *arguments)
     assert result.returncode == 1
     assert message in result.stderr.splitlines()[-1]
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.wmt_scripts import WMT, check_refused, done
+from helpers.example_scripts import WMT, check_refused, done
 
 from fairseq_dartsformer.search_space.genotype import Genotype
 
@@ -55,7 +55,7 @@ def test_any_number_of_gpus_gives_the_same_batch_size(
 ):
     name, *arguments = command.split()
     work = ["--work", str(tmp_path), "--gpus", str(gpus)]
-    done(name, *arguments, *work, "--", "common.seed=3", stubs=stubs)
+    done(WMT / name, *arguments, *work, "--", "common.seed=3", stubs=stubs)
     (call,) = calls(stubs)
     assert call[:3] == ["--standalone", "--nproc-per-node", str(gpus)]
     assert Path(call[3]).name == "fairseq-hydra-train" and call[-1] == "common.seed=3"
@@ -74,7 +74,7 @@ def test_models_of_two_genotypes_are_kept_apart(tmp_path, stubs):
         (tmp_path / f"{name}.json").write_text(json.dumps(genotype | {"pooling": pooling}))
     work = ["--work", str(tmp_path)]
     for name in ("one", "two", "one"):
-        done("6-train.sh", *work, "--genotype", str(tmp_path / f"{name}.json"), stubs=stubs)
+        done(WMT / "6-train.sh", *work, "--genotype", str(tmp_path / f"{name}.json"), stubs=stubs)
     first, second = calls(stubs)
     assert f"checkpoint.save_dir='{tmp_path}/models/wmt18.en-de.base.one'" in first
     assert f"checkpoint.save_dir='{tmp_path}/models/wmt18.en-de.base.two'" in second
@@ -88,7 +88,7 @@ def test_models_of_two_genotypes_are_kept_apart(tmp_path, stubs):
         (model, [*one, "--", "optimization.max_update=3"]),
     ]:
         given = [*work, "--model", model, *arguments]
-        check_refused(result, "6-train.sh", *given, stubs=stubs)
+        check_refused(result, WMT / "6-train.sh", *given, stubs=stubs)
     assert len(calls(stubs)) == 2
 
 

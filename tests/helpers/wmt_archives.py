@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from helpers.wmt_scripts import WMT
+from helpers.example_scripts import WMT
 
 sys.path.insert(0, str(WMT))
 import corpora
