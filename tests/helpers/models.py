@@ -180,8 +180,11 @@ def step_by_step(model, src_tokens: Tensor, prev_output_tokens: Tensor) -> Tenso
 
 
 class _Products(TorchDispatchMode):
-    """Counts the multiplications in matrix products. torch's ``FlopCounterMode`` fails where a backward
-    pass computes gradients of its own, as reconstruction does."""
+    """Counts the multiplications in matrix products.
+
+    torch's ``FlopCounterMode`` fails where a backward pass computes gradients of its own, as
+    reconstruction does.
+    """
 
     def __init__(self):
         super().__init__()
