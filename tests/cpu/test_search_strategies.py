@@ -20,6 +20,7 @@ from helpers.fairseq_commands import (
     training,
 )
 from helpers.kill_and_resume import check_same_end
+from omegaconf import DictConfig
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.memory.planner import Training, training_config
@@ -61,10 +62,19 @@ def kind(case: str, text: bool = False) -> list[str]:
     return [*SUPERNET, *f"--optimizer bilevel_adam --arch-lr 3e-3 --search-strategy {case}".split()]
 
 
+TRANSLATION, TEXT = "dartsformer_search", "dartsformer_lm_search"
+
+
+def small_search(case: str, arch: str = TRANSLATION, *more: str) -> DictConfig:
+    options = "--hidden-dim 48 --embed-dim 8 --decoder-layers 2 --max-tokens 100 --cpu "
+    options += "--decoder-operations conv_3,self_attention,glu,zero --max-update 9 "
+    if arch == TRANSLATION:
+        options += "--encoder-layers 2 --encoder-operations dynamic_conv_3,ffn,identity,zero "
+    return training_config(arch, [*f"{options} --search-strategy {case}".split(), *more])
+
+
 def tiny(case: str) -> Training:
-    options = "--encoder-layers 2 --decoder-layers 2 --max-tokens 100 --cpu --max-update 9"
-    arguments = f"{options} --search-strategy {case}".split()
-    return Training(training_config("dartsformer_search_tiny", arguments), 50)
+    return Training(small_search(case), 50)
 
 
 def test_every_strategy_is_here():
@@ -78,17 +88,15 @@ GRADIENTS = [case for case in CASES if "reward" not in case and "prune_then" not
 @pytest.mark.parametrize(
     ("case", "arch"),
     [
-        *((case, "dartsformer_search_tiny") for case in GRADIENTS),
+        *((case, TRANSLATION) for case in GRADIENTS),
         # A mixture with penalties, a single candidate, and products with the Hessian.
-        *((case, "dartsformer_lm_search") for case in (CASES[0], "gdas", IDARTS)),
+        *((case, TEXT) for case in (CASES[0], "gdas", IDARTS)),
     ],
 )
 def test_gradients_are_those_of_stored_activations(case, arch):
     """To 1e-9 in float64, with dropout, in updates of all kinds."""
     found = []
-    sizes = "--encoder-layers 2" if arch.endswith("tiny") else "--hidden-dim 48 --embed-dim 8"
-    options = f"{sizes} --decoder-layers 2 --max-tokens 100 --cpu --max-update 9 "
-    cfg = training_config(arch, f"{options} --dropout 0.2 --search-strategy {case}".split())
+    cfg = small_search(case, arch, "--dropout", "0.2")
     for backprop in ("reconstruct", "store"):
         cfg.model.backprop = backprop
         torch.manual_seed(1)
@@ -117,25 +125,22 @@ def test_gradients_are_those_of_stored_activations(case, arch):
     assert any("decoder.alpha" in grads and grads["decoder.alpha"].any() for grads in found)
 
 
-@pytest.mark.parametrize("text", [False, True])
 @pytest.mark.parametrize(
-    "case",
+    ("case", "arch"),
     [
-        *GRADIENTS[1:],
-        "prune_then_search --prune-at 6",
-        "prune_then_search --prune-at 6 --then-strategy snas",
-        "prune_then_search --prune-at 6 --then-strategy unas",
+        *((case, TRANSLATION) for case in GRADIENTS[1:]),
+        ("prune_then_search --prune-at 6", TRANSLATION),
+        *(
+            (f"prune_then_search --prune-at 6 --then-strategy {following}", arch)
+            for following, arch in (("snas", TEXT), ("unas", TRANSLATION))
+        ),
     ],
 )
-def test_penalties_add_their_gradient_whenever_alpha_moves(case, text):
+def test_penalties_add_their_gradient_whenever_alpha_moves(case, arch):
     found: dict[bool, list[torch.Tensor]] = {}
     for penalised in (False, True):
-        arch = "dartsformer_lm_search" if text else "dartsformer_search_tiny --encoder-layers 2"
-        options = f"{arch} --decoder-layers 2 --max-tokens 100 --cpu --max-update 9 "
-        options += f"--hidden-dim 48 --embed-dim 8 --search-strategy {case}"
-        options += " --arch-penalty parameters:1" * penalised
-        arch, *arguments = options.split()
-        cfg = training_config(arch, arguments)
+        penalty = ["--arch-penalty", "parameters:1"] * penalised
+        cfg = small_search(case, arch, *penalty)
         torch.manual_seed(1)
         training = Training(cfg, 50)
         training.build_optimizer()
@@ -370,9 +375,8 @@ def test_clamped_weights_leave_an_operation_that_can_be_derived():
     optimizer.optimizer.gradient_norm = torch.tensor(1.0)
     training.task.strategy.after_update(model, optimizer, 1)
     snapshot = take_snapshot(cfg.model, cfg.task, model.state_dict(), 1, "the search")
-    assert {len(row) for stack in snapshot.active.values() for layer in stack for row in layer} == {
-        3
-    }
+    counts = {s: {len(row) for layer in a for row in layer} for s, a in snapshot.active.items()}
+    assert counts == {"encoder": {3}, "decoder": {2}}  # one more than the positive ones
     assert not {*snapshot.best.values()} & {"zero", "identity"}
     assert derive(snapshot).to_json()
 
