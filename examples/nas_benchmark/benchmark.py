@@ -73,6 +73,8 @@ def get_parser() -> argparse.ArgumentParser:
     note = f"of darts; of others, as many as cost the same (default: {BUDGET_UPDATES})"
     search.add_argument("--updates", type=int, default=BUDGET_UPDATES, help=note)
     search.add_argument("--with-zero", action="store_true", help="zero is a candidate, too")
+    note = "a table of dartsformer-latency, and milliseconds: the searches' penalty on latency"
+    search.add_argument("--latency", nargs=2, metavar=("TABLE", "MS"), help=note)
 
     command = commands.add_parser("found", help="write the genotypes of a table of searches")
     command.add_argument("table", type=Path)
@@ -166,8 +168,14 @@ def search(args: argparse.Namespace) -> None:
     data, out = args.data.resolve(), args.out.resolve()
     if args.updates < 1:
         raise ValueError(f"--updates is {args.updates}, it must be positive")
-    names, where = args.strategies, (data, out, args.updates, args.with_zero)
-    complete([Search(n, seed, *where) for seed in args.seeds for n in names], args)
+    latency = None
+    if args.latency:
+        if "uniform_sampling" in args.strategies:
+            raise ValueError("--latency: uniform_sampling learns no alpha to penalise")
+        latency = Path(args.latency[0]).resolve(), float(args.latency[1])
+    where = (data, out, args.updates, args.with_zero, latency)
+    searches = [Search(n, seed, *where) for seed in args.seeds for n in args.strategies]
+    complete(searches, args)
 
 
 def complete(runs: list[Job], args: argparse.Namespace) -> None:

@@ -34,6 +34,8 @@ class Search(Job):
     Attributes:
         budget: the search costs as much as so many updates of darts.
         with_zero: whether `zero` is a candidate.
+        latency: the table of `dartsformer-latency` and the target in milliseconds that penalise
+            alpha's loss.
     """
 
     strategy: str
@@ -42,11 +44,13 @@ class Search(Job):
     out: Path
     budget: int = BUDGET_UPDATES
     with_zero: bool = False
+    latency: tuple[Path, float] | None = None
 
     @property
     def name(self) -> str:
         """In the table."""
-        return self.strategy + WITH_ZERO * self.with_zero
+        target = f"-{self.latency[1]:g}ms" if self.latency else ""
+        return self.strategy + WITH_ZERO * self.with_zero + target
 
     @property
     def updates(self) -> int:
@@ -85,6 +89,10 @@ class Search(Job):
         words = ["-m", "fairseq_cli.train", *self.data_options(self.text), *SEARCH.split()]
         words += ["--seed", str(self.seed), "--save-dir", str(self.folder)]
         words += options(self.strategy, self.updates, self.with_zero)
+        if self.latency:
+            table, target = self.latency
+            words += ["--arch-penalty", "latency:1", "--latency-table", str(table)]
+            words += ["--latency-target", str(target)]
         if self.strategy != "uniform_sampling":
             words[words.index("--optimizer") + 1] = "bilevel_adam"
         return words

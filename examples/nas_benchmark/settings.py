@@ -18,7 +18,7 @@ from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATION
 
 C = 12.5  # candidates of a node that compute: 12 in the encoder, 13 in the decoder
 DENSE = 3 * C  # passes of an update in which all candidates run
-WITH_ZERO = "-with-zero"  # how the names of searches end that have zero among the candidates
+WITH_ZERO = "-with-zero"  # follows the strategy's name if zero is a candidate
 LATER = 4 / 5  # share of the updates in which alpha moves
 BUDGET_UPDATES = 1000  # of darts
 BUDGET = BUDGET_UPDATES * DENSE
@@ -104,7 +104,7 @@ SETTINGS: dict[str, Setting] = {
 
 def setting(name: str) -> Setting:
     """That of a search, by its name in tables."""
-    return SETTINGS[name.removesuffix(WITH_ZERO)]
+    return SETTINGS[name.partition("-")[0]]
 
 
 def scaled(strategy: str, budget: int) -> int:

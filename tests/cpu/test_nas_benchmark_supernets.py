@@ -21,7 +21,7 @@ from derivatives import Measurement
 from holding_out import hold_out
 from sampling import to_cells
 from searching import Search
-from settings import SETTINGS
+from settings import SETTINGS, setting
 from supernet import COLUMNS, tau_interval
 from table import Table, columns
 
@@ -57,6 +57,22 @@ def test_no_search_sees_the_judges_text(data, tmp_path):
         assert candidates == ",".join(o for o in DECODER_OPERATIONS if o != "zero")
         own = strategy == "uniform_sampling"
         assert search.command()[2] == str((search.folder if own else tmp_path) / "data-bin")
+
+
+def test_names_of_searches(data, tmp_path):
+    """Each setting has its own folder and rows, and the cost of its strategy."""
+    (tmp_path / "data-bin").symlink_to(data)
+    named = {}
+    for zero in (False, True):
+        for latency in (None, (tmp_path / "table.json", 12.5), (tmp_path / "table.json", 9.0)):
+            search = Search("darts", 1, tmp_path, tmp_path / "out", with_zero=zero, latency=latency)
+            given = search.command()
+            assert latency is None or given[given.index("--latency-target") + 1] == str(latency[1])
+            assert ("--arch-penalty" in given) == (latency is not None)
+            assert setting(search.name) is SETTINGS["darts"]
+            named[search.name] = search.folder
+    assert len(named) == len({*named.values()}) == 6
+    assert {"darts", "darts-with-zero", "darts-12.5ms", "darts-with-zero-9ms"} < {*named}
 
 
 def test_ranking_of_a_supernet(data, logged_search, tmp_path, monkeypatch, capsys):
