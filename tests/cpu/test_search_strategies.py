@@ -167,7 +167,7 @@ MOVING = [case for case in CASES if case != "darts_prime" and "then-strategy" no
 
 def options_of(case: str) -> list[str]:
     """Of searches that are interrupted or not; before ``--arch-start``, alpha rests."""
-    options = "--max-update 9 --save-interval-updates 4 --log-interval 2 --disable-validation"
+    options = "--max-update 9 --save-interval-updates 4 --log-interval 4 --disable-validation"
     return [*options.split(), *["--arch-start", "2"] * (case in MOVING)]
 
 
