@@ -18,8 +18,8 @@ INVISIBLE = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
 class NormalizedMosesConfig(FairseqDataclass):
     """Languages, by default the task's."""
 
-    source_lang: Optional[str] = II("task.source_lang")
-    target_lang: Optional[str] = II("task.target_lang")
+    source_lang: Optional[str] = II("oc.select:task.source_lang,null")
+    target_lang: Optional[str] = II("oc.select:task.target_lang,null")
 
 
 @register_tokenizer("normalized_moses", dataclass=NormalizedMosesConfig)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from fairseq import hub_utils, utils
@@ -85,7 +85,13 @@ class TranslationHub(hub_utils.GeneratorHubInterface):
 
 
 class HubModel:
-    """Mixin in front of fairseq's class: loading a model for use in Python."""
+    """Mixin in front of fairseq's class: loading a model for use in Python.
+
+    Attributes:
+        HUB: the interface to loaded models.
+    """
+
+    HUB: ClassVar[type[hub_utils.GeneratorHubInterface]] = TranslationHub
 
     @classmethod
     def from_pretrained(
@@ -94,7 +100,7 @@ class HubModel:
         checkpoint_file: str = "model.pt",
         data_name_or_path: str | os.PathLike = ".",
         **options: Any,
-    ) -> TranslationHub:
+    ) -> hub_utils.GeneratorHubInterface:
         """Load trained models of this class; nothing that a checkpoint names is imported or run.
 
         The tokenizer's languages are the model's.
@@ -127,6 +133,6 @@ class HubModel:
                     f"checkpoint_file is {checkpoint_file}, a {found}: use {found}.from_pretrained"
                     + f", or derive and train a {cls.__name__}" * supernet
                 )
-        languages = {name: task.cfg[name] for name in ("source_lang", "target_lang")}
-        overwrite_args_by_name(cfg, languages)
-        return TranslationHub(cfg, task, models)
+        languages = ("source_lang", "target_lang")
+        overwrite_args_by_name(cfg, {n: task.cfg[n] for n in languages if n in cfg.task})
+        return cls.HUB(cfg, task, models)

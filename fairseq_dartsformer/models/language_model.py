@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fairseq.hub_utils import GeneratorHubInterface
 from fairseq.models import FairseqLanguageModel
 from fairseq.tasks import FairseqTask
 from torch import nn
@@ -12,11 +13,14 @@ from ..errors import InputError
 from .config import LanguageModelConfig
 from .embedding import FactorizedEmbedding, StackInput
 from .encoder_decoder import Decoder
+from .hub import HubModel
 from .stacked import StackedModel
 
 
-class LanguageModel(StackedModel, FairseqLanguageModel):
+class LanguageModel(HubModel, StackedModel, FairseqLanguageModel):
     """A decoder without an encoder."""
+
+    HUB = GeneratorHubInterface
 
     @classmethod
     def build(

@@ -17,14 +17,17 @@ from helpers.fairseq_commands import (
     EVOLVED,
     PLUGIN,
     SEARCH,
+    TEXT_DERIVED,
     start,
     train,
 )
 
 from fairseq_dartsformer.errors import InputError
 from fairseq_dartsformer.models import (
+    DARTSformerLMModel,
     DARTSformerModel,
     DARTSformerSearchModel,
+    DARTSTransformerLMModel,
     DARTSTransformerModel,
     DARTSTransformerSearchModel,
     EvolvedTransformerModel,
@@ -126,6 +129,22 @@ def test_languages_that_the_training_did_not_name(data, derived, tmp_path, given
     )
     assert hub.translate("w1 w2", **OPTIONS)
     assert (hub.cfg.tokenizer.source_lang, hub.cfg.tokenizer.target_lang) == ("aa", "bb")
+
+
+def test_language_models(data, tmp_path):
+    """With text processing, whose language the caller names."""
+    train(TEXT_DERIVED, data, tmp_path, "--max-update", "2")
+    where = (tmp_path / "checkpoints", "checkpoint_last.pt", data)
+    hub = DARTSformerLMModel.from_pretrained(*where)
+    assert hub.sample("w1 w2", beam=2, max_len_b=5).startswith("w1 w2")
+    plain = hub.score("w1 w2 w3 .")["positional_scores"]
+    with pytest.raises(InputError, match="--source-lang is missing: the tokenizer normalized_mo"):
+        DARTSformerLMModel.from_pretrained(*where, tokenizer="normalized_moses")
+    english = {"source_lang": "en", "target_lang": "en"}
+    moses = DARTSformerLMModel.from_pretrained(*where, tokenizer="normalized_moses", **english)
+    torch.testing.assert_close(moses.score("w1  w2 w3.")["positional_scores"], plain)
+    with pytest.raises(InputError, match=r"use DARTSformerLMModel\.from_pretrained"):
+        DARTSTransformerLMModel.from_pretrained(*where)
 
 
 # -- refused, and safe
