@@ -31,9 +31,10 @@ def _checked_resume(
     is damaged or missing, or a ``--restore-file`` is missing, a training stops or silently begins
     anew, although older checkpoints exist; a training resumes as another network of the same
     shapes, without its optimizer's state, or with sentences on the other level; a training resumed
-    between epochs has another learning rate. Cause: fairseq looks for one file, compares only
-    shapes, and saves before the schedule is given the epoch's loss. Can go when fairseq checks the
-    checkpoint from which it resumes."""
+    between epochs has another learning rate; with ``--reset-dataloader`` the task's state is lost.
+    Cause: fairseq looks for one file, compares only shapes, saves before the schedule is given the
+    epoch's loss, and restores the task's state with the place in the data. Can go when fairseq
+    checks the checkpoint from which it resumes."""
     path = _on_first_worker(trainer, lambda: _prepare(cfg, trainer))
     begins = path in (None, cfg.finetune_from_model)
     if begins and hasattr(model := trainer.get_model(), "inherited_weights"):  # a derived one
@@ -45,12 +46,11 @@ def _checked_resume(
     place = None if begins else extra_state.get("train_iterator")
     if place is None:
         return extra_state, iterator
-    if cfg.reset_dataloader:  # fairseq's function then leaves out the task's state, too
+    if cfg.reset_dataloader:
         if hasattr(iterator, "check_data"):
             iterator.check_data(place)
-        kept = extra_state.get(type(trainer.task).__name__)
-        if kept and not cfg.reset_optimizer:
-            trainer.task.set_checkpoint_dict(kept)
+        if hasattr(trainer.task, "set_checkpoint_dict") and not cfg.reset_optimizer:
+            trainer.task.set_checkpoint_dict(extra_state.get(type(trainer.task).__name__, {}))
     restored = trainer.get_num_updates() > 0 and not cfg.reset_lr_scheduler
     if restored and place["iterations_in_epoch"] == 0:
         trainer.lr_step(place["epoch"] - 1, extra_state.get("val_loss"))

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..search_space.sampling import searched_stacks
 
 
 class TranslationHub(hub_utils.GeneratorHubInterface):
@@ -103,7 +104,7 @@ class HubModel:
     ) -> hub_utils.GeneratorHubInterface:
         """Load trained models of this class; nothing that a checkpoint names is imported or run.
 
-        The tokenizer's languages are the model's.
+        The tokenizer's languages are those of a translation model.
 
         Args:
             model_name_or_path: the folder of the checkpoints. fairseq would also take an archive
@@ -128,7 +129,7 @@ class HubModel:
         for model in models:
             if not isinstance(model, cls):
                 found = type(model).__name__
-                supernet = getattr(getattr(model, "encoder", None), "alpha", None) is not None
+                supernet = bool(searched_stacks(model))
                 raise InputError(
                     f"checkpoint_file is {checkpoint_file}, a {found}: use {found}.from_pretrained"
                     + f", or derive and train a {cls.__name__}" * supernet

@@ -1,5 +1,6 @@
 """The base class of search tasks: a supernet on a task of fairseq, trained by a search strategy."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -18,6 +19,8 @@ from ..search_space.alpha import mean_entropy
 from ..search_space.families import FAMILIES
 from ..search_space.levels import ALPHA, LEVELS
 from ..search_space.sampling import searched_stacks
+
+logger = logging.getLogger(__name__)
 
 
 class SearchTask:
@@ -175,11 +178,21 @@ class SearchTask:
         self.monitor.check_parameters(self._supernet)
         state = dict(self.monitor.state)
         if strategy_state := self.strategy.state_dict():
-            state["strategy"] = strategy_state
+            state |= {"strategy": strategy_state, "strategy_name": self._strategy_name}
         return {type(self).__name__: state}
 
     def set_checkpoint_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`get_checkpoint_dict` returned."""
-        if "strategy" in state:
+        """Restore what :meth:`get_checkpoint_dict` returned; another strategy's state is left out,
+        with a warning."""
+        before = state.get("strategy_name", self._strategy_name)  # none in earlier versions
+        if before != self._strategy_name:
+            logger.warning(f"the search was by {before}, whose state {self._strategy_name} ignores")
+        elif "strategy" in state:
             self.strategy.load_state_dict(state["strategy"])
-        self.monitor.state = {key: state[key] for key in state if key != "strategy"}
+        self.monitor.state = {k: v for k, v in state.items() if not k.startswith("strategy")}
+
+    @property
+    def _strategy_name(self) -> str:
+        """The strategy, and the one that follows it."""
+        names = self.cfg.search_strategy, self.cfg.get("then_strategy")
+        return " --then-strategy ".join(filter(None, names))

@@ -7,6 +7,8 @@ from fairseq import options
 from fairseq.dataclass import utils
 from helpers import fairseq_commands as commands
 from helpers import warm_up
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 KINDS = {
@@ -20,11 +22,19 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_cached_configurations_are_hydras(monkeypatch, kind):
+    """Without any of the caches; and all of these configurations do come from them."""
     arguments = commands.training(KINDS[kind], Path("data"), Path("folder"))
     given = options.parse_args_and_arch(options.get_training_parser(), arguments)
-    found = []
-    for compose in (warm_up.compose_from_cache, warm_up.compose):
-        monkeypatch.setattr(utils, "compose", compose)
-        cfg = utils.convert_namespace_to_omegaconf(given)
-        found.append(repr(OmegaConf.to_container(cfg)))
-    assert found[0] == found[1]
+    compose = warm_up.compose
+
+    def only_groups(name, overrides, **how):
+        assert not [text for text in overrides if "." in text.partition("=")[0]]
+        return compose(name, overrides=overrides, **how)
+
+    monkeypatch.setattr(warm_up, "compose", only_groups)
+    cached = utils.convert_namespace_to_omegaconf(given)
+    monkeypatch.setattr(utils, "compose", compose)
+    monkeypatch.setattr(OverridesParser, "parse_rule", warm_up.parse_rule)
+    monkeypatch.delattr(ConfigStore, "__deepcopy__")
+    hydras = utils.convert_namespace_to_omegaconf(given)
+    assert repr(OmegaConf.to_container(cached)) == repr(OmegaConf.to_container(hydras))

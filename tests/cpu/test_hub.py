@@ -18,6 +18,7 @@ from helpers.fairseq_commands import (
     PLUGIN,
     SEARCH,
     TEXT_DERIVED,
+    TEXT_SEARCH,
     start,
     train,
 )
@@ -145,6 +146,11 @@ def test_language_models(data, tmp_path):
     torch.testing.assert_close(moses.score("w1  w2 w3.")["positional_scores"], plain)
     with pytest.raises(InputError, match=r"use DARTSformerLMModel\.from_pretrained"):
         DARTSTransformerLMModel.from_pretrained(*where)
+    train(TEXT_SEARCH, data, tmp_path / "search", "--max-update", "2")
+    with pytest.raises(
+        InputError, match=r"SearchModel\.from_pretrained, or derive and train a DARTSformerLMM"
+    ):
+        DARTSformerLMModel.from_pretrained(tmp_path / "search" / "checkpoints", *where[1:])
 
 
 # -- refused, and safe

@@ -236,6 +236,8 @@ def test_a_new_epoch_keeps_the_state_of_the_search(data, tmp_path):
     assert any(ratio == pytest.approx(1.05**power) for power in (1, -10))
     assert after["strategy"]["information"] > 0.5 * before["strategy"]["information"] > 0
     assert {**after, "strategy": 0} == {**before, "strategy": 0}
+    run = train(kind("unas"), data, tmp_path, *options, "6", "--reset-dataloader")
+    assert "the search was by darts_prime, whose state unas ignores" in run.stdout + run.stderr
 
 
 # A reward's sampled translations are each worker's own. Of those that prune, one is enough.
