@@ -194,5 +194,5 @@ class SearchTask:
     @property
     def _strategy_name(self) -> str:
         """The strategy, and the one that follows it."""
-        names = self.cfg.search_strategy, self.cfg.get("then_strategy")
-        return " --then-strategy ".join(filter(None, names))
+        following = getattr(self.strategy, "inner", None)
+        return self.strategy.name + (f" and {following.name}" if following else "")
