@@ -263,11 +263,11 @@ def derive(snapshot: Snapshot, exclude: Collection[str] | None = None) -> Genoty
             f"{snapshot.path}: is from a search by {snapshot.strategy}, which does not learn "
             "alpha: search its architectures with dartsformer-evolve"
         )
+    choice = snapshot.best_choice(exclude)
     for stack, names in snapshot.candidates.items():
-        nodes = (node for layer in snapshot.active[stack] for node in layer)
-        if any(all(names[o] in exclude for o in node) for node in nodes):
+        if any(names[o] in exclude for layer in choice[stack] for o in layer):
             raise InputError(
                 f"--exclude: leaves no candidate in a node of the {stack} of {snapshot.path}, "
                 f"which has {', '.join(names)}, some perhaps pruned"
             )
-    return snapshot.genotype(snapshot.best_choice(exclude))
+    return snapshot.genotype(choice)
