@@ -28,7 +28,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from placing import RESAMPLES, Benchmark, Deviation, Interval, interval, pooled
+from placing import (
+    RESAMPLES,
+    Benchmark,
+    Deviation,
+    Interval,
+    error_of_mean,
+    interval,
+    pooled,
+)
 from scipy import stats
 from settings import TRAINING, setting
 from table import Row
@@ -259,11 +267,6 @@ def deviations(
         own[name] = each[name]
         del alike[name]
     return pooled(list(alike.values())), own
-
-
-def error_of_mean(error: Deviation, seeds: int) -> stats.rv_frozen:
-    """Student's t of the mean of so many seeds."""
-    return stats.t(max(1, error.freedom), scale=max(1e-12, error.size / np.sqrt(seeds)))
 
 
 def expected_best(losses: np.ndarray, k: float) -> np.ndarray:

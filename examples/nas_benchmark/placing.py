@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,9 +28,9 @@ class Place:
 
     Attributes:
         percentile: percentage of the random genotypes with a higher loss; ties count half.
-        interval: of ``percentile``, by bootstrap.
+        interval: of ``percentile``, see :meth:`Benchmark.place`.
         adjusted: ``percentile`` after a regression of the losses on the logarithm of parameters.
-        adjusted_interval: of ``adjusted``, by bootstrap.
+        adjusted_interval: of ``adjusted``, likewise.
         trainings: expected number of random genotypes to train until one has a loss as low.
         trainings_interval: of ``trainings``, exact (Clopper-Pearson).
         cpu_hours: expected cost of these trainings.
@@ -60,6 +61,11 @@ def pooled(groups: Sequence[Sequence[float]]) -> Deviation:
     freedom = sum(len(group) - 1 for group in groups)
     squares = sum(np.var(group) * len(group) for group in groups)
     return Deviation(float(np.sqrt(squares / max(1, freedom))), freedom)
+
+
+def error_of_mean(error: Deviation, count: int) -> stats.rv_frozen:
+    """Student's t of the mean of so many losses; of an unknown deviation nearly 0."""
+    return stats.t(max(1, error.freedom), scale=max(1e-12, error.size / np.sqrt(count)))
 
 
 @dataclass(frozen=True)
@@ -141,36 +147,39 @@ class Benchmark:
     ) -> Place:
         """Place a loss among those of the random genotypes.
 
-        The bootstrap resamples the random genotypes and adds errors to the placed loss.
+        The bootstrap resamples the random genotypes and adds errors to the placed loss. Intervals
+        of percentiles are at least as wide as Clopper and Pearson's for the share of genotypes,
+        since no resample has a loss beyond those of the table.
 
         Args:
             loss: of a training by the protocol, or the mean over several seeds.
             parameters: of the model; without them nothing is adjusted.
             seeds: how many trainings ``loss`` is the mean of.
-            errors: of ``loss``, one for each resample; by default normal, with
-                :meth:`deviation`, and none where no genotype has two seeds.
+            errors: of ``loss``, one for each resample; by default those of training seeds, with
+                :meth:`deviation`, and none where no model has two seeds.
         """
         losses, sizes = self.column(self.losses[-1]), np.log(self.column("parameters"))
         drawn = self.resamples()
         if errors is None:
-            scale = self.deviation().size / np.sqrt(seeds)
-            errors = np.random.default_rng(2).normal(0, scale, RESAMPLES)
+            errors = error_of_mean(self.deviation(), seeds).rvs(RESAMPLES, random_state=2)
         noisy = loss + errors[:, None]
+        percentile = float(_percentile(losses[None], loss)[0])
         adjusted = adjusted_interval = None
         if parameters is not None:
             size = np.log(parameters)
             adjusted = float(_adjusted(losses[None], sizes[None], loss, size)[0])
-            adjusted_interval = interval(_adjusted(losses[drawn], sizes[drawn], noisy, size))
+            samples = _adjusted(losses[drawn], sizes[drawn], noisy, size)
+            adjusted_interval = _widened(interval(samples), adjusted, len(losses))
         reached = int((losses <= loss).sum())
-        share = stats.binomtest(reached, len(losses)).proportion_ci(method="exact")
+        low, high = _exact(reached, len(losses))
         trainings = len(losses) / reached if reached else np.inf
         return Place(
-            percentile=float(_percentile(losses[None], loss)[0]),
-            interval=interval(_percentile(losses[drawn], noisy)),
+            percentile=percentile,
+            interval=_widened(interval(_percentile(losses[drawn], noisy)), percentile, len(losses)),
             adjusted=adjusted,
             adjusted_interval=adjusted_interval,
             trainings=trainings,
-            trainings_interval=(1 / share.high, 1 / share.low if share.low else np.inf),
+            trainings_interval=(1 / high, 1 / low if low else np.inf),
             cpu_hours=trainings * self.cpu_hours(),
         )
 
@@ -226,6 +235,20 @@ def interval(samples: np.ndarray) -> Interval:
     """From the 2.5th to the 97.5th percentile of bootstrap samples."""
     low, high = np.percentile(samples, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _exact(reached: int, count: int) -> Interval:
+    """Clopper and Pearson's interval of a share."""
+    share = stats.binomtest(reached, count).proportion_ci(method="exact")
+    return share.low, share.high
+
+
+def _widened(samples: Interval, percentile: float, count: int) -> Interval:
+    """A bootstrap's interval, widened to Clopper and Pearson's of a percentile among ``count``."""
+    higher = percentile / 100 * count  # half of a genotype with an equal loss counts
+    low, _ = _exact(math.floor(higher), count)
+    _, high = _exact(math.ceil(higher), count)
+    return min(samples[0], 100 * low), max(samples[1], 100 * high)
 
 
 def _tau(a: np.ndarray, b: np.ndarray) -> float:

@@ -18,10 +18,10 @@ from fairseq_dartsformer.plots.style import svg
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "nas_benchmark"))
 import benchmark as command
 from baselines import MODELS, baselines
-from comparing import Comparison, deviations, error_of_mean, expected_best
+from comparing import Comparison, deviations, expected_best
 from comparison_files import markdown, save_lines
 from picture import picture
-from placing import Benchmark, interval, pooled, query
+from placing import Benchmark, error_of_mean, interval, pooled, query
 from sampling import COLUMNS, sample, to_cells
 from settings import SETTINGS, TRAINING
 from table import Table, columns
