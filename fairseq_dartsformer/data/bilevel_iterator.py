@@ -38,6 +38,8 @@ class BilevelBatchIterator(EpochBatchIterator):
         start: updates of the weights before alpha's first.
         interval: updates of the weights to one of alpha; 0 leaves L_val to :meth:`alpha_sample`.
         skip_remainder_batch: drop the last, incomplete group.
+        earlier: groups of L_train in each earlier epoch, where its data may have been another
+            shard; otherwise this epoch's data tell.
         arguments: as in fairseq's iterator.
     """
 
@@ -50,6 +52,7 @@ class BilevelBatchIterator(EpochBatchIterator):
         start: int = 0,
         interval: int = 1,
         skip_remainder_batch: bool = False,
+        earlier: Sequence[int] = (),
         **arguments: Any,
     ):
         super().__init__(
@@ -64,11 +67,12 @@ class BilevelBatchIterator(EpochBatchIterator):
         self.split = split
         self.start, self.interval = start, interval
         self.drop_incomplete = skip_remainder_batch
+        self._earlier = tuple(earlier)
         self._pass: tuple[int, list[Batch]] | None = None  # of L_val, for alpha_sample
         for epoch, entry in enumerate(self.update_freq, 1):
             if entry < 1:
                 raise InputError(f"--update-freq is {entry}, it must be at least 1")
-            if self._groups(epoch) == 0:
+            if self._groups_of_data(epoch) == 0:
                 raise InputError(
                     f"the {len(self.batches[WEIGHTS])} batches of the weights' data do not fill "
                     f"one update of {self._group_size(epoch)} (workers × --update-freq), and "
@@ -79,8 +83,17 @@ class BilevelBatchIterator(EpochBatchIterator):
         entry = min(epoch, len(self.update_freq)) - 1
         return self.num_shards * self.update_freq[entry]
 
+    def groups_before(self, epoch: int) -> list[int]:
+        """Number of groups of L_train in each epoch before this one."""
+        return [self._groups(e) for e in range(1, epoch)]
+
     def _groups(self, epoch: int) -> int:
-        """Number of updates of each level in an epoch."""
+        """Number of groups of L_train in an epoch."""
+        known = epoch <= len(self._earlier)
+        return self._earlier[epoch - 1] if known else self._groups_of_data(epoch)
+
+    def _groups_of_data(self, epoch: int) -> int:
+        """The same for an epoch of the present data."""
         complete, rest = divmod(len(self.batches[WEIGHTS]), self._group_size(epoch))
         return complete + (rest > 0 and not self.drop_incomplete)
 
@@ -90,7 +103,7 @@ class BilevelBatchIterator(EpochBatchIterator):
 
     def _alpha_places(self, epoch: int) -> list[bool]:
         """For each of the epoch's groups of L_train, whether one of L_val follows."""
-        before = sum(map(self._groups, range(1, epoch)))
+        before = sum(self.groups_before(epoch))
         counts = [self._alpha_groups(before + j) for j in range(self._groups(epoch) + 1)]
         return [after > now for now, after in pairwise(counts)]
 
@@ -149,7 +162,8 @@ class BilevelBatchIterator(EpochBatchIterator):
     def state_dict(self) -> dict[str, Any]:
         """fairseq's state, the split, and what the position within an epoch depends on."""
         state = super().state_dict()
-        return state | {"data_split": dict(self.split), "counting": self._counting()}
+        position = {"counting": self._counting(), "earlier": self.groups_before(state["epoch"])}
+        return state | {"data_split": dict(self.split), **position}
 
     def _counting(self) -> dict[str, int]:
         """The sizes on which a position within an epoch depends."""
@@ -174,6 +188,7 @@ class BilevelBatchIterator(EpochBatchIterator):
                 f"is {now[name]}{cause}: resume with the same, or give --reset-dataloader to begin "
                 "the epoch again"
             )
+        self._earlier = tuple(state_dict.get("earlier", self._earlier))
         super().load_state_dict(state_dict)
 
     def check_data(self, state_dict: Mapping[str, Any]) -> None:

@@ -114,6 +114,7 @@ class SplitStrategy(AlphaStrategy):
             batches,
             self.cfg.update_freq,
             self.identity,
+            earlier=[] if self.iterator is None else self.iterator.groups_before(epoch),
             start=self.arch_start if self.alternating else 0,
             interval=self.arch_interval if self.alternating else 0,
             epoch=epoch,

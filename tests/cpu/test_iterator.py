@@ -152,6 +152,25 @@ def test_unshuffled_epochs_keep_the_balance_of_alpha():
         assert max(counts) - min(counts) <= 1
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_epochs_of_different_sizes_count_together(resumed):
+    """Alpha waits for ``start`` updates of the weights, and comes after each ``interval``."""
+    sizes, start, interval, found, run = [10, 3, 7, 3], 11, 3, [], None
+    for epoch, weights in enumerate(sizes, 1):
+        earlier = [] if run is None or resumed else run.groups_before(epoch)
+        options = {"epoch": epoch, "start": start, "interval": interval, "earlier": earlier}
+        new = iterator(weights=weights, **options)
+        if resumed and run is not None:
+            new.load_state_dict(run.state_dict())
+        run = new
+        found += [batch["level"] for batch in run.next_epoch_itr()]
+    expected = []
+    for number in range(1, sum(sizes) + 1):
+        past = number - start
+        expected += [WEIGHTS] + [ALPHA] * (past > 0 and past % interval == 0)
+    assert found == expected
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
