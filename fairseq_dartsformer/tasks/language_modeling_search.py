@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from fairseq.data import MonolingualDataset
+from fairseq.data import FairseqDataset, MonolingualDataset
 from fairseq.tasks import register_task
 from fairseq.tasks.language_modeling import LanguageModelingConfig, LanguageModelingTask
 from omegaconf import II
@@ -40,6 +40,13 @@ class LanguageModelingSearchTask(SearchTask, LanguageModelingTask):
                 f"{given} rewards translations by comparison with references, which a text does "
                 "not have: use another strategy, or --task translation_search"
             )
+
+    def eval_lm_dataloader(self, dataset: FairseqDataset, *args: Any, **kwargs: Any):
+        """As in fairseq; the training split, which `fairseq-eval-lm` loads as a training does, in
+        its own order."""
+        if dataset is self._training_data:
+            dataset = self._training_split
+        return super().eval_lm_dataloader(dataset, *args, **kwargs)
 
     def divisible(self, dataset: MonolingualDataset) -> DocumentDataset:
         """As the base class describes it."""
