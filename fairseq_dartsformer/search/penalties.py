@@ -64,10 +64,11 @@ def expected_cost(
     coders: Mapping[str, nn.Module],
     progress: Callable[[], float],
 ) -> Tensor:
-    """`ln(sum of W · cost)` over all nodes and candidates of a block (SNAS, 1812.09926)."""
+    """`ln(sum of W · cost)` over all nodes and candidates of a block (SNAS, 1812.09926), see
+    :func:`shares`."""
     total = 0.0
     for coder in coders.values():
-        total = total + (coder.mixing_weights() * costs(coder, cost)).sum()
+        total = total + (shares(coder) * costs(coder, cost)).sum()
     return total.clamp_min(1.0).log()
 
 
@@ -91,6 +92,12 @@ def flops(operation: nn.Module, coder: nn.Module) -> float:
     return float(counter.get_total_flops())
 
 
+def shares(coder: nn.Module) -> Tensor:
+    """Return W with a sum of 1 in each node, which clamped weights do not have by themselves."""
+    weights = coder.mixing_weights()
+    return weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).eps)
+
+
 def costs(coder: nn.Module, cost: Callable[[nn.Module, nn.Module], float]) -> Tensor:
     """Return each candidate's cost, computed once for a stack."""
     kept = coder.__dict__.setdefault("costs", {})
@@ -107,8 +114,9 @@ def discretised(weights: Tensor) -> Tensor:
 class ExcessLatency:
     """`relu(E / target - 1)`: the share by which the expected latency exceeds the target.
 
-    `E = fixed + sum over layers, nodes and candidates of W · latency`. In UNAS (1912.07651) the
-    excess is absolute; as a share of the target, its weight does not depend on the machine.
+    `E = fixed + sum over layers, nodes and candidates of W · latency`, see :func:`shares`. In UNAS
+    (1912.07651) the excess is absolute; as a share of the target, its weight does not depend on the
+    machine.
 
     Args:
         table: the latencies.
@@ -146,7 +154,7 @@ class ExcessLatency:
         """Return the expected latency in milliseconds, given the searched encoder and decoder."""
         total = sum(self.table.fixed.values())
         for stack, coder in coders.items():
-            weights = coder.mixing_weights()
+            weights = shares(coder)
             costs = self.table.costs(stack, searched_node(coder).names, len(weights))
             total = total + (weights * weights.new_tensor(costs)).sum()
         return total

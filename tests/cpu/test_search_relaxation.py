@@ -268,3 +268,14 @@ def test_costs_are_those_of_the_operations():
     flops = costs(supernet.decoder, PENALTIES["flops"].args[0])
     names = list(supernet.decoder.stack.layers[0].nodes[0])
     assert len(flops) == len(names) and (flops >= 0).all() and flops.max() > flops.min() == 0
+
+
+def test_clamped_weights_are_shares_of_a_cost():
+    """Alphas that all shrink make no cheaper architecture."""
+    supernet = build_search()
+    coders = searched_stacks(supernet)
+    expected = PENALTIES["parameters"](coders, lambda: 1.0)
+    for coder in coders.values():
+        coder.relaxation = r.clamp
+        torch.nn.init.constant_(coder.alpha, 0.01)
+    torch.testing.assert_close(PENALTIES["parameters"](coders, lambda: 1.0), expected)
