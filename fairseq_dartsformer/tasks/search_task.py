@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..search import SearchStrategy, build_strategy
 from ..search.monitor import Monitor
 from ..search.options import SearchOptions
+from ..search.penalties import LATENCY_OPTIONS
 from ..search.worker_agreement import compare_alpha
 from ..search_space.alpha import mean_entropy
 from ..search_space.families import FAMILIES
@@ -57,6 +58,16 @@ class SearchTask:
         # The training split as fairseq loads it, and as the strategy returns it.
         self._training_split: FairseqDataset | None = None
         self._training_data: FairseqDataset | None = None
+
+    @classmethod
+    def setup_task(cls, cfg: SearchOptions, from_checkpoint: bool = False, **kwargs):
+        """As in fairseq; of a checkpoint that is not trained further, the files that penalties
+        need may be gone."""
+        if from_checkpoint:
+            for name in ("arch_penalty", *LATENCY_OPTIONS):
+                if name in cfg:
+                    cfg[name] = None
+        return super().setup_task(cfg, **kwargs)
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         """Build a supernet; raise an :class:`InputError` if the model is another."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from fairseq_dartsformer.cli import latency as command
 from fairseq_dartsformer.latency.measurement import NOTHING, Bench, Translation
 from fairseq_dartsformer.memory.planner import training_config
+from fairseq_dartsformer.models import DARTSformerSearchModel
 from fairseq_dartsformer.search.penalties import ExcessLatency
 from fairseq_dartsformer.search.pruning import keep_best
 from fairseq_dartsformer.search.snapshot import derive, snapshot_of
@@ -174,6 +175,9 @@ def test_search_meets_its_target(data, tmp_path, strategy):
     if strategy == "gdas":
         train(kind, data, folder, *options, *target, "9.5", "--max-update", "240")
         assert latencies(folder)[0] < min(expected - 0.3, 1.1 * 9.5)
+        (tmp_path / "table.json").unlink()  # only a training needs it
+        where = folder / "checkpoints", "checkpoint_last.pt", data
+        assert DARTSformerSearchModel.from_pretrained(*where).models
 
 
 # -- the command
