@@ -17,7 +17,7 @@ import torch
 from fairseq.data.encoders import TOKENIZER_REGISTRY
 from tqdm import tqdm
 
-from ..errors import InputError
+from ..errors import InputError, flag
 from ..evolution.history import History
 from ..evolution.population import Architecture, Cost, Evolution, Space
 from ..evolution.scoring import ScoreConfig, Scorer
@@ -151,10 +151,9 @@ def main(args: Namespace) -> None:
         for ranking in evolution.run(space, search.cost, args.generations):
             print(search.report(ranking), flush=True)
     if not ranking:
-        raise InputError(
-            f"--max-parameters is {args.max_parameters} and --max-latency is {args.max_latency}: "
-            "found no genotype within both, raise one of them"
-        )
+        given = {flag(n): getattr(args, n) for n in ("max_parameters", "max_latency")}
+        limits = " and ".join(f"{name} is {x}" for name, x in given.items() if x is not None)
+        raise InputError(f"{limits}: found no genotype within, raise a limit")
     best = search.genotype(ranking[0])
     with replacing(output) as temporary:
         temporary.write_text(best.to_json() + "\n", encoding="utf-8")
