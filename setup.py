@@ -25,7 +25,6 @@ setup(
         "fairseq-fixed==0.12.3.1",
         "jinja2>=3.1,<4",
         "matplotlib>=3.9,<4",
-        "mock>=5,<6",  # imported by subword-nmt, which does not declare it
         "sacrebleu>=2.3,<3",
         "sacremoses>=0.1,<0.3",
         "sentencepiece>=0.2,<0.3",
