@@ -149,7 +149,7 @@ train() {
   rm -f "$folder/done"
   mkdir -p "$folder"
   fairseq-train "${dataset[@]}" \
-    --save-dir "$folder" --tensorboard-logdir "$folder/tensorboard" --seed 1 --num-workers 0 \
+    --save-dir "$folder" --tensorboard-logdir "$folder/tensorboard" --seed "${seed:-1}" --num-workers 0 \
     --no-epoch-checkpoints --keep-interval-updates 1 --log-format simple --log-interval 50 \
     --max-update "$updates" --stop-time-hours "$(awk "BEGIN { print $minutes / 60 }")" "${@:3}" 2>&1 |
     tee -a "$folder/train.log" | progress || status=$?

@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--text", help="a file of tokens (default: random ones)")
     parser.add_argument("--sentences", type=int, default=256)
     parser.add_argument("--length", type=int, default=25, help="tokens of each translation")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 64])
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 64, 128])
     parser.add_argument("--beam", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

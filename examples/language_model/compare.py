@@ -14,7 +14,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -27,8 +27,8 @@ from fairseq.data import Dictionary
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "nas_benchmark"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tables"))
 from jobs import ROOT, RunError, work
-from matching import match
-from placing import Benchmark
+from matching import match_width
+from placing import RESAMPLES, Benchmark, Deviation, Place, error_of_mean, pooled
 from sampling import COLUMNS, LAYERS, NODES, RANDOM, to_cells
 from scales import arguments
 from table import Row, Table
@@ -46,7 +46,7 @@ TRANSFORMER = {
     **{f"decoder_{side}_dim": 128 for side in ("input", "embed", "output")},
     **{"decoder_ffn_embed_dim": 512, "decoder_attention_heads": 4},
 }
-# The widths nearest to these that reach this number.
+# The hidden width follows from this number; the embedding differs a little.
 REVERSIBLE = {"embed_dim": 128, "hidden_dim": 240, "attention_heads": 4}
 WINDOW = 128  # tokens
 ALL = "--required-batch-size-multiple 1"  # with 8, fairseq would skip a short validation text
@@ -137,7 +137,7 @@ def derived(name: str, genotype: Genotype, vocabulary: int) -> Model:
     target = count_parameters(training_config(arch, given), vocabulary)
     shared = {"decoder_layers": SHARED["decoder_layers"]}
     arch, text = "dartsformer_lm", genotype.to_json()
-    sizes = match(arch, {**REVERSIBLE, **shared}, text, vocabulary, target)
+    sizes = match_width(arch, {**REVERSIBLE, **shared}, text, vocabulary, target)
     return Model(name, tuple(arguments({"arch": arch, **SHARED, **sizes})), genotype)
 
 
@@ -195,12 +195,20 @@ def load(path: Path) -> list[Model]:
     ]
 
 
+def plan(models: Iterable[Model], seeds: int) -> list[tuple[Model, int]]:
+    """Models with their training seeds; random ones have the first, by which others are placed."""
+    return [
+        (model, seed)
+        for seed in range(1, seeds + 1)
+        for model in models
+        if seed == 1 or not model.name.startswith(RANDOM)
+    ]
+
+
 def train(args: argparse.Namespace) -> None:
     """Complete all trainings that no other worker has; the exit status is 1 if one failed."""
-    models = load(args.models)
     where = args.data.resolve(), args.out.resolve(), args.updates
-    seeds = range(1, args.seeds + 1)
-    runs = [TextRun(model, seed, *where) for seed in seeds for model in models]
+    runs = [TextRun(model, seed, *where) for model, seed in plan(load(args.models), args.seeds)]
     failed, held = work(runs, Table(args.table))
     for reason, some in (("failed", failed), ("held by another worker", held)):
         if some:
@@ -212,32 +220,62 @@ def report(args: argparse.Namespace) -> None:
     """Print the models as Markdown, with their percentiles among the random genotypes."""
     benchmark = Benchmark(args.table)
     end = benchmark.losses[-1]
+    named: dict[str, list[Row]] = {}
+    for row in benchmark.rows:
+        if row["name"] not in benchmark.random:
+            named.setdefault(row["name"], []).append(row)
+    # Of log-perplexities across training seeds.
+    deviation = pooled([np.log(column(rows, "test_perplexity")) for rows in named.values()])
     print("| model | parameters | valid loss (seeds) | test perplexity | percentile |")
     print("|---|---|---|---|---|")
-    names = [row["name"] for row in benchmark.rows if row["name"] not in benchmark.random]
-    for name in dict.fromkeys(names):
-        rows = [row for row in benchmark.rows if row["name"] == name]
-        losses = [float(row[end]) for row in rows]
-        place = benchmark.place(float(np.mean(losses)), seeds=len(losses))
-        low, high = place.interval
-        percentile = f"{place.percentile:.0f} [{low:.0f}, {high:.0f}]"
-        print(f"| {name} | {summary(rows, end)} | {percentile} |")
+    for name, rows in named.items():
+        losses = column(rows, end)
+        place = benchmark.place(losses.mean(), seeds=len(losses))
+        perplexity = np.log(column(rows, "test_perplexity"))
+        cells = summary(rows, losses), estimate(perplexity, deviation), percentile(place)
+        print(f"| {name} | {' | '.join(cells)} |")
+    found = {name: rows for name, rows in named.items() if rows[0]["decoder"]}
+    if len(found) > 1:
+        # Searches differ by their seeds, too: each counts once.
+        losses = np.array([column(rows, end).mean() for rows in found.values()])
+        logs = [np.log(column(rows, "test_perplexity")).mean() for rows in found.values()]
+        errors = error_of_mean(pooled([losses]), len(losses)).rvs(RESAMPLES, random_state=2)
+        place = benchmark.place(losses.mean(), errors=errors)
+        rows = [row for rows in found.values() for row in rows]
+        cells = summary(rows, losses), estimate(logs, pooled([logs])), percentile(place)
+        print(f"| mean of the {len(found)} genotypes | {' | '.join(cells)} |")
     rows = [row for rows in benchmark.random.values() for row in rows]
-    print(f"| {len(benchmark.random)} random genotypes | {summary(rows, end, each=False)} | |")
-    losses = benchmark.column(end)
-    deviation = losses.std(ddof=1)
+    losses, logs = column(rows, end), np.log(column(rows, "test_perplexity"))
+    mean = f"{column(rows, 'parameters').mean():,.0f} | {losses.mean():.3f}"
+    print(f"| {len(rows)} random genotypes | {mean} | {np.exp(logs.mean()):.1f} | |")
     print(f"\nloss of a random genotype: {losses.min():.3f} to {losses.max():.3f} bits, ", end="")
-    print(f"deviation {deviation:.3f}; across training seeds {benchmark.deviation()}")
+    print(f"deviation {losses.std(ddof=1):.3f}; across training seeds {benchmark.deviation()}")
 
 
-def summary(rows: Iterable[Row], end: str, each: bool = True) -> str:
-    """Mean parameters, loss and perplexity, as cells; ``each`` adds the losses."""
-    parameters, losses, perplexities = (
-        [float(row[column]) for row in rows] for column in ("parameters", end, "test_perplexity")
-    )
-    seeds = f" ({', '.join(f'{loss:.3f}' for loss in losses)})" if each else ""
-    size, loss = f"{np.mean(parameters):,.0f}", f"{np.mean(losses):.3f}{seeds}"
-    return f"{size} | {loss} | {np.mean(perplexities):.1f}"
+def column(rows: Iterable[Row], name: str) -> np.ndarray:
+    """A column's numbers."""
+    return np.array([float(row[name]) for row in rows])
+
+
+def summary(rows: Iterable[Row], losses: np.ndarray) -> str:
+    """Mean parameters and loss, and each loss, as cells."""
+    each = ", ".join(f"{loss:.3f}" for loss in losses)
+    return f"{column(rows, 'parameters').mean():,.0f} | {losses.mean():.3f} ({each})"
+
+
+def estimate(logs: Sequence[float], deviation: Deviation) -> str:
+    """A mean perplexity with its 95 % interval, by Student's t."""
+    mean = np.mean(logs)
+    if not deviation.freedom:
+        return f"{np.exp(mean):.1f} [–, –]"
+    half = error_of_mean(deviation, len(logs)).ppf(0.975)
+    return "{:.1f} [{:.1f}, {:.1f}]".format(*np.exp([mean, mean - half, mean + half]))
+
+
+def percentile(place: Place) -> str:
+    """A percentile with its interval."""
+    low, high = place.interval
+    return f"{place.percentile:.0f} [{low:.0f}, {high:.0f}]"
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -255,7 +293,9 @@ def get_parser() -> argparse.ArgumentParser:
         command.add_argument("data", type=Path, help="the binarised text")
         command.add_argument("--models", type=Path, required=True, help="the models, as JSON")
     training.add_argument("--out", type=Path, required=True, help="the folder of all runs")
-    training.add_argument("--seeds", type=int, required=True, help="trainings of each model")
+    training.add_argument(
+        "--seeds", type=int, required=True, help="trainings of each model that is not random"
+    )
     training.add_argument("--updates", type=int, required=True, help="a multiple of 8")
     for command in (training, commands.add_parser("report", help="compare the models")):
         command.add_argument("--table", type=Path, required=True, help="the trainings, as CSV")

@@ -8,8 +8,8 @@
 #   --out FOLDER          folder for all output; gets models.csv (default: WORK/compare)
 #   --genotypes "FILE ..."
 #                         genotypes to compare, named by their files (default: WORK/genotype.json)
-#   --count N             random genotypes, 2 or more (default: 24)
-#   --seeds N             trainings of each model, with the seeds 1 to N (default: 2)
+#   --count N             random genotypes, 2 or more, each trained once (default: 24)
+#   --seeds N             trainings of every other model, with the seeds 1 to N (default: 2)
 #   --updates N           updates of a training, a multiple of 8 (default: 2000)
 #   --jobs N              trainings side by side, a core each (default: 1)
 #
@@ -39,15 +39,15 @@ unset PYTHONUNBUFFERED # so that workers, which share a pipe, write complete lin
 # The options and the models with their sizes, by one start at a time.
 (
   alone "$out"
-  same_options "$out/options" "$(cat "${found[@]}" | cksum) --count $count --seeds $seeds --updates $updates"
+  same_options "$out/options" "$(cat "${found[@]}" "$data"/{dict.txt,train.bin} | cksum) --count $count --updates $updates"
   [[ -e $out/models.json ]] ||
     python "$here/compare.py" size "$data" --models "$out/models.json" --genotypes "${found[@]}" --count "$count" ||
     { rm "$out/options" && exit 1; } # so that other options are allowed
 )
 table=$out/models.csv
-models=$((count + ${#found[@]} + 2))
-echo "== [1/2, $(clock)] $models models, $seeds trainings each, $updates updates"
-complete "$table" $((models * seeds)) python "$here/compare.py" train "$data" --models "$out/models.json" \
+others=$((${#found[@]} + 2))
+echo "== [1/2, $(clock)] $others models, $seeds trainings each, and $count random genotypes; $updates updates"
+complete "$table" $((others * seeds + count)) python "$here/compare.py" train "$data" --models "$out/models.json" \
   --out "$out/runs" --table "$table" --seeds "$seeds" --updates "$updates"
 
 echo "== [2/2, $(clock)] result"

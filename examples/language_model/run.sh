@@ -14,6 +14,7 @@
 #   --vocabulary N        pieces of sentencepiece (default: 4000)
 #   --search-updates N    updates of the search, weights and alpha together (default: 1000)
 #   --train-updates N     updates of the derived model (default: 3000)
+#   --seed N              of search and training, each in a folder of its own (default: 1)
 #   --minutes M           time limit of the search, and of the training, on a slow machine (default: 8)
 #   --prompt TEXT         the beginning of a text, which the model continues
 #
@@ -28,13 +29,13 @@ root=$(dirname "$examples")
 source "$examples/lib.sh"
 
 text='' lang=en work=language_model bpe=subword_nmt merges='' vocabulary=''
-search_updates=1000 train_updates=3000 minutes=8 prompt='The state of our finances'
-options "text lang work bpe merges vocabulary search-updates train-updates minutes prompt" "$@"
+search_updates=1000 train_updates=3000 seed=1 minutes=8 prompt='The state of our finances'
+options "text lang work bpe merges vocabulary search-updates train-updates seed minutes prompt" "$@"
 
 plugin=$root/fairseq_dartsformer
 genotype=$work/genotype.json
 bpe_size 4000
-positive search-updates train-updates minutes
+positive search-updates train-updates seed minutes
 steps=7
 [[ $prompt =~ [^[:space:]] ]] || die "--prompt is empty, it must have a word"
 trap 'die "interrupted; run the same command to continue"' INT TERM

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
 from math import lcm
 
 from fairseq.models import ARCH_MODEL_REGISTRY, FairseqLanguageModel
@@ -51,12 +52,7 @@ def match(
         InputError: no sizes reach the target.
     """
     usual, step = sizes["hidden_dim"], _step(sizes["attention_heads"], genotype)
-    cfg = model_config(arch, sizes, genotype)
-
-    def count(trial: Mapping[str, int]) -> int:
-        cfg.model.update(trial)
-        return count_parameters(cfg, vocabulary)
-
+    count = _counter(arch, sizes, genotype, vocabulary)
     wrong = 0  # sign of the direction away from the target
     for width in sorted(range(step, 3 * usual + 1, step), key=lambda d: abs(d - usual)):
         if (width - usual) * wrong > 0:
@@ -66,16 +62,71 @@ def match(
                 continue
             trial = {**sizes, "hidden_dim": width, "ffn_dim": LEVERS["ffn_dim"] * width}
             middle = sizes.get(lever, ratio * width)
-            # The number of parameters is linear in either size.
-            low, high = max(1, middle // 2), 2 * middle
-            least, most = (count({**trial, lever: n}) for n in (low, high))
-            share = (target - least) / (most - least) if most > least else 0.0
-            trial[lever] = low + round((high - low) * min(max(share, 0.0), 1.0))
+            trial[lever] = _nearest(count, trial, lever, middle, target)
             reached = count(trial)
             if abs(reached / target - 1) <= TOLERANCE:
                 return trial
         wrong = 1 if reached > target else -1
     raise InputError(f"{arch} cannot have {target:,} parameters near {dict(sizes)}")
+
+
+def match_width(
+    arch: str, sizes: Mapping[str, int], genotype: str | None, vocabulary: int, target: int
+) -> dict[str, int]:
+    """The hidden width at which the model has ``target`` parameters; an ffn is four times as wide.
+
+    Widths have steps, which the embedding makes up for: of the two widths, the one whose embedding
+    is nearer to the given one.
+
+    Args:
+        arch, sizes, genotype, vocabulary, target: as for :func:`match`; ``sizes`` has
+            ``embed_dim``.
+
+    Raises:
+        InputError: no width up to three times the given one reaches the target.
+    """
+    step = _step(sizes["attention_heads"], genotype)
+    count = _counter(arch, sizes, genotype, vocabulary)
+    trials = [
+        {**sizes, "hidden_dim": width, "ffn_dim": LEVERS["ffn_dim"] * width}
+        for width in range(step, 3 * sizes["hidden_dim"] + 1, step)
+    ]
+    above = bisect_left(trials, target, key=count)
+    usual, near = sizes["embed_dim"], trials[max(0, above - 1) : above + 1]
+    for trial in near:
+        trial["embed_dim"] = _nearest(count, trial, "embed_dim", usual, target)
+    for trial in sorted(near, key=lambda trial: abs(trial["embed_dim"] - usual)):
+        if abs(count(trial) / target - 1) <= TOLERANCE:
+            return trial
+    raise InputError(f"{arch} cannot have {target:,} parameters near {dict(sizes)}")
+
+
+def _counter(
+    arch: str, sizes: Mapping[str, int], genotype: str | None, vocabulary: int
+) -> Callable[[Mapping[str, int]], int]:
+    """A function that counts the model's parameters at other sizes."""
+    cfg = model_config(arch, sizes, genotype)
+
+    def count(trial: Mapping[str, int]) -> int:
+        cfg.model.update(trial)
+        return count_parameters(cfg, vocabulary)
+
+    return count
+
+
+def _nearest(
+    count: Callable[[Mapping[str, int]], int],
+    trial: Mapping[str, int],
+    lever: str,
+    middle: int,
+    target: int,
+) -> int:
+    """The value of a size, between half and twice ``middle``, that comes nearest to the target; the
+    number of parameters is linear in it."""
+    low, high = max(1, middle // 2), 2 * middle
+    least, most = (count({**trial, lever: n}) for n in (low, high))
+    share = (target - least) / (most - least) if most > least else 0.0
+    return low + round((high - low) * min(max(share, 0.0), 1.0))
 
 
 def _step(heads: int, genotype: str | None) -> int:

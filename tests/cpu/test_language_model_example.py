@@ -17,7 +17,7 @@ from fairseq_dartsformer.search_space.genotype import BUILTIN, Genotype
 sys.path.insert(0, str(EXAMPLES / "language_model"))
 import compare
 import documents
-from compare import Model, derived, load, sample, save, transformers
+from compare import Model, derived, load, plan, sample, save, transformers
 from matching import TOLERANCE
 from sampling import from_cells, to_cells
 
@@ -52,7 +52,7 @@ def test_the_last_documents_are_held_out_and_kept_from_train(tmp_path, blank, co
     copies = [found[-1], *found]
     gap = ["", ""] if blank else []
     text = tmp_path / "text"
-    text.write_text("".join(f"{line}\n" for d in copies for line in (*d, *gap)))
+    text.write_text("\n" + "".join(f"{line}\n" for d in copies for line in (*d, *gap)) + "\n\n")
     splits = documents.split(text)
     held = max(1, len(copies) // 20)
     assert splits["test"] == found[-held:] and splits["valid"] == found[-2 * held : -held]
@@ -80,6 +80,7 @@ def test_models_are_equally_large(tmp_path):
     random = sample(4, 1, VOCABULARY)
     assert [model.name for model in random] == [f"random-{i:03d}" for i in range(4)]
     assert sample(2, 1, VOCABULARY) == random[:2]
+    assert plan([post_ln, random[0]], 2) == [(post_ln, 1), (random[0], 1), (post_ln, 2)]
     save(tmp_path / "models.json", [post_ln, *random])
     assert load(tmp_path / "models.json") == [post_ln, *random]
     target = parameters(post_ln)
@@ -143,11 +144,14 @@ def test_every_step_and_the_comparison(work):
     again = run(work, "--search-updates", "2", "--train-updates", "2")
     assert "validation" not in again and "[prepare" not in again
 
-    options = ["--work", work / "out", *"--count 2 --seeds 1 --updates 8".split()]
+    options = ["--work", work / "out", *"--count 2 --seeds 2 --updates 8".split()]
     ended = script(f"{FOLDER}/compare.sh", *options)
     assert ended.returncode == 0, ended.stderr
     with (work / "out" / "compare" / "models.csv").open() as file:
-        rows = {row["name"]: row for row in csv.DictReader(file)}
+        table = list(csv.DictReader(file))
+    seeds = [row["seed"] for row in table if not row["name"].startswith("random")]
+    assert len(table) == 8 and seeds.count("1") == seeds.count("2") == 3
+    rows = {row["name"]: row for row in table}
     transformer_lm = ["transformer_lm", "transformer_lm_pre_ln"]
     assert rows.keys() == {"genotype", *transformer_lm, "random-000", "random-001"}
     sizes = [int(row["parameters"]) for row in rows.values()]
