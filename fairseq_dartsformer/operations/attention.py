@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Context, Dropout, Incremental, OperationConfig, append, linear
+from .base import Context, Dropout, Incremental, OperationConfig, linear
 
 # In half precision, CUDA's memory-efficient kernel for masked attention needs head widths that are
 # multiples of 8; with others (60 at d 960 and two splits) torch stores all T × S scores.
@@ -12,12 +12,17 @@ ALIGNMENT = 8
 ALIGNED_DEVICES = ("cuda",)
 
 
-class _Attention(Incremental):
+class Attention(Incremental):
     """Heads, scaled dot products and the output projection.
 
     ``scaled_dot_product_attention`` computes in the dtype of its input. fairseq's own attention
     takes the softmax in float32 even in a float64 model.
+
+    Attributes:
+        dot_product: ``scaled_dot_product_attention``; an export replaces it.
     """
+
+    dot_product = staticmethod(F.scaled_dot_product_attention)
 
     def __init__(self, cfg: OperationConfig, kv_dim: int):
         super().__init__()
@@ -35,26 +40,34 @@ class _Attention(Incremental):
 
         Args:
             x: `T × B × C`.
-            k, v: `S × B × C`.
-            mask: bool, true where a query may look, broadcast to `B × heads × T × S`.
+            k, v: `heads × B × S × C/heads`.
+            mask: bool, true where a query may look, broadcast to `heads × B × T × S`.
             causal: whether position t looks only at positions up to t; excludes ``mask``.
 
         Returns:
             Tensor `T × B × C`.
         """
         width = x.size(-1) // self.heads
-        out = F.scaled_dot_product_attention(
-            *(_aligned(self._split_heads(y)) for y in (self.q_proj(x), k, v)),
+        out = self.dot_product(
+            *(_aligned(y) for y in (self._split_heads(self.q_proj(x)), k, v)),
             attn_mask=mask,
             dropout_p=self.attention_dropout.rate,
             is_causal=causal,
             scale=width**-0.5,
         )
-        return self.out_proj(out[..., :width].permute(2, 0, 1, 3).reshape(x.shape))
+        return self.out_proj(out[..., :width].permute(2, 1, 0, 3).reshape(x.shape))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of `S × B × D`, each `heads × B × S × C/heads`.
+
+        In decoding they are kept so: to split them at every step takes most of an exported graph's
+        time.
+        """
+        return self._split_heads(self.k_proj(x)), self._split_heads(self.v_proj(x))
 
     def _split_heads(self, x: Tensor) -> Tensor:
-        """`T × B × C` to `B × heads × T × C/heads`."""
-        return x.unflatten(-1, (self.heads, -1)).permute(1, 2, 0, 3)
+        """`T × B × C` to `heads × B × T × C/heads`."""
+        return x.unflatten(-1, (self.heads, -1)).permute(2, 1, 0, 3)
 
 
 def _aligned(x: Tensor) -> Tensor:
@@ -63,7 +76,7 @@ def _aligned(x: Tensor) -> Tensor:
     return F.pad(x, (0, missing)) if missing and x.device.type in ALIGNED_DEVICES else x
 
 
-class SelfAttention(_Attention):
+class SelfAttention(Attention):
     """Attention of the sequence to itself; causal in the decoder."""
 
     def __init__(self, cfg: OperationConfig):
@@ -72,10 +85,11 @@ class SelfAttention(_Attention):
 
     def forward(self, x: Tensor, context: Context, incremental_state=None) -> Tensor:
         """`T × B × C` to the same shape; reads ``context.padding_mask``."""
-        k, v = self.k_proj(x), self.v_proj(x)
+        k, v = self.project(x)
         if incremental_state is not None:
             kept = self.recall(incremental_state)
-            k, v = append(kept.get("k"), k), append(kept.get("v"), v)
+            if kept:
+                k, v = torch.cat([kept["k"], k], 2), torch.cat([kept["v"], v], 2)
             self.keep(incremental_state, k=k, v=v)
             return self.attend(x, k, v)
         if context.padding_mask is None:
@@ -83,8 +97,8 @@ class SelfAttention(_Attention):
         return self.attend(x, k, v, self._mask(context.padding_mask))
 
     def _mask(self, padding_mask: Tensor) -> Tensor:
-        """Return `B × 1 × 1 × T` (causal: `B × 1 × T × T`), true where a query may look."""
-        mask = ~padding_mask[:, None, None, :]
+        """Return `1 × B × 1 × T` (causal: `1 × B × T × T`), true where a query may look."""
+        mask = ~padding_mask[None, :, None, :]
         if self.causal:
             steps, device = padding_mask.size(1), padding_mask.device
             past = torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
@@ -93,7 +107,7 @@ class SelfAttention(_Attention):
         return mask
 
 
-class CrossAttention(_Attention):
+class CrossAttention(Attention):
     """Attention to the complete encoder output, `S × B × d`; only in the decoder."""
 
     def __init__(self, cfg: OperationConfig):
@@ -103,12 +117,12 @@ class CrossAttention(_Attention):
         """`T × B × C` to the same shape; reads ``context.encoder_out`` and its mask."""
         mask = context.encoder_padding_mask
         if mask is not None:
-            mask = ~mask[:, None, None, :]
+            mask = ~mask[None, :, None, :]
         # Projected once a sentence.
         kept = {} if incremental_state is None else self.recall(incremental_state)
         if not kept:
-            encoder_out = context.encoder_out.to(x.dtype)
-            kept = {"k": self.k_proj(encoder_out), "v": self.v_proj(encoder_out)}
+            k, v = self.project(context.encoder_out.to(x.dtype))
+            kept = {"k": k, "v": v}
             if incremental_state is not None:
                 self.keep(incremental_state, **kept)
         return self.attend(x, kept["k"], kept["v"], mask)

@@ -147,7 +147,8 @@ NORMS: dict[str, type[Normed]] = {"post": PostNorm, "pre": PreNorm, "pre-bare": 
 
 @with_incremental_state
 class Incremental(nn.Module):
-    """Base of operations that keep tensors `T × B × C` between the steps of decoding."""
+    """Base of operations that keep tensors between the steps of decoding: `T × B × C`, or others
+    whose second dimension is the batch."""
 
     def recall(self, incremental_state) -> dict[str, Tensor]:
         """Return the kept tensors by name; none at the first step."""
