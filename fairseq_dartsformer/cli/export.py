@@ -37,6 +37,16 @@ def get_parser() -> CommandParser:
         help="normalise and tokenise the input by Moses' rules, and detokenise the output; not "
         "with a SentencePiece model",
     )
+    for name, usual, what in (
+        ("normalise", "yes", "punctuation is normalised"),
+        ("lower-case", "no", "the input is lower-cased"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            choices=["yes", "no"],
+            default=usual,
+            help=f"with --moses, whether {what}; as for prepare.sh (default: {usual})",
+        )
     parser.add_argument(
         "--lang", metavar="X", help="language of a language model's text, for --moses"
     )
@@ -57,7 +67,8 @@ def main(args: Namespace) -> None:
         )
     from ..export.folder import ExportConfig, export
 
-    cfg = ExportConfig(args.checkpoint, args.data, args.codes, args.moses, args.lang, args.int8)
+    moses = args.moses, args.normalise == "yes", args.lower_case == "yes"
+    cfg = ExportConfig(args.checkpoint, args.data, args.codes, *moses, args.lang, args.int8)
     export(cfg, Path(args.output))
     print(f"wrote {args.output}")
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from itertools import zip_longest
 
 import numpy as np
-from decoding import OPTIONS, PAD, Model, run, top
+from decoding import OPTIONS, Model, run, top
+from loading import PAD
 
 LIMITS = {"max-len-a": 0.0, "max-len-b": 200}
 OPTIONS |= {

@@ -1,27 +1,21 @@
-"""What the programs of exported folders share: their files, text processing, and the search.
+"""The search of the programs in an exported folder.
 
-The search is that of fairseq-generate, but each line, and not each batch, limits the length of its
-output: max-len-a times the line's tokens, the end symbol among them, plus max-len-b.
+It is that of fairseq-generate, but each line, and not each batch, limits the length of its output:
+max-len-a times the line's tokens, the end symbol among them, plus max-len-b.
 """
 
 import argparse
-import json
 import math
-import re
 import sys
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib import import_module
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
+from loading import EOS, PAD, Folder
 
-BOS, PAD, EOS, UNK = range(4)
 BUFFER = 1024  # lines that are sorted by length
-SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
+LIKELY = "likely.scores", "likely.tokens"  # outputs
 # By name: the default, the least value, and help.
 OPTIONS = {
     "beam": (5, 1, "hypotheses of a line in beam search"),
@@ -32,34 +26,6 @@ OPTIONS = {
     "threads": (0, 0, "of onnxruntime; 0: one for each core"),
     "nbest": (0, 0, "print number, score in bits and output of the N best; 0: only the best"),
 }
-INVISIBLE = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff]")
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Name the file in every error while it is read; libraries' errors have no common base."""
-    try:
-        yield
-    except Exception as error:
-        raise ValueError(f"{path}: {type(error).__name__}: {error}") from None
-
-
-def session(path: Path, threads: int, expected: list[str]) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 4
-    with reading(path):  # as bytes: a graph cannot name other files
-        graph = onnxruntime.InferenceSession(path.read_bytes(), options)
-        if [given.name for given in graph.get_inputs()] != expected:
-            raise ValueError(f"its inputs are not {', '.join(expected)}")
-    return graph
-
-
-def dictionary(path: Path, size: int) -> list[str]:
-    with reading(path):
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        if len(lines) + len(SPECIAL) != size:
-            raise ValueError(f"{len(lines)} lines, expected {size - len(SPECIAL)}")
-        return SPECIAL + [s.removesuffix(" #fairseq:overwrite").rpartition(" ")[0] for s in lines]
 
 
 def top(values: np.ndarray, count: int) -> np.ndarray:
@@ -69,61 +35,14 @@ def top(values: np.ndarray, count: int) -> np.ndarray:
     return np.take_along_axis(places, order, -1)
 
 
-class Model:
-    """A folder's configuration, decoder, dictionaries and text processing.
+def pick(cache: np.ndarray, rows: np.ndarray, axis: int) -> np.ndarray:
+    """The hypotheses `B × W` of a cache, by their numbers among all."""
+    before, after = cache.shape[:axis], cache.shape[axis + 2 :]
+    return np.take(cache.reshape(*before, -1, *after), rows, axis)
 
-    A list in the configuration has an entry for the input and one for the output, or one for both.
-    """
 
-    def __init__(self, path: Path, threads: int, *inputs: str):
-        """Read the folder; its decoder has these inputs after the tokens, step and caches."""
-        with reading(path / "config.json"):
-            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-            if config["format"] != 2:
-                raise ValueError(f"format is {config['format']}, expected 2")
-            self.longest = [int(positions) for positions in config["max_positions"]]
-            self.start = int(config["start"])
-            self.shapes = {cache["name"]: cache["shape"] for cache in config["caches"]}
-            self.axes = {name: shape.index("batch") for name, shape in self.shapes.items()}
-            bpe, moses = config["bpe"], config["moses"]
-            languages = [re.split("[-_]", str(name))[0] for name in config["languages"]]
-            names = [Path(name).name for name in config["dictionaries"]]  # of this folder
-            files = [(path / name, size) for name, size in zip(names, config["symbols"])]
-            first, last, source, target = files[0], files[-1], languages[0], languages[-1]
-        self.decoder = session(
-            path / "decoder.onnx", threads, ["tokens", "step", *self.shapes, *inputs]
-        )
-        words, self.symbols = dictionary(*first), dictionary(*last)
-        self.numbers = {symbol: i for i, symbol in reversed(list(enumerate(words)))}
-        self.before, self.after = [lambda line: " ".join(INVISIBLE.sub("", line).split())], []
-        if moses:
-            rules = import_module("sacremoses")
-            normalise = rules.MosesPunctNormalizer(source).normalize
-            self.before += [normalise, rules.MosesTokenizer(source).tokenize, " ".join]
-            self.after = [str.split, rules.MosesDetokenizer(target).detokenize]
-        with reading(path / "codes"):
-            if bpe and zlib.crc32((path / "codes").read_bytes()) != config["codes_crc32"]:
-                raise ValueError("is not the file that was exported")
-        if bpe == "subword_nmt":
-            codes = (path / "codes").open(encoding="utf-8")
-            self.before.append(import_module("subword_nmt.apply_bpe").BPE(codes).process_line)
-            self.after.insert(0, lambda line: f"{line} ".replace("@@ ", "").rstrip())
-        elif bpe:
-            pieces = import_module("sentencepiece").SentencePieceProcessor(str(path / "codes"))
-            self.before = [str.strip, pieces.encode_as_pieces, " ".join]
-            self.after = [lambda line: line.replace(" ", "").replace("\u2581", " ").strip()]
-
-    def encode(self, line: str) -> list[int]:
-        """The numbers of a line's tokens, with the end symbol."""
-        for step in self.before:
-            line = step(line)
-        return [self.numbers.get(word, UNK) for word in line.split()] + [EOS]
-
-    def text(self, tokens: list[int]) -> str:
-        line = " ".join(self.symbols[token] for token in tokens if token not in (BOS, EOS))
-        for step in self.after:
-            line = step(line)
-        return line
+class Model(Folder):
+    """A folder whose model searches outputs."""
 
     def takes(self, source: list[int]) -> bool:
         """Whether a line has an output other than an empty one."""
@@ -145,10 +64,11 @@ class Model:
         sources = [self.encode(line) for line in lines]
         found = [[(0.0, [])] for _ in lines]  # for lines that are left out, and if scores are NaN
         order = sorted(range(len(lines)), key=lambda i: len(sources[i]))
-        if len(sources[order[-1]]) > self.longest[0]:
-            start = lines[order[-1]][:60]
-            raise ValueError(f"over {self.longest[0] - 1} tokens in a line: {start}")
-        order = [i for i in order if self.takes(sources[i])]
+        for i, source in enumerate(sources, first + 1):
+            if len(source) > self.longest[0]:
+                about = f"{len(source) - 1} tokens, at most {self.longest[0] - 1} are possible"
+                print(f"line {i}: {about}: its output is empty", file=sys.stderr)
+        order = [i for i in order if self.takes(sources[i]) and len(sources[i]) <= self.longest[0]]
         for start in range(0, len(order), args.batch_size):
             batch = order[start : start + args.batch_size]
             numbers = [first + i for i in batch]
@@ -156,6 +76,47 @@ class Model:
             for i, ranked in zip(batch, hypotheses):
                 found[i] = ranked or found[i]
         return found
+
+    def step(
+        self,
+        words: np.ndarray,
+        forced: np.ndarray,
+        fixed: dict[str, np.ndarray],
+        moving: dict[str, np.ndarray],
+        likely: int,
+        temperature: float,
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Scores of the next tokens of hypotheses, these tokens, both `B × W × N`, and new caches.
+
+        words: `B × W × steps`, the hypotheses.
+        forced: `B`, the next token of a line, or PAD if it is free.
+        likely: N; 0: all tokens. The others as in `search`.
+        """
+        step, (lines,) = words.shape[2] - 1, np.nonzero(forced != PAD)
+        names = ["scores"] * (not likely or len(lines) > 0) + [*LIKELY] * (likely > 0)
+        names += [f"next.{name}" for name in moving]
+        inputs = {"tokens": words[:, :, -1], "step": np.array([step]), **fixed, **moving}
+        inputs["likely"] = np.zeros(max(1, likely), int)  # its length counts
+        outputs = dict(zip(names, self.decoder.run(names, inputs)))
+        found = {n: x.reshape(*words.shape[:2], -1) for n, x in outputs.items() if x.ndim == 2}
+        if not likely:
+            scores = found["scores"]
+            if temperature != 1:
+                scores = scores / temperature
+                scores -= np.logaddexp.reduce(scores, axis=2, keepdims=True)
+            tokens = np.broadcast_to(np.arange(scores.shape[2]), scores.shape)
+            free = (forced == PAD)[:, None, None] | (tokens == forced[:, None, None])
+            scores = np.where(free, scores, -np.inf)
+        else:
+            scores, tokens = (found[name] for name in LIKELY)
+            if len(lines):  # their tokens may be unlikely
+                only = found["scores"][lines, :, forced[lines]]
+                scores[lines], tokens[lines, :, 0] = -np.inf, forced[lines, None]
+                scores[lines, :, 0] = only
+        # No output is empty.
+        excluded = (tokens == PAD) | ((tokens == EOS) & (step == 0)) | np.isnan(scores)
+        scores = np.where(excluded, -np.inf, scores)
+        return scores, tokens, {name: outputs[f"next.{name}"] for name in moving}
 
     def search(
         self,
@@ -176,34 +137,21 @@ class Model:
         beam, found = min(args.beam, len(self.symbols) - 1), [[] for _ in lengths]
         limits = args.max_len_a * lengths + args.max_len_b
         limits = limits.clip(max=self.longest[-1] - 1).astype(int)
-        sizes = {"batch": len(lengths), "past": 0}
+        sizes = {"batch": len(lengths), "width": 1, "past": 0}
         shapes = {n: shape for n, shape in self.shapes.items() if n not in fixed}
         moving = {n: np.zeros([sizes.get(k, k) for k in s], "f4") for n, s in shapes.items()}
-        rows = active = np.arange(len(lengths))  # rows: of caches; active: lines not finished
-        sums, words = np.zeros((len(rows), 1), "f4"), np.full((len(rows), 1, 1), self.start)
-        hypotheses = sums.shape  # lines times hypotheses
+        active = np.arange(len(lengths))  # lines that are not finished
+        sums, words = np.zeros((len(active), 1), "f4"), np.full((len(active), 1, 1), self.start)
+        # Of beam search, twice as many tokens as a line has hypotheses; two may be excluded.
+        free = bool(choose) or temperature != 1
+        likely = 0 if free else min(2 * beam + 2, len(self.symbols))
         for step in range(limits.max() + 1):
-            if hypotheses != sums.shape:  # the hypotheses of a line share these
-                fixed = {n: np.take(x, rows, self.axes.get(n, 0)) for n, x in fixed.items()}
-                hypotheses = sums.shape
-            moving = {n: np.take(cache, rows, self.axes[n]) for n, cache in moving.items()}
-            inputs = {"tokens": words[:, :, -1].reshape(-1), "step": np.array([step])}
-            scores, *caches = self.decoder.run(None, {**inputs, **fixed, **moving})
-            moving = dict(zip(moving, caches))
-            if temperature != 1:
-                scores = scores / temperature
-                scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
-            scores[np.isnan(scores)] = -np.inf
-            scores[:, [PAD] if step else [PAD, EOS]] = -np.inf  # no output is empty
-            scores = scores.reshape(*sums.shape, -1)
             at_limit = step >= limits[active]
             forced = given[active, step] if step < given.shape[1] else np.full(len(active), PAD)
             forced = np.where(at_limit, EOS, forced)
-            (lines,) = np.nonzero(forced != PAD)
-            only = scores[lines, :, forced[lines]]
-            scores[lines] = -np.inf
-            scores[lines, :, forced[lines]] = only
-            sums, origins, chosen = (choose or best)(scores, sums, beam, step, active)
+            scores, tokens, moving = self.step(words, forced, fixed, moving, likely, temperature)
+            sums, origins, places = (choose or best)(scores, sums, beam, step, active)
+            chosen = tokens[np.arange(len(active))[:, None], origins, places]
             ended = (chosen == EOS) & (sums > -np.inf)
             for row, rank in zip(*np.nonzero(ended[:, :beam])):
                 if len(found[active[row]]) < beam:
@@ -221,7 +169,10 @@ class Model:
             sums, origins, chosen = (
                 np.take_along_axis(x[go_on], order, 1) for x in (sums, origins, chosen)
             )
-            rows = (np.nonzero(go_on)[0][:, None] * words.shape[1] + origins).reshape(-1)
+            if not go_on.all():  # the hypotheses of a line share these
+                fixed = {n: np.compress(go_on, x, self.axes.get(n, 0)) for n, x in fixed.items()}
+            rows = np.nonzero(go_on)[0][:, None] * words.shape[1] + origins
+            moving = {n: pick(cache, rows, self.axes[n]) for n, cache in moving.items()}
             words = np.take_along_axis(words[go_on], origins[:, :, None], 1)
             words, active = np.concatenate([words, chosen[:, :, None]], 2), active[go_on]
         return [sorted(hypotheses, key=lambda pair: -pair[0]) for hypotheses in found]
@@ -230,7 +181,8 @@ class Model:
 def best(scores: np.ndarray, sums: np.ndarray, beam: int, *unused: object) -> tuple:
     """Choose twice as many hypotheses as the beam has, as half of them may end.
 
-    From scores `B × W × V` and their sums `B × W` to sums, origins in W and tokens `B × 2·beam`.
+    From scores `B × W × V` and their sums `B × W` to sums, origins in W and places in V, which are
+    `B × 2·beam`.
     """
     flat = (scores + sums[:, :, None]).reshape(len(scores), -1)
     places = top(flat, min(2 * beam, flat.shape[1] - 1))

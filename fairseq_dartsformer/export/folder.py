@@ -24,15 +24,15 @@ from omegaconf import OmegaConf, open_dict
 from sentencepiece import SentencePieceProcessor
 from subword_nmt.apply_bpe import BPE
 
-from ..errors import InputError
+from ..errors import InputError, flag
 from ..fairseq_patches.reading import load_checkpoint, reading
 from ..models.checkpoint_checks import DEFINING, options_of
 from ..search_space.families import STACKS
 from ..search_space.genotype import Genotype
 from .graphs import OPSET, write_graphs
 
-FORMAT = 2
-SHARED = "decoding.py"  # what the programs import
+FORMAT = 3
+SHARED = ("decoding.py", "loading.py")  # what the programs import
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ class ExportConfig:
         codes: BPE codes of subword-nmt or a SentencePiece model, with which the training's text was
             split, if any.
         moses: whether that text was tokenised by Moses' rules.
+        normalise: whether punctuation was normalised before.
+        lower_case: whether the tokens were lower-cased.
         lang: language of the text of a language model, for Moses' rules.
         int8: whether to quantise the weights of matrix products.
     """
@@ -85,6 +87,8 @@ class ExportConfig:
     data: str | None = None
     codes: str | None = None
     moses: bool = False
+    normalise: bool = True
+    lower_case: bool = False
     lang: str | None = None
     int8: bool = False
 
@@ -105,6 +109,9 @@ def export(cfg: ExportConfig, output: Path) -> None:
             f"--moses is given, and --codes {cfg.codes} is a SentencePiece model, which splits "
             "text that was not tokenised: leave one of them out"
         )
+    for name, usual in (("normalise", True), ("lower_case", False)):
+        if getattr(cfg, name) != usual and not cfg.moses:
+            raise InputError(f"{flag(name)} is given: it needs --moses")
     model, task, kind, options = load_model(cfg.checkpoint, cfg.data)
     languages, dictionaries = _languages(cfg, task, kind), _dictionaries(task, kind)
     temporary = output.absolute().with_name(f".{output.name}.{os.getpid()}.tmp")
@@ -115,11 +122,10 @@ def export(cfg: ExportConfig, output: Path) -> None:
         (temporary / "model.safetensors").write_bytes(safetensors.torch.save(weights))
         for name, dictionary in dictionaries.items():
             dictionary.save(str(temporary / name))
-        checksum = None
         if cfg.codes is not None:
             shutil.copyfile(cfg.codes, temporary / "codes")
-            checksum = zlib.crc32((temporary / "codes").read_bytes())
-        for name in (kind.program, SHARED):
+        checksums = {path.name: zlib.crc32(path.read_bytes()) for path in temporary.iterdir()}
+        for name in (kind.program, *SHARED):
             shutil.copyfile(Path(__file__).with_name(name), temporary / name)
         stacks = [getattr(model, name) for name in STACKS if hasattr(model, name)]
         begins = kind is LANGUAGE_MODELING and task.args.add_bos_token
@@ -128,15 +134,16 @@ def export(cfg: ExportConfig, output: Path) -> None:
             **options,
             "languages": languages,
             "dictionaries": [*dictionaries],
-            "symbols": [*map(len, dictionaries.values())],
             "max_positions": [stack.max_positions() for stack in stacks],
             "start": model.decoder.dictionary.bos() if begins else model.decoder.dictionary.eos(),
             "bpe": bpe,
-            "codes_crc32": checksum,
-            "moses": cfg.moses,
+            "moses": {"normalise": cfg.normalise, "lower_case": cfg.lower_case}
+            if cfg.moses
+            else None,
             "int8": cfg.int8,
             "opset": OPSET,
             "caches": [{"name": cache.name, "shape": cache.shape} for cache in caches],
+            "crc32": dict(sorted(checksums.items())),
         }
         text = json.dumps(config, indent=2, ensure_ascii=False)
         (temporary / "config.json").write_text(text + "\n", encoding="utf-8")
@@ -232,10 +239,13 @@ def bpe_of(path: str) -> str:
         content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"--codes is {path}: {error.strerror}") from None
-    # subword-nmt prints an error and exits at a line that is no merge.
+    # subword-nmt prints an error and exits at a line that is no merge. It takes a dictionary, a
+    # symbol and its number a line, for merges.
     with suppress(ValueError, IndexError, SystemExit), redirect_stderr(StringIO()):
-        BPE(StringIO(content.decode("utf-8")))
-        return "subword_nmt"
+        text = content.decode("utf-8")
+        BPE(StringIO(text))
+        if not all(line.split()[-1].isdecimal() for line in text.splitlines()):
+            return "subword_nmt"
     with suppress(RuntimeError):
         SentencePieceProcessor(model_proto=content or b"\0")  # of nothing it prints warnings
         return "sentencepiece"

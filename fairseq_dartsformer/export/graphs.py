@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import onnxruntime
 import torch
 from fairseq.models import BaseFairseqModel
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxscript.optimizer import optimize_ir
 from torch import nn
 from torch.export import Dim
 
@@ -21,9 +23,10 @@ from ..errors import InputError
 from .network import Cache, Decoder, Encoder, find_caches, has_encoder, prepared
 
 OPSET = 20
+SCORES = ("scores", "likely.scores", "likely.tokens")  # outputs of the decoder before its caches
 TOLERANCE = 1e-3  # of log-probabilities
 # Any numbers but 0 and 1, which torch takes for constants.
-TRACED = {"batch": 3, "source": 5, "past": 4}
+TRACED = {"batch": 3, "width": 2, "source": 5, "past": 4, "likely": 2}
 
 
 @torch.no_grad()
@@ -43,13 +46,16 @@ def write_graphs(model: BaseFairseqModel, folder: Path, int8: bool) -> list[Cach
     caches = find_caches(plain)
     tokens = torch.full((TRACED["batch"], TRACED["source"]), model.decoder.dictionary.eos())
     dims = {name: Dim(name) for name in TRACED}
+    dims["likely"] = Dim("likely", max=len(model.decoder.dictionary))
     of_tokens = {0: dims["batch"], 1: dims["source"]}
     of_caches = [
         {i: dims[size] for i, size in enumerate(cache.shape) if size in dims} for cache in caches
     ]
-    step, values = torch.zeros(1, dtype=torch.long), [cache.zeros(**TRACED) for cache in caches]
-    inputs, shapes = [tokens[:, 0], step, values], [{0: dims["batch"]}, {}, of_caches]
-    names = ["tokens", "step", *(cache.name for cache in caches)]
+    step, likely = tokens.new_zeros(1), tokens.new_zeros(TRACED["likely"])
+    values = [cache.zeros(**TRACED) for cache in caches]
+    inputs = [tokens[:, : TRACED["width"]].clone(), step, likely, values]
+    shapes = [{0: dims["batch"], 1: dims["width"]}, {}, {0: dims["likely"]}, of_caches]
+    names = ["tokens", "step", "likely", *(cache.name for cache in caches)]
     paths = [folder / "decoder.onnx"]
     if has_encoder(model):
         paths.append(folder / "encoder.onnx")
@@ -57,6 +63,7 @@ def write_graphs(model: BaseFairseqModel, folder: Path, int8: bool) -> list[Cach
             Encoder(plain, caches),
             (tokens,),
             paths[-1],
+            int8,
             input_names=["tokens"],
             output_names=["mask", *(cache.name for cache in caches if cache.of_source)],
             dynamic_shapes=(of_tokens,),
@@ -68,8 +75,9 @@ def write_graphs(model: BaseFairseqModel, folder: Path, int8: bool) -> list[Cach
         Decoder(plain, caches),
         tuple(inputs),
         paths[0],
+        int8,
         input_names=names,
-        output_names=["scores", *(f"next.{c.name}" for c in caches if not c.of_source)],
+        output_names=[*SCORES, *(f"next.{c.name}" for c in caches if not c.of_source)],
         dynamic_shapes=tuple(shapes),
     )
     _compare(model, folder, caches)
@@ -82,11 +90,18 @@ def write_graphs(model: BaseFairseqModel, folder: Path, int8: bool) -> list[Cach
     return caches
 
 
-def _export(module: nn.Module, inputs: tuple, path: Path, **names: Any) -> None:
+def _export(module: nn.Module, inputs: tuple, path: Path, fold: bool, **names: Any) -> None:
+    """Write a graph; ``fold`` stores all transposed weights, since only constants are quantised."""
     with _quiet():
         program = torch.onnx.export(
             module, inputs, dynamo=True, opset_version=OPSET, verbose=False, **names
         )
+        if fold:
+            optimize_ir(
+                program.model,
+                output_size_limit=sys.maxsize,
+                should_fold=lambda node: node.op_type == "Transpose" or None,
+            )
         program.save(path, external_data=False)
 
 
@@ -140,7 +155,8 @@ def largest_difference(
     steps = min(steps, model.decoder.max_positions())
     target = random.integers(dictionary.nspecial, len(dictionary), (len(lengths), steps))
     own = [cache for cache in caches if not cache.of_source]
-    values = {cache.name: cache.zeros(batch=len(lengths), past=0).numpy() for cache in own}
+    start = {"batch": len(lengths), "width": 1, "past": 0}
+    values = {cache.name: cache.zeros(**start).numpy() for cache in own}
     context = []
     if has_encoder(model):
         words = model.encoder.dictionary
@@ -155,10 +171,12 @@ def largest_difference(
     decoder = _session(folder / "decoder.onnx")
     difference = 0.0
     for step in range(steps):
-        inputs = {"tokens": target[:, step], "step": np.array([step]), **values}
-        scores, *new = decoder.run(None, inputs)
+        inputs = {"tokens": target[:, step : step + 1], "step": np.array([step]), **values}
+        inputs["likely"] = np.zeros(len(dictionary) // 2, int)
+        scores, likely, tokens, *new = decoder.run(None, inputs)
         values |= dict(zip((cache.name for cache in own), new, strict=True))
-        difference = max(difference, float(np.abs(scores - expected[:, step]).max()))
+        pairs = (scores, expected[:, step]), (likely, np.take_along_axis(scores, tokens, 1))
+        difference = max(difference, *(float(np.abs(a - b).max()) for a, b in pairs))
     return difference if np.isfinite(difference) else float("inf")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..models.embedding import StackInput
 from ..operations import Context, OperationConfig
-from ..operations.attention import CrossAttention, SelfAttention
+from ..operations.attention import Attention, CrossAttention, SelfAttention
 
 STEP = "step"  # the entry of an incremental state with the number of tokens decoded before
 STEPS = 2  # decoded to find out which caches there are
@@ -37,7 +38,8 @@ class Cache:
         name: the path of the module that keeps it, and its name there.
         key: the module's key in the state.
         entry: its name under the key.
-        shape: numbers, and `"batch"`, `"past"` (tokens decoded before) or `"source"`.
+        shape: numbers, and `"batch"`, `"past"` (tokens decoded before) or `"source"`; after
+            `"batch"`, `"width"` is the number of hypotheses of each line, if they differ.
     """
 
     name: str
@@ -49,6 +51,11 @@ class Cache:
     def of_source(self) -> bool:
         """Whether it depends on the source alone, as keys of the encoder output do."""
         return "source" in self.shape
+
+    @property
+    def batch(self) -> int:
+        """The dimension of the lines, and of their hypotheses."""
+        return self.shape.index("batch")
 
     def zeros(self, **sizes: int) -> Tensor:
         """Zeros, of which the decoder's own caches begin with `past=0`."""
@@ -119,16 +126,17 @@ class Encoder(nn.Module):
         state = first_state(tokens.new_zeros(1))
         encoder_out, mask = encode(self.model.encoder, tokens)
         # The first step projects the encoder output; nothing else of it is returned.
-        decode(self.model, tokens[:, 0], encoder_out, mask, state)
+        decode(self.model, tokens[:, :1], encoder_out, mask, state)
         return mask, *(state[cache.key][cache.entry] for cache in self.caches)
 
 
 class Decoder(nn.Module):
     """A step of decoding.
 
-    From the last tokens `B`, the number of tokens before them `1`, all caches and, after an
-    encoder, the source's padding mask to the logarithms of the next tokens' probabilities,
-    `B × V`, and the caches that do not depend on the source alone.
+    From the last tokens of W hypotheses of each line, `B × W`, the number of tokens before them
+    `1`, K integers, all caches and, after an encoder, the source's padding mask to the logarithms
+    of the next tokens' probabilities, `BW × V`, the K largest of them and their tokens, `BW × K`,
+    and the caches that do not depend on the source alone.
     """
 
     def __init__(self, model: BaseFairseqModel, caches: list[Cache]):
@@ -136,15 +144,27 @@ class Decoder(nn.Module):
         self.model, self.caches = model, caches
 
     def forward(
-        self, tokens: Tensor, step: Tensor, values: list[Tensor], mask: Tensor | None = None
+        self,
+        tokens: Tensor,
+        step: Tensor,
+        likely: Tensor,
+        values: list[Tensor],
+        mask: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         state = first_state(step)
         for cache, value in zip(self.caches, values, strict=True):
+            if not cache.of_source:
+                value = value.flatten(cache.batch, cache.batch + 1)
             state.setdefault(cache.key, {})[cache.entry] = value
         # The caches replace the encoder's output.
         logits = decode(self.model, tokens, mask, mask, state)
-        own = (state[cache.key][cache.entry] for cache in self.caches if not cache.of_source)
-        return logits.log_softmax(-1), *own
+        own = (
+            state[cache.key][cache.entry].unflatten(cache.batch, tokens.shape)
+            for cache in self.caches
+            if not cache.of_source
+        )
+        scores = logits.log_softmax(-1)
+        return scores, *scores.topk(likely.size(0)), *own
 
 
 def has_encoder(model: BaseFairseqModel) -> bool:
@@ -181,7 +201,35 @@ def prepared(model: BaseFairseqModel) -> BaseFairseqModel:
         for name, child in module.named_children():
             if isinstance(child, MultiheadAttention):
                 setattr(module, name, FairseqAttention(child))
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.dot_product = dot_product
+        if isinstance(module, CrossAttention):
+            module.attend = partial(attend_from_hypotheses, module)
     return model
+
+
+def attend_from_hypotheses(
+    attention: CrossAttention, x: Tensor, k: Tensor, v: Tensor, mask: Tensor
+) -> Tensor:
+    """One step's attention to a source, `1 × BW × C`, whose keys the W hypotheses of each of B
+    lines share."""
+    lines, width = k.size(1), k.size(-1)
+    q = attention.q_proj(x).view(lines, -1, attention.heads, width).permute(2, 0, 1, 3)
+    out = dot_product(q, k, v, mask, width**-0.5)
+    return attention.out_proj(out.permute(1, 2, 0, 3).reshape(x.shape))
+
+
+def dot_product(
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, scale: float, **unused: Any
+) -> Tensor:
+    """torch's ``scaled_dot_product_attention``, which is exported with a transposed copy of k."""
+    scores = (q * scale) @ k.transpose(-1, -2)
+    if attn_mask is not None:
+        scores = scores + torch.zeros_like(attn_mask, dtype=q.dtype).masked_fill(
+            ~attn_mask, -torch.inf
+        )
+    return scores.softmax(-1) @ v
 
 
 def _replace_positions(module: nn.Module, name: str, longest: int) -> None:
@@ -211,11 +259,11 @@ def decode(
     mask: Tensor | None,
     state: State,
 ) -> Tensor:
-    """Decode one step from tokens `B`; return logits `B × V`, and change the state."""
+    """Decode one step from tokens `B × W`; return logits `BW × V`, and change the state."""
     out = None
     if encoder_out is not None:
         out = {"encoder_out": [encoder_out], "encoder_padding_mask": [mask]}
-    return model.decoder(tokens.unsqueeze(1), out, incremental_state=state)[0].squeeze(1)
+    return model.decoder(tokens.reshape(-1, 1), out, incremental_state=state)[0].squeeze(1)
 
 
 def first_state(step: Tensor) -> State:
@@ -229,18 +277,17 @@ def find_caches(model: BaseFairseqModel) -> list[Cache]:
 
     Which dimension is which follows from sizes: each size is changed alone.
     """
-    sizes = {"batch": 2, "source": 3, "past": STEPS}
+    sizes = {"batch": 2, "width": 2, "source": 3, "past": STEPS}
     found = _states(model, **sizes)
     changed = {name: _states(model, **sizes | {name: size + 1}) for name, size in sizes.items()}
     paths = {m._incremental_state_id: path for path, m in model.named_modules() if _has_state(m)}
     caches = []
     for key, entries in found.items():
         for entry, tensor in entries.items():
-            shape = list(tensor.shape)
-            for name, state in changed.items():
-                for i, size in enumerate(state[key][entry].shape):
-                    if size != tensor.size(i):
-                        shape[i] = name
+            shape: list[int | str] = []
+            for i, size in enumerate(tensor.shape):
+                # Hypotheses change with the batch and the width, which is their order.
+                shape += [n for n, s in changed.items() if s[key][entry].size(i) != size] or [size]
             name = f"{paths[key.partition('.')[0]]}.{entry}"
             caches.append(Cache(name, key, entry, tuple(shape)))
     return caches
@@ -250,12 +297,12 @@ def _has_state(module: nn.Module) -> bool:
     return hasattr(module, "_incremental_state_id") and hasattr(module, "recall")
 
 
-def _states(model: BaseFairseqModel, batch: int, source: int, past: int) -> State:
+def _states(model: BaseFairseqModel, batch: int, width: int, source: int, past: int) -> State:
     """The incremental state after ``past`` steps."""
     tokens = torch.full((batch, source), model.decoder.dictionary.eos())
     encoder_out, mask = encode(model.encoder, tokens) if has_encoder(model) else (None, None)
     state = first_state(torch.zeros(1, dtype=torch.long))
     for _ in range(past):
-        decode(model, tokens[:, 0], encoder_out, mask, state)
+        decode(model, tokens[:, :1].expand(-1, width), encoder_out, mask, state)
     del state[STEP]
     return state

@@ -7,7 +7,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from decoding import OPTIONS, PAD, Model, run, session
+from decoding import OPTIONS, Model, run
+from loading import PAD, SOURCE
 
 
 class Translator(Model):
@@ -15,7 +16,7 @@ class Translator(Model):
 
     def __init__(self, path: Path, threads: int):
         super().__init__(path, threads, "mask")
-        self.encoder = session(path / "encoder.onnx", threads, ["tokens"])
+        self.encoder = self.session("encoder.onnx", threads, {"tokens": SOURCE})
         self.outputs_of_encoder = ["mask", *(n for n, s in self.shapes.items() if "source" in s)]
 
     def takes(self, source: list[int]) -> bool:

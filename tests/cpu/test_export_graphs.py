@@ -29,17 +29,18 @@ def transformer(**options) -> TransformerModel:
 PRE = {"encoder_normalize_before": True, "decoder_normalize_before": True}
 LEARNED = {"encoder_learned_pos": True, "decoder_learned_pos": True}
 TWO_SPLITS = Genotype(
-    encoder=[["conv_11", "self_attention"], ["glu", "identity"]],
+    encoder=[["conv_11", "self_attention"], ["glu", "identity"], ["conv_5", "dynamic_conv_15"]],
     decoder=[["glu", "cross_attention"], ["self_attention", "cross_attention"]],
 )
+DYNAMIC = [f"dynamic_conv_{size}" for size in (3, 7, 11)]
 MODELS = {  # every operation is in test_export_language_model.py; beside those of test_export.py
-    "two splits": lambda: build_derived(TWO_SPLITS, hidden_dim=24),
+    "two splits": lambda: build_derived(TWO_SPLITS, hidden_dim=24, encoder_layers=3),
     "three splits": lambda: build_derived(
         uniform_genotype("dynamic_conv_3", 3, "avg"), **LEARNED, layernorm_embedding=True
     ),
     "four splits": lambda: build_derived(
         Genotype(
-            [["ffn", "conv_3", "zero", "identity"]],
+            [["ffn", "conv_3", "zero", "identity"], ["conv_7", *DYNAMIC]],
             [["conv_7", "ffn", "cross_attention"]],
             norm="pre",
         ),
@@ -69,12 +70,12 @@ def test_graphs_equal_the_model(tmp_path, name):
 def test_caches():
     """Keys and values grow, or follow the source; windows of convolutions do neither."""
     model = prepared(build_derived(MIXED))
-    width = 24 // 3
+    channels, heads = 24 // 3, model.decoder.stack.layers[0].nodes[1][0].operation.heads
     expected = {
-        "layers.0.nodes.0.0.operation.x": (6, "batch", width),
-        "layers.0.nodes.1.0.operation.k": ("past", "batch", width),
-        "layers.0.nodes.2.0.operation.v": ("source", "batch", width),
-        "layers.1.nodes.0.0.operation.x": (4, "batch", width),
+        "layers.0.nodes.0.0.operation.x": (6, "batch", "width", channels),
+        "layers.0.nodes.1.0.operation.k": (heads, "batch", "width", "past", channels // heads),
+        "layers.0.nodes.2.0.operation.v": (heads, "batch", "source", channels // heads),
+        "layers.1.nodes.0.0.operation.x": (4, "batch", "width", channels),
     }
     found = {cache.name.removeprefix("decoder.stack."): cache.shape for cache in find_caches(model)}
     assert expected.items() <= found.items() and len(found) == 10

@@ -50,7 +50,8 @@ def refusal(folder: Path, program: str = "translate.py") -> str:
             assert isinstance(end.code, str) and "\n" not in end.code, end.code
             return end.code
         finally:
-            sys.modules.pop("decoding", None)  # the folder's own
+            for name in ("decoding", "loading"):  # the folder's own
+                sys.modules.pop(name, None)
     raise AssertionError("the program does not refuse the folder")
 
 
