@@ -33,6 +33,18 @@ SCRIPTS = {
 }
 
 
+@pytest.mark.long
+def test_speeds_of_translation(monkeypatch, capsys):
+    """With as many tokens by every system."""
+    options = f"--sizes small --batch-sizes 2 --beam 2 --rounds 1 --threads 1 {UPDATE}"
+    monkeypatch.setattr(sys, "argv", ["translation.py", *options.split()])
+    importlib.import_module("translation").main()
+    lines = re.findall(r"^\| small \| (.*) \|$", capsys.readouterr().out, re.MULTILINE)
+    rows = {name: [float(x) for x in numbers] for name, *numbers in (s.split(" | ") for s in lines)}
+    assert [*rows][:3] == ["fairseq-generate, derived", "exported, float32", "exported, int8"]
+    assert all(batch == 2 and min(speeds) > 0 for batch, *speeds in rows.values())
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_table(script, monkeypatch, capsys):
     options, names = SCRIPTS[script]
