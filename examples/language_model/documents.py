@@ -40,8 +40,8 @@ Splits = dict[str, list[Document]]
 
 
 def documents(text: Iterable[str]) -> list[Document]:
-    """The documents of a text, its lines cleaned; blank ones at its start and end do not count."""
-    cleaned = "\n".join(map(clean, text)).strip("\n").split("\n")
+    """The documents of a text, its lines cleaned."""
+    cleaned = [clean(line) for line in text]
     if all(cleaned):
         return [(line,) for line in cleaned]
     return [tuple(group) for words, group in groupby(cleaned, bool) if words]

@@ -78,13 +78,14 @@ def documents_of(sizes: Sequence[int]) -> np.ndarray:
     """Return the number of each line's document, given the lengths of the lines.
 
     Blank lines separate documents, and belong to the one before; those at the start belong to the
-    first. A text without blank lines between others has a document a line.
+    first. A text without blank lines has a document a line.
     """
     blank = np.asarray(sizes) <= BLANK
-    begins = ~blank
-    if blank[begins.argmax() : len(blank) - begins[::-1].argmax()].any():
-        begins &= np.concatenate([[True], blank[:-1]])
-    return np.maximum(np.cumsum(begins) - 1, 0)
+    if not blank.any():
+        return np.arange(len(blank))
+    # A document begins at a line with words after a blank one.
+    begins = ~blank & np.concatenate([[False], blank[:-1]])
+    return np.maximum(np.cumsum(begins) - blank[0], 0)
 
 
 def key(lines: Sequence[Tensor], start: int, end: int) -> int:
