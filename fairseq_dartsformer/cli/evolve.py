@@ -153,7 +153,7 @@ def main(args: Namespace) -> None:
     if not ranking:
         given = {flag(n): getattr(args, n) for n in ("max_parameters", "max_latency")}
         limits = " and ".join(f"{name} is {x}" for name, x in given.items() if x is not None)
-        raise InputError(f"{limits}: found no genotype within, raise a limit")
+        raise InputError(f"{limits}: found no genotype that keeps the limits, raise one of them")
     best = search.genotype(ranking[0])
     with replacing(output) as temporary:
         temporary.write_text(best.to_json() + "\n", encoding="utf-8")

@@ -67,8 +67,16 @@ def main(args: Namespace) -> None:
         )
     from ..export.folder import ExportConfig, export
 
-    moses = args.moses, args.normalise == "yes", args.lower_case == "yes"
-    cfg = ExportConfig(args.checkpoint, args.data, args.codes, *moses, args.lang, args.int8)
+    cfg = ExportConfig(
+        args.checkpoint,
+        args.data,
+        args.codes,
+        moses=args.moses,
+        normalise=args.normalise == "yes",
+        lower_case=args.lower_case == "yes",
+        lang=args.lang,
+        int8=args.int8,
+    )
     export(cfg, Path(args.output))
     print(f"wrote {args.output}")
 

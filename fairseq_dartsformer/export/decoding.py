@@ -105,8 +105,8 @@ class Model(Folder):
                 scores = scores / temperature
                 scores -= np.logaddexp.reduce(scores, axis=2, keepdims=True)
             tokens = np.broadcast_to(np.arange(scores.shape[2]), scores.shape)
-            free = (forced == PAD)[:, None, None] | (tokens == forced[:, None, None])
-            scores = np.where(free, scores, -np.inf)
+            allowed = (forced == PAD)[:, None, None] | (tokens == forced[:, None, None])
+            scores = np.where(allowed, scores, -np.inf)
         else:
             scores, tokens = (found[name] for name in LIKELY)
             if len(lines):  # their tokens may be unlikely
@@ -143,8 +143,8 @@ class Model(Folder):
         active = np.arange(len(lengths))  # lines that are not finished
         sums, words = np.zeros((len(active), 1), "f4"), np.full((len(active), 1, 1), self.start)
         # Of beam search, twice as many tokens as a line has hypotheses; two may be excluded.
-        free = bool(choose) or temperature != 1
-        likely = 0 if free else min(2 * beam + 2, len(self.symbols))
+        every = bool(choose) or temperature != 1
+        likely = 0 if every else min(2 * beam + 2, len(self.symbols))
         for step in range(limits.max() + 1):
             at_limit = step >= limits[active]
             forced = given[active, step] if step < given.shape[1] else np.full(len(active), PAD)
@@ -156,8 +156,8 @@ class Model(Folder):
             for row, rank in zip(*np.nonzero(ended[:, :beam])):
                 if len(found[active[row]]) < beam:
                     score = sums[row, rank] / (step + 1) ** args.lenpen / math.log(2)
-                    tokens = words[row, origins[row, rank], 1:].tolist()
-                    found[active[row]].append((float(score), tokens))
+                    hypothesis = words[row, origins[row, rank], 1:].tolist()
+                    found[active[row]].append((float(score), hypothesis))
             sums = np.where(ended, -np.inf, sums)
             go_on = np.array([len(found[i]) < beam for i in active]) & ~at_limit
             go_on &= sums.max(1) > -np.inf

@@ -24,6 +24,7 @@ from .network import Cache, Decoder, Encoder, find_caches, has_encoder, prepared
 
 OPSET = 20
 SCORES = ("scores", "likely.scores", "likely.tokens")  # outputs of the decoder before its caches
+WIDTH = 2  # hypotheses of a line, when graphs are compared with the model
 TOLERANCE = 1e-3  # of log-probabilities
 # Any numbers but 0 and 1, which torch takes for constants.
 TRACED = {"batch": 3, "width": 2, "source": 5, "past": 4, "likely": 2}
@@ -43,7 +44,10 @@ def write_graphs(model: BaseFairseqModel, folder: Path, int8: bool) -> list[Cach
         InputError: the graphs do not compute what the model computes.
     """
     plain = prepared(model)
-    caches = find_caches(plain)
+    try:
+        caches = find_caches(plain)
+    except RuntimeError as error:  # of an operation that expects a source for each hypothesis
+        raise InputError(f"the model has an operation that cannot be exported: {error}") from error
     tokens = torch.full((TRACED["batch"], TRACED["source"]), model.decoder.dictionary.eos())
     dims = {name: Dim(name) for name in TRACED}
     dims["likely"] = Dim("likely", max=len(model.decoder.dictionary))
@@ -137,7 +141,8 @@ def largest_difference(
     lengths: tuple[int, ...] = (7, 3, 5, 1),
     steps: int = 20,
 ) -> float:
-    """Decode random tokens with the graphs in ``folder`` and with the model, step by step.
+    """Decode random tokens with the graphs in ``folder`` and with the model, step by step, two
+    hypotheses of each line.
 
     Args:
         model: of translation, or a language model, which has no encoder.
@@ -153,9 +158,10 @@ def largest_difference(
     dictionary = model.decoder.dictionary
     random = np.random.default_rng(1)
     steps = min(steps, model.decoder.max_positions())
-    target = random.integers(dictionary.nspecial, len(dictionary), (len(lengths), steps))
+    shape = len(lengths), WIDTH, steps
+    target = random.integers(dictionary.nspecial, len(dictionary), shape)
     own = [cache for cache in caches if not cache.of_source]
-    start = {"batch": len(lengths), "width": 1, "past": 0}
+    start = {"batch": len(lengths), "width": WIDTH, "past": 0}
     values = {cache.name: cache.zeros(**start).numpy() for cache in own}
     context = []
     if has_encoder(model):
@@ -166,12 +172,17 @@ def largest_difference(
         names = ["mask", *(cache.name for cache in caches if cache.of_source)]
         found = _session(folder / "encoder.onnx").run(None, {"tokens": source})
         values |= dict(zip(names, found, strict=True))
-        context = [model.encoder(torch.from_numpy(source), torch.tensor(lengths))]
-    expected = model.decoder(torch.from_numpy(target), *context)[0].log_softmax(-1).numpy()
+        rows = (
+            torch.from_numpy(source.repeat(WIDTH, 0)),
+            torch.tensor(lengths).repeat_interleave(WIDTH),
+        )
+        context = [model.encoder(*rows)]
+    words = torch.from_numpy(target).flatten(0, 1)
+    expected = model.decoder(words, *context)[0].log_softmax(-1).numpy()
     decoder = _session(folder / "decoder.onnx")
     difference = 0.0
     for step in range(steps):
-        inputs = {"tokens": target[:, step : step + 1], "step": np.array([step]), **values}
+        inputs = {"tokens": target[:, :, step], "step": np.array([step]), **values}
         inputs["likely"] = np.zeros(len(dictionary) // 2, int)
         scores, likely, tokens, *new = decoder.run(None, inputs)
         values |= dict(zip((cache.name for cache in own), new, strict=True))

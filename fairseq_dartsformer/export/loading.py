@@ -40,7 +40,7 @@ class Folder:
     """
 
     def __init__(self, path: Path, threads: int, *inputs: str):
-        """Read the folder; its decoder has these inputs after the tokens, step and caches."""
+        """Read the folder; its decoder has these inputs, too, shaped as those of an encoder."""
         with reading(path / "config.json"):
             config = json.loads((path / "config.json").read_text(encoding="utf-8"))
             if config["format"] != 3:
@@ -51,6 +51,7 @@ class Folder:
             self.shapes = {cache["name"]: cache["shape"] for cache in config["caches"]}
             self.axes = {name: shape.index("batch") for name, shape in self.shapes.items()}
             bpe, moses = config["bpe"], config["moses"]
+            normalises, lowers = (bool(moses and moses[n]) for n in ("normalise", "lower_case"))
             languages = [re.split("[-_]", str(name))[0] for name in config["languages"]]
             source, target = languages[0], languages[-1]
             first, *_, last = [*config["dictionaries"]] * 2
@@ -63,8 +64,8 @@ class Folder:
         self.before, self.after = [lambda line: " ".join(INVISIBLE.sub("", line).split())], []
         if moses:
             rules = import_module("sacremoses")
-            normalise = [rules.MosesPunctNormalizer(source).normalize] * moses["normalise"]
-            lower = [str.lower] * moses["lower_case"]
+            normalise = [rules.MosesPunctNormalizer(source).normalize] * normalises
+            lower = [str.lower] * lowers
             self.before += [*normalise, rules.MosesTokenizer(source).tokenize, " ".join, *lower]
             self.after = [str.split, rules.MosesDetokenizer(target).detokenize]
         codes = self.content("codes") if bpe else b""

@@ -223,7 +223,8 @@ def attend_from_hypotheses(
 def dot_product(
     q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, scale: float, **unused: Any
 ) -> Tensor:
-    """torch's ``scaled_dot_product_attention``, which is exported with a transposed copy of k."""
+    """Replaces ``scaled_dot_product_attention``, of which exporters transpose k at every step. An
+    encoder or a step has neither dropout nor a causal mask."""
     scores = (q * scale) @ k.transpose(-1, -2)
     if attn_mask is not None:
         scores = scores + torch.zeros_like(attn_mask, dtype=q.dtype).masked_fill(
@@ -286,8 +287,9 @@ def find_caches(model: BaseFairseqModel) -> list[Cache]:
         for entry, tensor in entries.items():
             shape: list[int | str] = []
             for i, size in enumerate(tensor.shape):
-                # Hypotheses change with the batch and the width, which is their order.
-                shape += [n for n, s in changed.items() if s[key][entry].size(i) != size] or [size]
+                # Of hypotheses, the size is batch times width: both change it.
+                by = [name for name, s in changed.items() if s[key][entry].size(i) != size]
+                shape += by or [size]
             name = f"{paths[key.partition('.')[0]]}.{entry}"
             caches.append(Cache(name, key, entry, tuple(shape)))
     return caches
