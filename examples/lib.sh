@@ -65,6 +65,13 @@ bpe_size() {
   size+=("--$option" "${!option}")
 }
 
+# once FILE VALUE: prints what FILE has; at first VALUE, which it then has.
+once() {
+  mkdir -p "${1%/*}"
+  [[ -e $1 ]] || echo "$2" >"$1"
+  cat "$1"
+}
+
 # headline NUMBER TITLE: prints the head of one of the script's $steps parts.
 headline() { echo "== [$1/$steps, $(clock)] $2"; }
 
@@ -137,7 +144,7 @@ export_model() {
     quietly "$work/export.log" dartsformer-export "$1" -o "$exported" --codes "$codes" "${processing[@]}"
 }
 
-# train FOLDER UPDATES ARGUMENTS...: runs fairseq-train on the array `dataset`, for at most $minutes, unless
+# train FOLDER UPDATES ARGUMENTS...: runs fairseq-train on the array `dataset` with $seed, for at most $minutes, unless
 # it has been run before; resumes from the last checkpoint, shows progress and keeps the log. First removes
 # the results of an earlier end, the paths in the array `later`.
 train() {
@@ -149,7 +156,7 @@ train() {
   rm -f "$folder/done"
   mkdir -p "$folder"
   fairseq-train "${dataset[@]}" \
-    --save-dir "$folder" --tensorboard-logdir "$folder/tensorboard" --seed "${seed:-1}" --num-workers 0 \
+    --save-dir "$folder" --tensorboard-logdir "$folder/tensorboard" --seed "$seed" --num-workers 0 \
     --no-epoch-checkpoints --keep-interval-updates 1 --log-format simple --log-interval 50 \
     --max-update "$updates" --stop-time-hours "$(awk "BEGIN { print $minutes / 60 }")" "${@:3}" 2>&1 |
     tee -a "$folder/train.log" | progress || status=$?

@@ -27,7 +27,7 @@ root=$(dirname "$here")
 source "$here/lib.sh"
 
 text='' source_lang=en target_lang=de work=quickstart bpe=subword_nmt merges='' vocabulary=''
-search_updates=700 train_updates=4000 minutes=14
+search_updates=700 train_updates=4000 minutes=14 seed=1
 options "text source-lang target-lang work bpe merges vocabulary search-updates train-updates minutes" "$@"
 if [[ ! $text ]]; then
   [[ $source_lang == en && $target_lang =~ ^(de|fr)$ ]] ||

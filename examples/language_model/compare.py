@@ -14,7 +14,8 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -53,6 +54,7 @@ ALL = "--required-batch-size-multiple 1"  # with 8, fairseq would skip a short v
 EVALUATION = f"""
 --gen-subset test --tokens-per-sample {WINDOW} --context-window 64 --max-tokens 4096 {ALL}
 """
+WITHOUT = frozenset({"identity", "zero"})  # which run.sh does not derive
 PERPLEXITY = re.compile(r"Perplexity: ([\d.]+)")
 
 
@@ -218,36 +220,49 @@ def train(args: argparse.Namespace) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Print the models as Markdown, with their percentiles among the random genotypes."""
-    benchmark = Benchmark(args.table)
+    benchmark, able = Benchmark(args.table), Benchmark(args.table, WITHOUT)
+    benchmarks = {"percentile": benchmark}
+    with suppress(ValueError):  # of fewer than two genotypes
+        able.random  # noqa: B018
+        benchmarks[f"percentile without {', '.join(sorted(WITHOUT))}"] = able
     end = benchmark.losses[-1]
+
+    def show(name: str, rows: list[Row], losses: np.ndarray, deviation: Deviation, **error) -> None:
+        each = ", ".join(f"{loss:.3f}" for loss in losses)
+        cells = [name, f"{column(rows, 'parameters').mean():,.0f}", f"{losses.mean():.3f} ({each})"]
+        cells.append(
+            estimate(np.log(column(rows, "test_perplexity")).mean(), deviation, len(losses))
+        )
+        cells += [percentile(b.place(losses.mean(), **error)) for b in benchmarks.values()]
+        print(f"| {' | '.join(cells)} |")
+
     named: dict[str, list[Row]] = {}
     for row in benchmark.rows:
-        if row["name"] not in benchmark.random:
+        if not row["name"].startswith(RANDOM):
             named.setdefault(row["name"], []).append(row)
-    # Of log-perplexities across training seeds.
-    deviation = pooled([np.log(column(rows, "test_perplexity")) for rows in named.values()])
-    print("| model | parameters | valid loss (seeds) | test perplexity | percentile |")
-    print("|---|---|---|---|---|")
+    logs = {name: np.log(column(rows, "test_perplexity")) for name, rows in named.items()}
+    print(
+        "| model | parameters | valid loss (seeds) | test perplexity |", " | ".join(benchmarks), "|"
+    )
+    print("|---" * (4 + len(benchmarks)) + "|")
     for name, rows in named.items():
         losses = column(rows, end)
-        place = benchmark.place(losses.mean(), seeds=len(losses))
-        perplexity = np.log(column(rows, "test_perplexity"))
-        cells = summary(rows, losses), estimate(perplexity, deviation), percentile(place)
-        print(f"| {name} | {' | '.join(cells)} |")
+        show(name, rows, losses, pooled([*logs.values()]), seeds=len(losses))
     found = {name: rows for name, rows in named.items() if rows[0]["decoder"]}
     if len(found) > 1:
         # Searches differ by their seeds, too: each counts once.
         losses = np.array([column(rows, end).mean() for rows in found.values()])
-        logs = [np.log(column(rows, "test_perplexity")).mean() for rows in found.values()]
         errors = error_of_mean(pooled([losses]), len(losses)).rvs(RESAMPLES, random_state=2)
-        place = benchmark.place(losses.mean(), errors=errors)
+        deviation = pooled([[logs[name].mean() for name in found]])
         rows = [row for rows in found.values() for row in rows]
-        cells = summary(rows, losses), estimate(logs, pooled([logs])), percentile(place)
-        print(f"| mean of the {len(found)} genotypes | {' | '.join(cells)} |")
-    rows = [row for rows in benchmark.random.values() for row in rows]
-    losses, logs = column(rows, end), np.log(column(rows, "test_perplexity"))
-    mean = f"{column(rows, 'parameters').mean():,.0f} | {losses.mean():.3f}"
-    print(f"| {len(rows)} random genotypes | {mean} | {np.exp(logs.mean()):.1f} | |")
+        show(f"mean of the {len(found)} genotypes", rows, losses, deviation, errors=errors)
+    first = [rows[0] for rows in benchmark.random.values()]
+    losses, perplexity = column(first, end), np.log(column(first, "test_perplexity")).mean()
+    cells = (
+        f"{column(first, 'parameters').mean():,.0f} | {losses.mean():.3f}",
+        f"{np.exp(perplexity):.1f}",
+    )
+    print(f"| {len(first)} random genotypes | {' | '.join(cells)} |" + " |" * len(benchmarks))
     print(f"\nloss of a random genotype: {losses.min():.3f} to {losses.max():.3f} bits, ", end="")
     print(f"deviation {losses.std(ddof=1):.3f}; across training seeds {benchmark.deviation()}")
 
@@ -257,18 +272,11 @@ def column(rows: Iterable[Row], name: str) -> np.ndarray:
     return np.array([float(row[name]) for row in rows])
 
 
-def summary(rows: Iterable[Row], losses: np.ndarray) -> str:
-    """Mean parameters and loss, and each loss, as cells."""
-    each = ", ".join(f"{loss:.3f}" for loss in losses)
-    return f"{column(rows, 'parameters').mean():,.0f} | {losses.mean():.3f} ({each})"
-
-
-def estimate(logs: Sequence[float], deviation: Deviation) -> str:
-    """A mean perplexity with its 95 % interval, by Student's t."""
-    mean = np.mean(logs)
+def estimate(mean: float, deviation: Deviation, count: int) -> str:
+    """A perplexity with its 95 % interval, from the mean of ``count`` logarithms."""
     if not deviation.freedom:
         return f"{np.exp(mean):.1f} [–, –]"
-    half = error_of_mean(deviation, len(logs)).ppf(0.975)
+    half = error_of_mean(deviation, count).ppf(0.975)
     return "{:.1f} [{:.1f}, {:.1f}]".format(*np.exp([mean, mean - half, mean + half]))
 
 

@@ -14,7 +14,7 @@
 #   --vocabulary N        pieces of sentencepiece (default: 4000)
 #   --search-updates N    updates of the search, weights and alpha together (default: 1000)
 #   --train-updates N     updates of the derived model (default: 3000)
-#   --seed N              of search and training, each in a folder of its own (default: 1)
+#   --seed N              of search and training (default: 1); give each its own --work
 #   --minutes M           time limit of the search, and of the training, on a slow machine (default: 8)
 #   --prompt TEXT         the beginning of a text, which the model continues
 #
@@ -60,9 +60,11 @@ model=(--share-decoder-input-output-embed --decoder-layers 4 --embed-dim 128 --a
 
 headline 3 "architecture search: $search_updates updates of weights and alpha"
 later=("$genotype" "$work/derived" "$work/perplexity.log" "$work/exported")
+same_options "$work/search/options" "--seed $seed"
+arch_start=$(once "$work/search/arch-start" $((search_updates / 5))) # a search that continues keeps it
 train "$work/search" "$search_updates" "${model[@]}" --task language_modeling_search --arch dartsformer_lm_search \
   --search-layers 2 --hidden-dim 120 --optimizer bilevel_adam --lr 1e-3 --warmup-updates 100 \
-  --arch-lr 1e-2 --arch-adam-betas '(0.9, 0.98)' --arch-weight-decay 0 --arch-start $((search_updates / 5)) \
+  --arch-lr 1e-2 --arch-adam-betas '(0.9, 0.98)' --arch-weight-decay 0 --arch-start "$arch_start" \
   --save-interval-updates 100 --disable-validation
 
 # In so short a search, zero and identity are ahead where the others have not learnt anything yet.

@@ -245,7 +245,7 @@ def _exact(reached: int, count: int) -> Interval:
 
 def _widened(samples: Interval, percentile: float, count: int) -> Interval:
     """A bootstrap's interval, widened to Clopper and Pearson's of a percentile among ``count``."""
-    higher = percentile / 100 * count  # half of a genotype with an equal loss counts
+    higher = round(percentile / 50 * count) / 2  # half of a genotype with an equal loss counts
     low, _ = _exact(math.floor(higher), count)
     _, high = _exact(math.ceil(higher), count)
     return min(samples[0], 100 * low), max(samples[1], 100 * high)

@@ -19,7 +19,7 @@ import compare
 import documents
 from compare import Model, derived, load, plan, sample, save, transformers
 from matching import TOLERANCE
-from sampling import from_cells, to_cells
+from sampling import COLUMNS, from_cells, to_cells
 
 VOCABULARY = 4400
 FOLDER = "language_model"
@@ -52,7 +52,7 @@ def test_the_last_documents_are_held_out_and_kept_from_train(tmp_path, blank, co
     copies = [found[-1], *found]
     gap = ["", ""] if blank else []
     text = tmp_path / "text"
-    text.write_text("\n" + "".join(f"{line}\n" for d in copies for line in (*d, *gap)) + "\n\n")
+    text.write_text("".join(f"{line}\n" for d in copies for line in (*d, *gap)))
     splits = documents.split(text)
     held = max(1, len(copies) // 20)
     assert splits["test"] == found[-held:] and splits["valid"] == found[-2 * held : -held]
@@ -99,6 +99,41 @@ def test_models_have_different_names(monkeypatch, names):
     monkeypatch.setattr(sys, "argv", ["compare.py", *arguments])
     with pytest.raises(SystemExit, match=rf"^compare\.py: error: --genotypes names {files[0]}"):
         compare.main()
+
+
+def test_report(tmp_path, monkeypatch, capsys):
+    """A search is placed among all random genotypes, and among those without two operations."""
+    losses = {"search-1": [4.0, 4.1], "search-2": [4.2, 4.3], "transformer_lm": [4.4, 4.5]}
+    losses |= {f"random-{i:03d}": [4 + i / 10] for i in range(8)}
+    columns = [*COLUMNS, "parameters", "seed", "loss_8", "test_perplexity", "cpu_seconds"]
+    with (tmp_path / "models.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        for number, (name, found) in enumerate(losses.items()):
+            block = [["glu", "ffn"], ["glu", "zero" if number % 2 else "ffn"]]
+            cells = to_cells(Genotype(None, block, "max", "dartsformer_lm"))
+            if name == "transformer_lm":
+                cells = dict.fromkeys(cells, "")
+            for seed, loss in enumerate(found, 1):
+                row = {
+                    "name": name,
+                    "parameters": 1000,
+                    "seed": seed,
+                    "loss_8": loss,
+                    "cpu_seconds": 1,
+                }
+                table.writerow({**cells, **row, "test_perplexity": 2**loss})
+    arguments = ["compare.py", "report", "--table", str(tmp_path / "models.csv")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    compare.main()
+    lines = capsys.readouterr().out.splitlines()
+    cells = {line.split(" | ")[0]: line.strip("| ").split(" | ")[1:] for line in lines}
+    assert len({line.count("|") for line in lines[:7]}) == 1
+    mean, perplexity, *places = cells["| search-1"][1:]
+    assert mean == "4.050 (4.000, 4.100)" and perplexity.startswith(f"{2**4.05:.1f} [")
+    assert [place.split()[0] for place in places] == ["88", "100"]
+    assert cells["| mean of the 2 genotypes"][1] == "4.150 (4.050, 4.250)"
+    assert cells["| 8 random genotypes"][1] == "4.350"
 
 
 @pytest.fixture(scope="module")

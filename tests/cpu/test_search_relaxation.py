@@ -274,6 +274,8 @@ def test_clamped_weights_are_shares_of_a_cost():
     """Alphas that all shrink make no cheaper architecture."""
     supernet = build_search()
     coders = searched_stacks(supernet)
+    for coder in coders.values():
+        torch.nn.init.zeros_(coder.alpha)
     expected = PENALTIES["parameters"](coders, lambda: 1.0)
     for coder in coders.values():
         coder.relaxation = r.clamp
