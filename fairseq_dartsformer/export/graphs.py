@@ -20,7 +20,8 @@ from torch import nn
 from torch.export import Dim
 
 from ..errors import InputError
-from .network import Cache, Decoder, Encoder, find_caches, has_encoder, prepared
+from .network import Cache, Decoder, Encoder, find_caches, has_encoder
+from .replacements import prepared
 
 OPSET = 20
 SCORES = ("scores", "likely.scores", "likely.tokens")  # outputs of the decoder before its caches

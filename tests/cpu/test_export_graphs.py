@@ -11,7 +11,8 @@ from helpers.models import Task, build_derived, uniform_genotype
 from torch import nn
 
 from fairseq_dartsformer.export.graphs import largest_difference, write_graphs
-from fairseq_dartsformer.export.network import find_caches, prepared
+from fairseq_dartsformer.export.network import find_caches
+from fairseq_dartsformer.export.replacements import prepared
 from fairseq_dartsformer.search_space.genotype import Genotype
 
 

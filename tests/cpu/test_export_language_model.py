@@ -20,7 +20,8 @@ from torch import nn
 
 from fairseq_dartsformer.export.folder import load_model
 from fairseq_dartsformer.export.graphs import largest_difference, write_graphs
-from fairseq_dartsformer.export.network import Cache, find_caches, prepared
+from fairseq_dartsformer.export.network import Cache, find_caches
+from fairseq_dartsformer.export.replacements import prepared
 from fairseq_dartsformer.search_space.genotype import Genotype
 
 PROGRAM = "continue.py"
