@@ -5,7 +5,7 @@ a table. Without it, predicts the latency of genotypes from a table.
 """
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def get_parser() -> CommandParser:
     )
     add = parser.add_argument
     known = ", ".join(BUILTIN)
-    text = f"without --arch: what to predict the latency of (a file, or a built-in name: {known})"
+    text = f"what to predict and, with --arch, measure (a file, or a built-in name: {known})"
     add("--genotype", nargs="+", metavar="FILE", help=text)
     add("--arch", "-a", help="the supernet whose architectures are measured")
     add("-o", "--output", metavar="FILE", help="with --arch: where to write the table")
@@ -64,15 +64,14 @@ def get_parser() -> CommandParser:
 def measure(args: Namespace, rest: list[str]) -> None:
     """Measure, compare and write; a wrong option or table raises an :class:`InputError` before
     anything is measured."""
-    if args.genotype is not None:
-        raise InputError(f"--genotype is {args.genotype[0]}, it must be left out with --arch")
     if (args.output is None) == (args.latency_table is None):
         raise InputError("-o or --latency-table: give one of them with --arch")
-    if args.latency_table is not None and args.check is None:
-        raise InputError("--check is missing: --arch with --latency-table needs it")
+    if args.latency_table is not None and args.check is None and args.genotype is None:
+        raise InputError("--check or --genotype: give one with --arch and --latency-table")
     if args.output is not None:
         check_output(Path(args.output), [])
     given = None if args.latency_table is None else LatencyTable.load(args.latency_table)
+    named = {path: Genotype.load(path) for path in args.genotype or ()}
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     translation = Translation(**{f.name: getattr(args, f.name) for f in fields(Translation)})
@@ -81,23 +80,30 @@ def measure(args: Namespace, rest: list[str]) -> None:
         bench.compare(given)
     choices = [] if given is not None else bench.balanced()
     genotypes = bench.random(args.check) if args.check else {}
+    for path, genotype in named.items():
+        genotypes[genotype] = choice = bench.choice(genotype)
+        if choice is None:
+            raise InputError(f"--genotype {path}: is no architecture of this supernet")
     print(f"{len(choices) + len(genotypes)} architectures on {bench.describe()}", flush=True)
     everything = [*choices, *genotypes.values()]
     # Without a terminal there is no bar.
     *_, times = tqdm(bench.measure(everything, args.rounds), "rounds", args.rounds, disable=None)
     table = given or bench.table(choices, times[: len(choices)])
+    measured = dict(zip(genotypes, times[len(choices) :], strict=True))
     if genotypes:
-        print(comparison(table, list(genotypes), times[len(choices) :]))
+        print(comparison(table, measured))
+    for path, genotype in named.items():
+        print(f"{path}: {sum(measured[genotype].values()):.3f} ms measured")
     if given is None:
         with replacing(Path(args.output)) as temporary:
             temporary.write_text(table.to_json() + "\n", encoding="utf-8")
         print(f"wrote {args.output}")
 
 
-def comparison(table: LatencyTable, genotypes: Sequence[Genotype], times: Sequence[Times]) -> str:
+def comparison(table: LatencyTable, times: Mapping[Genotype, Times]) -> str:
     """Format measured and predicted milliseconds of genotypes, and the errors of prediction."""
-    measured = np.array([sum(t.values()) for t in times])
-    predicted = np.array([table.predict(genotype) for genotype in genotypes])
+    measured = np.array([sum(t.values()) for t in times.values()])
+    predicted = np.array([table.predict(genotype) for genotype in times])
     errors = np.abs(predicted / measured - 1)
     lines = ["| measured (ms) | predicted (ms) | error (%) |", "|---|---|---|"]
     for i in measured.argsort():

@@ -206,7 +206,8 @@ def test_command(arch, tmp_path, monkeypatch, capsys):
     run(monkeypatch, *measuring, "--check", 2, "--latency-table", path)
     assert len(re.findall(r"^\| \d", capsys.readouterr().out, re.M)) == 2
 
-    genotypes = list(bench(arch, "--encoder-operations ffn,glu").random(2))
+    few = "--encoder-operations ffn,glu --decoder-operations ffn,zero"
+    genotypes = list(bench(arch, few).random(2))
     for i, genotype in enumerate(genotypes):
         (tmp_path / f"{i}.json").write_text(genotype.to_json())
     files = [tmp_path / "0.json", tmp_path / "1.json"]
@@ -216,3 +217,11 @@ def test_command(arch, tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     for line, file, genotype in zip(lines, files, genotypes, strict=True):
         assert line == f"{file}: {table.predict(genotype):.3f} ms"
+
+    run(monkeypatch, *measuring, "--genotype", files[0], "-o", tmp_path / "other.json")
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if line.startswith("| ") and line[2].isdecimal())
+    assert f"{files[0]}: {line.split()[1]} ms measured" in lines
+    with pytest.raises(SystemExit):
+        run(monkeypatch, *measuring, "--genotype", "paper_fig4_approx", "-o", tmp_path / "no")
+    assert "paper_fig4_approx: is no architecture of this supernet" in capsys.readouterr().err
