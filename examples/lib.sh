@@ -148,8 +148,10 @@ export_model() {
 # it has been run before; resumes from the last checkpoint, shows progress and keeps the log. First removes
 # the results of an earlier end, the paths in the array `later`.
 train() {
-  local folder=$1 updates=$2 status=0 result
-  [[ -e $folder/done && $(<"$folder/done") =~ ^$updates(\ in\ $minutes)?$ ]] && return
+  local folder=$1 updates=$2 status=0 result made=0 limit=''
+  [[ -e $folder/done ]] && read -r made _ limit <"$folder/done"
+  ((updates < made)) && return # fewer are no reason to remove what came of more
+  ((updates == made)) && [[ ! $limit || $limit == "$minutes" ]] && return
   for result in "${later[@]}"; do
     [[ -e $result ]] && echo "   removing $result, made from an earlier checkpoint" && rm -r "$result"
   done

@@ -89,6 +89,11 @@ def measure(args: Namespace, rest: list[str]) -> None:
     # Without a terminal there is no bar.
     *_, times = tqdm(bench.measure(everything, args.rounds), "rounds", args.rounds, disable=None)
     table = given or bench.table(choices, times[: len(choices)])
+    if min(table.fixed.values()) < 0:
+        raise InputError(
+            f"--rounds is {args.rounds}: the times vary so much that a stack without its "
+            "operations would take less than no time; take more rounds, on an idle machine"
+        )
     measured = dict(zip(genotypes, times[len(choices) :], strict=True))
     if genotypes:
         print(comparison(table, measured))

@@ -24,7 +24,11 @@ OPTIONS = {
     "max-len-b": (50, 1, "plus N tokens"),
     "batch-size": (32, 1, "lines at a time"),
     "threads": (0, 0, "of onnxruntime; 0: one for each core"),
-    "nbest": (0, 0, "print number, score in bits and output of the N best; 0: only the best"),
+    "nbest": (
+        0,
+        0,
+        "print number from 0, score in bits and output of the N best; 0: only the best",
+    ),
 }
 
 
@@ -202,7 +206,7 @@ def run(kind: type[Model], about: str, options: dict[str, tuple]) -> None:
             parser.error(f"--{name} is {value}, it must be at least {least}")
     try:
         model, count = kind(Path(__file__).resolve().parent, args.threads), 0
-        sys.stdin.reconfigure(encoding="utf-8", newline="\n")
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace", newline="\n")
         sys.stdout.reconfigure(encoding="utf-8")
         np.seterr(all="ignore")
         while lines := list(islice(sys.stdin, BUFFER)):

@@ -143,8 +143,9 @@ def export(cfg: ExportConfig, output: Path) -> None:
             "int8": cfg.int8,
             "opset": OPSET,
             "caches": [{"name": cache.name, "shape": cache.shape} for cache in caches],
-            "crc32": dict(sorted(checksums.items())),
         }
+        checksums["config.json"] = zlib.crc32(json.dumps(config).encode())
+        config["crc32"] = dict(sorted(checksums.items()))
         text = json.dumps(config, indent=2, ensure_ascii=False)
         (temporary / "config.json").write_text(text + "\n", encoding="utf-8")
         if output.is_dir():

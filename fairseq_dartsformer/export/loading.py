@@ -45,7 +45,9 @@ class Folder:
             config = json.loads((path / "config.json").read_text(encoding="utf-8"))
             if config["format"] != 3:
                 raise ValueError(f"format is {config['format']}, expected 3")
-            self.path, self.checksums = path, dict(config["crc32"])
+            self.path, self.checksums = path, dict(config.pop("crc32"))
+            if zlib.crc32(json.dumps(config).encode()) != self.checksums["config.json"]:
+                raise ValueError("is not the file that was exported")
             self.longest = [int(positions) for positions in config["max_positions"]]
             self.start = int(config["start"])
             self.shapes = {cache["name"]: cache["shape"] for cache in config["caches"]}
@@ -55,8 +57,6 @@ class Folder:
             languages = [re.split("[-_]", str(name))[0] for name in config["languages"]]
             source, target = languages[0], languages[-1]
             first, *_, last = [*config["dictionaries"]] * 2
-            if min(self.longest) < 2:
-                raise ValueError(f"max_positions is {self.longest}, expected 2 or more")
         shapes = {"tokens": HYPOTHESES, "step": [1], "likely": ["likely"], **self.shapes}
         self.decoder = self.session("decoder.onnx", threads, shapes | dict.fromkeys(inputs, SOURCE))
         words, self.symbols = dictionary(self.content(first)), dictionary(self.content(last))
