@@ -123,7 +123,7 @@ def attend_from_hypotheses(
 def dot_product(
     q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, scale: float, **unused: Any
 ) -> Tensor:
-    """Replaces ``scaled_dot_product_attention``, of which exporters transpose k at every step. An
+    """Replaces the operations' ``dot_product``, of which exporters transpose k at every step. An
     encoder or a step has neither dropout nor a causal mask."""
     scores = (q * scale) @ k.transpose(-1, -2)
     if attn_mask is not None:

@@ -12,6 +12,16 @@ ALIGNMENT = 8
 ALIGNED_DEVICES = ("cuda",)
 
 
+def dot_product(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, **options) -> Tensor:
+    """torch's ``scaled_dot_product_attention`` of tensors `heads × B × T × C/heads`.
+
+    The kernel gets the batch first: its layout decides which scores dropout draws.
+    """
+    mask = None if attn_mask is None else attn_mask.transpose(0, 1)
+    q, k, v = (x.transpose(0, 1) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, mask, **options).transpose(0, 1)
+
+
 class Attention(Incremental):
     """Heads, scaled dot products and the output projection.
 
@@ -19,10 +29,10 @@ class Attention(Incremental):
     takes the softmax in float32 even in a float64 model.
 
     Attributes:
-        dot_product: ``scaled_dot_product_attention``; an export replaces it.
+        dot_product: see the function; an export replaces it.
     """
 
-    dot_product = staticmethod(F.scaled_dot_product_attention)
+    dot_product = staticmethod(dot_product)
 
     def __init__(self, cfg: OperationConfig, kv_dim: int):
         super().__init__()

@@ -99,8 +99,8 @@ def test_from_search_to_text(data, tmp_path, kind):
         given = [str(data), "--user-dir", PLUGIN, "--path", str(search), "--cpu", "--task"]
         given += "language_modeling_search --gen-subset train --tokens-per-sample 16".split()
         scored = run("eval_lm", given, tmp_path / "train")
-        words = (data.parent / "train.aa").read_text()
-        expected = f"Evaluated {len(words.split()) + words.count(chr(10))} tokens"
+        words = (data.parent / "documents").read_text()
+        expected = f"Evaluated {len(words.split()) + words.count(chr(10)):,} tokens"
         assert expected in scored.stdout + scored.stderr
     derive.main(derive.get_parser().parse_args([str(search), "-o", str(genotype)]))
     family = Genotype.load(genotype).family
