@@ -98,6 +98,7 @@ def test_from_search_to_text(data, tmp_path, kind):
     if kind is TEXT_SEARCH:
         given = [str(data), "--user-dir", PLUGIN, "--path", str(search), "--cpu", "--task"]
         given += "language_modeling_search --gen-subset train --tokens-per-sample 8".split()
+        given += ["--batch-size", "7"]  # of two levels, one batch each would be as many tokens
         scored = run("eval_lm", given, tmp_path / "train")
         words = (data.parent / "documents").read_text()
         expected = f"Evaluated {len(words.split()) + words.count(chr(10)):,} tokens"
