@@ -81,7 +81,7 @@ def measure(args: Namespace, rest: list[str]) -> None:
     choices = [] if given is not None else bench.balanced()
     genotypes = bench.random(args.check) if args.check else {}
     for path, genotype in named.items():
-        genotypes[genotype] = choice = bench.choice(genotype)
+        genotypes[genotype] = choice = bench.snapshot.find(genotype)
         if choice is None:
             raise InputError(f"--genotype {path}: is no architecture of this supernet")
     print(f"{len(choices) + len(genotypes)} architectures on {bench.describe()}", flush=True)

@@ -112,21 +112,6 @@ class Bench:
             f"--check is {count}, but the search space has only {len(found)} genotypes"
         )
 
-    def choice(self, genotype: Genotype) -> Choice | None:
-        """Return the architecture of a genotype, ``None`` if it is none of the supernet's."""
-        try:
-            found = self.snapshot.choice(
-                {
-                    node: self.snapshot.candidates[node.stack].index(
-                        genotype.blocks[node.stack][node.layer][node.place]
-                    )
-                    for node in self.snapshot.nodes()
-                }
-            )
-        except (KeyError, IndexError, ValueError):
-            return None
-        return found if self.snapshot.genotype(found) == genotype else None
-
     def measure(self, choices: Sequence[Choice], rounds: int) -> Iterator[list[Times]]:
         """Measure all architectures in every round, and yield their least times so far."""
         shuffler = random.Random(0)

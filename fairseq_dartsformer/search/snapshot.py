@@ -159,6 +159,21 @@ class Snapshot:
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from None
 
+    def find(self, genotype: Genotype) -> Choice | None:
+        """The choice of which :meth:`genotype` makes this genotype, ``None`` if there is none."""
+        try:
+            found = self.choice(
+                {
+                    node: self.candidates[node.stack].index(
+                        genotype.blocks[node.stack][node.layer][node.place]
+                    )
+                    for node in self.nodes()
+                }
+            )
+        except (KeyError, IndexError, ValueError):
+            return None
+        return found if self.genotype(found) == genotype else None
+
     def ranked(self, node: SearchNode) -> list[tuple[str, float]]:
         """A node's candidates with their mixing weights, by decreasing alpha, pruned ones last;
         ties keep the candidates' order."""
