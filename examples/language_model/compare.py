@@ -236,18 +236,16 @@ def report(args: argparse.Namespace) -> None:
         cells += [percentile(b.place(losses.mean(), **error)) for b in benchmarks.values()]
         print(f"| {' | '.join(cells)} |")
 
-    named: dict[str, list[Row]] = {}
-    for row in benchmark.rows:
-        if not row["name"].startswith(RANDOM):
-            named.setdefault(row["name"], []).append(row)
+    named = {n: rows for n, rows in benchmark.models.items() if not n.startswith(RANDOM)}
     logs = {name: np.log(column(rows, "test_perplexity")) for name, rows in named.items()}
+    across_seeds = pooled([*logs.values()])
     print(
         "| model | parameters | valid loss (seeds) | test perplexity |", " | ".join(benchmarks), "|"
     )
     print("|---" * (4 + len(benchmarks)) + "|")
     for name, rows in named.items():
         losses = column(rows, end)
-        show(name, rows, losses, pooled([*logs.values()]), seeds=len(losses))
+        show(name, rows, losses, across_seeds, seeds=len(losses))
     found = {name: rows for name, rows in named.items() if rows[0]["decoder"]}
     if len(found) > 1:
         # Searches differ by their seeds, too: each counts once.

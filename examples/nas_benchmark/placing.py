@@ -86,16 +86,25 @@ class Benchmark:
         return Table(self.path).rows()
 
     @cached_property
+    def models(self) -> dict[str, list[Row]]:
+        """The trainings of each model, by its name; the first has the lowest seed."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row["name"], []).append(row)
+        return found
+
+    @cached_property
     def random(self) -> dict[str, list[Row]]:
-        """The trainings of each random genotype, by its name; the first has the lowest seed.
+        """The trainings of each random genotype, by its name.
 
         Raises:
             ValueError: there are fewer than two.
         """
-        found: dict[str, list[Row]] = {}
-        for row in self.rows:
-            if row["name"].startswith(RANDOM) and self.without.isdisjoint(operations_of(row)):
-                found.setdefault(row["name"], []).append(row)
+        found = {
+            name: rows
+            for name, rows in self.models.items()
+            if name.startswith(RANDOM) and self.without.isdisjoint(operations_of(rows[0]))
+        }
         if len(found) < 2:
             raise ValueError(f"{self.path}: expected the trainings of two random genotypes or more")
         return found
@@ -117,10 +126,8 @@ class Benchmark:
 
     def deviation(self) -> Deviation:
         """That of the loss across training seeds, pooled over all models of the table."""
-        end, losses = self.losses[-1], {}
-        for row in self.rows:
-            losses.setdefault(row["name"], []).append(float(row[end]))
-        return pooled([*losses.values()])
+        end = self.losses[-1]
+        return pooled([[float(row[end]) for row in rows] for rows in self.models.values()])
 
     def query(self, genotype: Genotype | str | os.PathLike[str]) -> list[Row]:
         """The genotype's trainings, none if the table has none of it.
