@@ -49,14 +49,15 @@ def build_strategy(cfg: SearchOptions) -> SearchStrategy:
             "or one that a plugin (--user-dir) registers when it is imported"
         )
     strategy = STRATEGIES[cfg.search_strategy]
-    own = _options(strategy, cfg)
-    for other in STRATEGIES.values():
-        for option in _options(other, cfg) - own:
-            if cfg.get(option) is not None:  # the option may be of a plugin's task
-                raise InputError(
-                    f"{flag(option)} is {cfg[option]}: it is an option of --search-strategy "
-                    f"{other.name}, not of {strategy.name}"
-                )
+    options = {name: _options(known, cfg) for name, known in STRATEGIES.items()}
+    own = options[strategy.name]
+    for option in sorted(set().union(*options.values()) - own):
+        if cfg.get(option) is not None:  # the option may be of a plugin's task
+            owners = ", ".join(name for name, has in options.items() if option in has)
+            raise InputError(
+                f"{flag(option)} is {cfg[option]}: it is an option of --search-strategy {owners}, "
+                f"not of {strategy.name}"
+            )
     for option in sorted(own):
         if option not in cfg:
             raise InputError(
