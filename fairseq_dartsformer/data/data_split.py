@@ -150,5 +150,8 @@ def pair_keys(dataset: LanguagePairDataset) -> np.ndarray:
         pair = len(source).to_bytes(8, "little") + source + target
         return int.from_bytes(blake2b(pair, digest_size=8).digest(), "little")
 
+    for side in (dataset.src, dataset.tgt):
+        if side.supports_prefetch:  # these give nothing else
+            side.prefetch(range(len(side)))
     indices = tqdm(range(len(dataset.src)), "comparing sentence pairs", delay=5, disable=None)
     return np.fromiter(map(key, indices), dtype=np.uint64, count=len(dataset.src))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from hashlib import blake2b
 from typing import Any
@@ -38,6 +38,8 @@ class DocumentDataset(BaseWrapperDataset):
         lines = self.lines.dataset if shortened else self.lines
         starts = np.flatnonzero(np.diff(self.document, prepend=-1))
         ends = [*starts[1:], len(self.document)]
+        if lines.supports_prefetch:  # these give nothing else
+            lines.prefetch(range(len(lines)))
         pairs = tqdm(zip(starts, ends, strict=True), "comparing documents", delay=5, disable=None)
         return np.fromiter((key(lines, *pair) for pair in pairs), np.uint64, len(starts))
 
@@ -67,6 +69,10 @@ class LineSubset(BaseWrapperDataset):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def prefetch(self, indices: Iterable[int]) -> None:
+        """Have the text read some of the lines."""
+        self.dataset.prefetch([self.indices[i] for i in indices])
 
     @property
     def sizes(self) -> np.ndarray:
