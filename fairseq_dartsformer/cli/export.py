@@ -23,7 +23,8 @@ def get_parser() -> CommandParser:
     parser.add_argument(
         "--data",
         metavar="FOLDER",
-        help="where the dictionaries are (default: where they were in the training)",
+        help="where the dictionaries are; with the binarised text, if the training did not name "
+        "the languages (default: the training's data)",
     )
     parser.add_argument(
         "--codes",

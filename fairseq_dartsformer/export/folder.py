@@ -16,10 +16,12 @@ from typing import Any
 import safetensors.torch
 from fairseq import checkpoint_utils, tasks
 from fairseq.data import Dictionary
+from fairseq.data.data_utils import infer_language_pair
 from fairseq.dataclass import FairseqDataclass
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 from fairseq.tasks.language_modeling import LanguageModelingConfig
 from fairseq.tasks.translation import TranslationConfig
+from fairseq.utils import split_paths
 from omegaconf import OmegaConf, open_dict
 from sentencepiece import SentencePieceProcessor
 from subword_nmt.apply_bpe import BPE
@@ -205,6 +207,8 @@ def load_model(path: str, data: str | None) -> tuple[Any, tasks.FairseqTask, Kin
             saved.data = saved.data if data is None else data
         known = [name for name in saved if name in kind.options.__dataclass_fields__]
         try:
+            if kind is TRANSLATION and None in (saved.source_lang, saved.target_lang):
+                _check_languages(split_paths(saved.data)[0])
             task = tasks.setup_task(OmegaConf.masked_copy(saved, [*known, "_name"]))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(
@@ -213,6 +217,14 @@ def load_model(path: str, data: str | None) -> tuple[Any, tasks.FairseqTask, Kin
             ) from None
         (model,), _ = checkpoint_utils.load_model_ensemble([path], task=task, state=state)
     return model, task, kind, {"architecture": name, **_description(options)}
+
+
+def _check_languages(folder: str) -> None:
+    if None in infer_language_pair(folder):
+        raise InputError(
+            f"--data is {folder}: expected the folder of the binarised text, as the checkpoint "
+            "does not name its languages"
+        )
 
 
 def _description(options: Mapping[str, Any]) -> dict[str, Any]:

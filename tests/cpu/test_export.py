@@ -139,6 +139,19 @@ def test_bad_input_is_one_line(trained, exported, logged_search, tmp_path, argum
     assert list(tmp_path.iterdir()) == []
 
 
+def test_languages_that_a_checkpoint_does_not_name_are_those_of_the_text(
+    data, trained, exported, tmp_path
+):
+    state = torch.load(trained("dartsformer"))
+    state["cfg"]["task"]["source_lang"] = state["cfg"]["task"]["target_lang"] = None
+    torch.save(state, tmp_path / "nameless.pt")
+    arguments = [str(tmp_path / "nameless.pt"), "-o", str(tmp_path / "new"), "--data"]
+    line = attempt("export", *arguments, str(exported("dartsformer"))).line
+    assert re.search("--data is .*: expected the folder of the binarised text", line), line
+    assert attempt("export", *arguments, str(data)).status == 0
+    assert json.loads((tmp_path / "new" / "config.json").read_text())["languages"] == ["aa", "bb"]
+
+
 DAMAGES = {
     "config.json": ["{", "[]", '{"format": 3}', '{"format": 1}', "\0", '{"format": {"a": 3}}'],
     "encoder.onnx": ["", "junk", "\0" * 1000],

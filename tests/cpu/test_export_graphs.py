@@ -39,12 +39,13 @@ MODELS = {  # every operation is in test_export_language_model.py; beside those 
     "three splits": lambda: build_derived(
         uniform_genotype("dynamic_conv_3", 3, "avg"), **LEARNED, layernorm_embedding=True
     ),
-    "four splits": lambda: build_derived(
+    "four and five splits": lambda: build_derived(
         Genotype(
             [["ffn", "conv_3", "zero", "identity"], ["conv_7", *DYNAMIC]],
-            [["conv_7", "ffn", "cross_attention"]],
+            [["conv_7", "ffn", "self_attention", "dynamic_conv_3", "cross_attention"]],
             norm="pre",
         ),
+        hidden_dim=40,
         no_token_positional_embeddings=True,
         share_all_embeddings=True,
     ),
