@@ -141,7 +141,8 @@ export_model() {
   [[ $bpe == subword_nmt ]] || codes=$work/prepared/codes/sentencepiece.bpe.model processing=()
   exported=$work/exported
   [[ -e $exported ]] ||
-    quietly "$work/export.log" dartsformer-export "$1" -o "$exported" --codes "$codes" "${processing[@]}"
+    quietly "$work/export.log" dartsformer-export "$1" -o "$exported" --data "$work/prepared/data-bin" \
+      --codes "$codes" "${processing[@]}"
 }
 
 # train FOLDER UPDATES ARGUMENTS...: runs fairseq-train on the array `dataset` with $seed, for at most $minutes, unless
@@ -180,7 +181,7 @@ progress() {
     elif [[ $line =~ Loaded\ checkpoint\ .*\ @\ ([0-9]+)\ updates ]]; then
       echo "   resuming from update ${BASH_REMATCH[1]}"
     elif [[ $line =~ Stopping\ training\ due\ to\ cumulative_training_time ]]; then
-      echo "   stopped by the time limit (--minutes $minutes)"
+      echo "   stopped by the time limit of $minutes minutes"
     fi
   done
 }

@@ -15,7 +15,7 @@
 #   --vocabulary N        pieces of sentencepiece (default: 4000)
 #   --search-updates N    updates of the search, weights and alpha together (default: 2500)
 #   --train-updates N     updates of the derived model (default: 4000)
-#   --minutes M           time limit of the training, on a slow machine; the search has half of it (default: 12)
+#   --minutes M           time limit of the training, on a slow machine; the search has half of it (default: 11)
 #
 # After an interruption the same command continues: it skips finished steps, and search and training
 # resume from their last checkpoint. With more updates, a finished search or training continues, and the
@@ -27,7 +27,7 @@ root=$(dirname "$here")
 source "$here/lib.sh"
 
 text='' source_lang=en target_lang=de work=quickstart bpe=subword_nmt merges='' vocabulary=''
-search_updates=2500 train_updates=4000 minutes=12 seed=1
+search_updates=2500 train_updates=4000 minutes=11 seed=1
 options "text source-lang target-lang work bpe merges vocabulary search-updates train-updates minutes" "$@"
 if [[ ! $text ]]; then
   [[ $source_lang == en && $target_lang =~ ^(de|fr)$ ]] ||
