@@ -28,7 +28,8 @@ positive count seeds updates jobs
 out=${out:-$work/compare}
 data=$work/prepared/data-bin
 [[ -e $work/prepared/data-bin.done ]] || die "--work is $work, it must be a folder of examples/language_model/run.sh"
-read -ra found <<<"${genotypes:-$work/genotype.json}"
+found=("$work/genotype.json")
+[[ ! $genotypes ]] || read -ra found <<<"$genotypes"
 for genotype in "${found[@]}"; do
   [[ -f $genotype ]] || die "there is no genotype $genotype: let run.sh find it, or name others by --genotypes"
 done

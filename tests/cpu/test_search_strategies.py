@@ -89,8 +89,7 @@ GRADIENTS = [case for case in CASES if "reward" not in case and "prune_then" not
     ("case", "arch"),
     [
         *((case, TRANSLATION) for case in GRADIENTS),
-        # A mixture with penalties, a single candidate, and products with the Hessian.
-        *((case, TEXT) for case in (CASES[0], "gdas", IDARTS)),
+        *((case, TEXT) for case in GRADIENTS),
     ],
 )
 def test_gradients_are_those_of_stored_activations(case, arch):
@@ -191,6 +190,7 @@ def complete(data, tmp_path_factory) -> Callable[..., Run]:
             (case, True)
             for case in (
                 "single_level",
+                "dsnas",
                 "gdas",
                 "unas",
                 "prune_then_search --prune-at 6 --prune-rounds 2",
