@@ -1,4 +1,4 @@
-"""Searches on data in fairseq's older format, which `fairseq-preprocess --dataset-impl` can write."""
+"""Searches on data in the older format that `fairseq-preprocess --dataset-impl` can write."""
 
 import shutil
 

@@ -23,6 +23,11 @@ SMALL = (
 ).split()
 # A plan takes longer the more layers and candidates it has.
 FEW = "--encoder-operations conv_3,ffn --decoder-operations conv_3,ffn".split()
+TEXT = [
+    *"--embed-dim 32 --hidden-dim 96 --ffn-dim 128 --decoder-layers 1 --attention-heads 4".split(),
+    *"--search-layers 1 --decoder-operations self_attention,ffn".split(),
+    "--share-decoder-input-output-embed",
+]
 VOCABULARY, SENTENCES, LENGTH = 500, 8, 20
 
 
@@ -74,9 +79,10 @@ def test_half_precision(search):
 
 
 @pytest.mark.parametrize("backprop", ["reconstruct", "store"])
-def test_activations_are_those_of_real_tensors(backprop):
+@pytest.mark.parametrize("kind", [["dartsformer_search", *SMALL], ["dartsformer_lm_search", *TEXT]])
+def test_activations_are_those_of_real_tensors(kind, backprop):
     """Forward and backward of the very model, upon real tensors."""
-    options = ["dartsformer_search", *SMALL, "--backprop", backprop]
+    options = [*kind, "--backprop", backprop]
     planned = plan(*options).activations
     training = Training(config(*options), VOCABULARY)
     model = training.model
@@ -97,10 +103,6 @@ def test_activations_are_those_of_real_tensors(backprop):
 
 
 DEPTHS = [f"--encoder-layers {n} --decoder-layers {n}".split() for n in (1, 4)]
-TEXT = [
-    *"--embed-dim 32 --hidden-dim 96 --ffn-dim 128 --attention-heads 4".split(),
-    *"--search-layers 1 --decoder-operations conv_3,ffn".split(),
-]
 
 
 def activations_by_depth(arch: str, options: list[str]) -> list[int]:
