@@ -20,7 +20,7 @@ from ..search_space.levels import ALPHA, LEVELS, WEIGHTS, gradients_for
 from ..search_space.relaxation import drawing, with_noise
 from ..search_space.sampling import chosen, searched_node, searched_stacks
 from .options import ALPHA_OPTIONS, at_least, read_names
-from .penalties import SCHEDULED, ExcessLatency, build_penalties, penalty_gradients
+from .penalties import SCHEDULED, LatencyDeviation, build_penalties, penalty_gradients
 from .strategy import (
     BILEVEL,
     SearchStrategy,
@@ -59,7 +59,7 @@ class AlphaStrategy(SearchStrategy):
         self.arch_start = at_least(cfg, "arch_start", 0, 0)
         at_least(cfg, "arch_noise", 0)
         self.exclude = read_names(cfg.derive_exclude, "--derive-exclude")
-        self.penalties = build_penalties(cfg)
+        self.penalties = build_penalties(cfg, self.exclude)
         if cfg.arch_noise or any(penalty in SCHEDULED for _, penalty in self.penalties):
             self.progress(0)  # reports a search without an end
         if self.float32_only:
@@ -79,16 +79,16 @@ class AlphaStrategy(SearchStrategy):
             self.latency.check(model, self.cfg._get_root().model)
 
     @property
-    def latency(self) -> ExcessLatency | None:
+    def latency(self) -> LatencyDeviation | None:
         """The penalty on latency, if there is one."""
-        return next((p for _, p in self.penalties if isinstance(p, ExcessLatency)), None)
+        return next((p for _, p in self.penalties if isinstance(p, LatencyDeviation)), None)
 
     @torch.no_grad()
     def statistics(self, model: nn.Module) -> dict[str, float]:
-        """The expected latency in milliseconds, if it has a target."""
+        """The latency of what would be derived, in milliseconds, if it has a target."""
         if self.latency is None:
             return {}
-        return {"latency": float(self.latency.expected(searched_stacks(model)))}
+        return {"latency": float(self.latency.derived(searched_stacks(model)))}
 
     def begin(self, coder: nn.Module) -> None:
         """Give a stack's alpha its first values, if they are not the model's."""

@@ -83,8 +83,8 @@ class SearchOptions(FairseqDataclass):
         "not learn alpha",
     )
     arch_fraction: Optional[float] = _option(
-        "bilevel: fraction of the training sentences that alpha is updated on, drawn by --seed; "
-        "the weights have the rest (default: 2.0/4.5)"
+        "bilevel: fraction of the training sentences, or documents of a text, that alpha is "
+        "updated on, drawn by --seed; the weights have the rest (default: 2.0/4.5)"
     )
     arch_subset: Optional[str] = _option(
         "bilevel: binarised split that alpha is updated on instead of --arch-fraction; the "
@@ -106,7 +106,7 @@ class SearchOptions(FairseqDataclass):
         "--arch-penalty latency:WEIGHT (default: none)"
     )
     latency_target: Optional[float] = _option(
-        "with alpha: milliseconds that the expected latency may take without a penalty, for "
+        "with alpha: milliseconds that the derived genotype shall take, for "
         "--arch-penalty latency:WEIGHT (default: none)"
     )
     arch_temperature: Optional[str] = _option(

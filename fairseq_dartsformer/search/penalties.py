@@ -7,19 +7,20 @@ the loss's has been averaged and clipped; it is therefore the same on all worker
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import InputError, flag
 from ..operations import Context
 from ..search_space.latency_table import LatencyTable, network_of
 from ..search_space.relaxation import concentration
-from ..search_space.sampling import searched_node, searched_stacks
+from ..search_space.sampling import best_of_stack, searched_node, searched_stacks
 
 LENGTH = 20  # tokens of the sentence whose FLOPs are counted
 
@@ -92,9 +93,15 @@ def flops(operation: nn.Module, coder: nn.Module) -> float:
     return float(counter.get_total_flops())
 
 
-def shares(coder: nn.Module) -> Tensor:
-    """Return W with a sum of 1 in each node, which clamped weights do not have by themselves."""
+def shares(coder: nn.Module, exclude: Collection[str] = ()) -> Tensor:
+    """Return W with a sum of 1 in each node, which clamped weights do not have by themselves.
+
+    Candidates in ``exclude`` have no share, unless a node has no other weight.
+    """
     weights = coder.mixing_weights()
+    excluded = [name in exclude for name in searched_node(coder).names]
+    allowed = weights.masked_fill(torch.tensor(excluded, device=weights.device), 0)
+    weights = torch.where(allowed.sum(-1, keepdim=True) > 0, allowed, weights)
     return weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).eps)
 
 
@@ -111,24 +118,26 @@ def discretised(weights: Tensor) -> Tensor:
     return torch.zeros_like(weights).scatter(-1, weights.argmax(-1, keepdim=True), 1.0)
 
 
-class ExcessLatency:
-    """`relu(E / target - 1)`: the share by which the expected latency exceeds the target.
+class LatencyDeviation:
+    """`|D / target - 1|`, with the gradient of `|E / target - 1|` on the same side of the target.
 
-    `E = fixed + sum over layers, nodes and candidates of W · latency`, see :func:`shares`. In UNAS
-    (1912.07651) the excess is absolute; as a share of the target, its weight does not depend on the
-    machine.
+    D is the latency of the genotype that would be derived now, `E = fixed + sum over layers, nodes
+    and candidates that can be derived of W · latency`, see :func:`shares`: as long as W is far from
+    one-hot, E says little about D. The absolute value is that of TuNAS (2008.06120); searches with
+    a one-sided `relu(E / target - 1)`, like that of UNAS (1912.07651), end well below the target.
 
     Args:
         table: the latencies.
         target: in milliseconds.
+        exclude: names of candidates that are not derived.
     """
 
-    def __init__(self, table: LatencyTable, target: float):
-        self.table, self.target = table, target
+    def __init__(self, table: LatencyTable, target: float, exclude: Collection[str] = ()):
+        self.table, self.target, self.exclude = table, target, exclude
 
     def check(self, supernet: nn.Module, options: Mapping[str, Any]) -> None:
-        """Check that the table is of the supernet, and that its fastest architecture meets the
-        target.
+        """Check that the table is of the supernet, and that the target is neither below the fastest
+        architecture that can be derived nor above the slowest.
 
         Args:
             supernet: the model.
@@ -139,29 +148,48 @@ class ExcessLatency:
         """
         symbols = len(supernet.decoder.dictionary)
         self.table.check(network_of(options, supernet.FAMILY.name), symbols)
-        fastest = sum(self.table.fixed.values())
+        fastest = slowest = sum(self.table.fixed.values())
         for stack, coder in searched_stacks(supernet).items():
             layers, nodes, _ = coder.alpha.shape
-            costs = self.table.costs(stack, searched_node(coder).names, layers)
-            fastest += layers * nodes * min(costs)
-        if fastest > self.target:
+            costs = dict(zip(searched_node(coder).names, self.costs(stack, coder), strict=True))
+            derivable = [costs[name] for name in {*costs} - {*self.exclude}]
+            fastest += layers * nodes * min(derivable)
+            slowest += layers * nodes * max(derivable)
+        if not fastest <= self.target <= slowest:
             raise InputError(
-                f"--latency-target is {self.target:g}, but the fastest architecture takes "
-                f"{fastest:.4g} ms"
+                f"--latency-target is {self.target:g}, but the architectures take from "
+                f"{fastest:.4g} to {slowest:.4g} ms"
             )
 
+    def costs(self, stack: str, coder: nn.Module) -> list[float]:
+        """Return the milliseconds of each candidate as a node of the block."""
+        return self.table.costs(stack, searched_node(coder).names, len(coder.alpha))
+
     def expected(self, coders: Mapping[str, nn.Module]) -> Tensor:
-        """Return the expected latency in milliseconds, given the searched encoder and decoder."""
-        total = sum(self.table.fixed.values())
-        for stack, coder in coders.items():
-            weights = shares(coder)
-            costs = self.table.costs(stack, searched_node(coder).names, len(weights))
-            total = total + (weights * weights.new_tensor(costs)).sum()
-        return total
+        """Return E in milliseconds, given the searched encoder and decoder."""
+        return self._total(coders, lambda coder: shares(coder, self.exclude))
+
+    def derived(self, coders: Mapping[str, nn.Module]) -> Tensor:
+        """Return D in milliseconds, given the searched encoder and decoder."""
+        return self._total(coders, self._choice)
 
     def __call__(self, coders: Mapping[str, nn.Module], progress: Callable[[], float]) -> Tensor:
         """Return the penalty, see :data:`Penalty`."""
-        return (self.expected(coders) / self.target - 1).relu()
+        expected = self.expected(coders)
+        derived = self.derived(coders) + expected - expected.detach()
+        return (derived / self.target - 1).abs()
+
+    def _choice(self, coder: nn.Module) -> Tensor:
+        return one_hot(best_of_stack(coder, self.exclude), coder.alpha.size(-1)).to(coder.alpha)
+
+    def _total(
+        self, coders: Mapping[str, nn.Module], weigh: Callable[[nn.Module], Tensor]
+    ) -> Tensor:
+        total = sum(self.table.fixed.values())
+        for stack, coder in coders.items():
+            weights = weigh(coder)
+            total = total + (weights * weights.new_tensor(self.costs(stack, coder))).sum()
+        return total
 
 
 LATENCY_OPTIONS = ("latency_table", "latency_target")
@@ -176,8 +204,14 @@ PENALTIES: dict[str, Penalty] = {
 NAMES = (*PENALTIES, "latency")
 
 
-def build_penalties(cfg: Mapping[str, Any]) -> list[tuple[float, Penalty]]:
+def build_penalties(
+    cfg: Mapping[str, Any], exclude: Collection[str] = ()
+) -> list[tuple[float, Penalty]]:
     """Read ``--arch-penalty``, and the options of its latency.
+
+    Args:
+        cfg: the task's options.
+        exclude: names of candidates that are not derived.
 
     Raises:
         InputError: a name is unknown or given twice, a weight is no finite number, or the table of
@@ -195,7 +229,7 @@ def build_penalties(cfg: Mapping[str, Any]) -> list[tuple[float, Penalty]]:
                 f"--arch-penalty: {part!r} must be NAME:WEIGHT with a name that is given once, of "
                 f"{', '.join(NAMES)}, and a finite number"
             )
-        penalty = _excess_latency(cfg) if name == "latency" else PENALTIES[name]
+        penalty = _latency_deviation(cfg, exclude) if name == "latency" else PENALTIES[name]
         found[name] = (weight, penalty)
     for option in LATENCY_OPTIONS:
         if cfg[option] is not None and "latency" not in found:
@@ -203,14 +237,14 @@ def build_penalties(cfg: Mapping[str, Any]) -> list[tuple[float, Penalty]]:
     return list(found.values())
 
 
-def _excess_latency(cfg: Mapping[str, Any]) -> ExcessLatency:
+def _latency_deviation(cfg: Mapping[str, Any], exclude: Collection[str]) -> LatencyDeviation:
     for option in LATENCY_OPTIONS:
         if cfg[option] is None:
             raise InputError(f"{flag(option)} is missing: --arch-penalty latency needs it")
     target = cfg["latency_target"]
     if not 0 < target < math.inf:
         raise InputError(f"--latency-target is {target}, it must be a positive number")
-    return ExcessLatency(LatencyTable.load(cfg["latency_table"]), target)
+    return LatencyDeviation(LatencyTable.load(cfg["latency_table"]), target, exclude)
 
 
 def penalty_gradients(

@@ -53,7 +53,7 @@ SEARCHES = [
     ("beta:1", "--latency-table good", "^--latency-table is .*good: it needs --arch-penalty late"),
     *(
         ("latency:1", f"--latency-table good --latency-target {target}", "^--latency-target is")
-        for target in ("0", "-1", "nan", "inf", "4.4")
+        for target in ("0", "-1", "nan", "inf", "4.4", "5 --derive-exclude zero", "21")
     ),
     *(
         ("latency:1", f"--latency-table {name} --latency-target 9", f"^latency table .*{pattern}")

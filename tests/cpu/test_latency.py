@@ -2,6 +2,7 @@
 
 import re
 import sys
+from functools import partial
 from random import Random
 
 import pytest
@@ -15,11 +16,11 @@ from fairseq_dartsformer.cli import latency as command
 from fairseq_dartsformer.latency.measurement import NOTHING, Bench, Translation
 from fairseq_dartsformer.memory.planner import training_config
 from fairseq_dartsformer.models import DARTSformerSearchModel
-from fairseq_dartsformer.search.penalties import ExcessLatency
+from fairseq_dartsformer.search.penalties import LatencyDeviation
 from fairseq_dartsformer.search.pruning import keep_best
 from fairseq_dartsformer.search.snapshot import derive, snapshot_of
 from fairseq_dartsformer.search_space.latency_table import LatencyTable
-from fairseq_dartsformer.search_space.sampling import draw, searched_stacks
+from fairseq_dartsformer.search_space.sampling import best, draw, searched_node, searched_stacks
 
 ARCHS = {"dartsformer_search": NETWORK, "darts_transformer_search": DARTS_NETWORK}
 
@@ -105,36 +106,48 @@ def test_expected_latency_of_one_candidate_a_node_is_the_prediction(build):
         for stack, coder in coders.items():
             hot = torch.tensor(choice[stack]).unsqueeze(-1)
             coder.alpha.data = torch.zeros_like(coder.alpha).scatter(-1, hot, 100.0)
-        expected = ExcessLatency(table, 1.0).expected(coders).item()
+        expected = LatencyDeviation(table, 1.0).expected(coders).item()
         assert expected == pytest.approx(table.predict(snapshot.genotype(choice)), rel=1e-5)
 
 
 @pytest.mark.parametrize("pruned", [False, True])
 @pytest.mark.parametrize("stack", ["encoder", "decoder"])
-def test_penalty_has_its_derivatives(stack, pruned):
+def test_penalty_has_the_derivatives_of_the_expectation(stack, pruned):
+    """Its value, and the side of the target, are those of the genotype that would be derived."""
     torch.manual_seed(3)
     supernet = build_search().double()
     coders, table = searched_stacks(supernet), latency_table()
+    snapshot = bench("dartsformer_search").snapshot
     for coder in coders.values():
         torch.nn.init.normal_(coder.alpha)
         if pruned:
             keep_best(coder, 0.5)
     alpha = coders[stack].alpha
-    expected = ExcessLatency(table, 1.0).expected(coders).item()
+    point = alpha.detach().clone().requires_grad_()
 
-    def penalty(value: Tensor, target: float) -> Tensor:
+    def put(value: Tensor) -> None:
         del coders[stack].alpha
         coders[stack].alpha = value
-        return ExcessLatency(table, target)(coders, lambda: 0.4)
 
-    above, below = 0.5 * expected, 2 * expected
-    point = alpha.detach().clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda value: penalty(value, above), point)
-    assert penalty(point, above).item() == pytest.approx(1)
-    (grad,) = torch.autograd.grad(penalty(point, above), point)
-    assert grad.abs().max() > 1e-3 and not grad[~coders[stack].remaining].any()
-    (grad,) = torch.autograd.grad(penalty(point, below), point)
-    assert not grad.any()
+    def expected(value: Tensor, excluded: tuple[str, ...]) -> Tensor:
+        put(value)
+        return LatencyDeviation(table, 1.0, excluded).expected(coders)
+
+    for excluded in (), ("ffn",):
+        assert torch.autograd.gradcheck(partial(expected, excluded=excluded), point)
+        (wanted,) = torch.autograd.grad(expected(point, excluded), point)
+        assert wanted.abs().max() > 1e-3 and not wanted[~coders[stack].remaining].any()
+        for name in excluded:
+            index = searched_node(coders[stack]).names.index(name)
+            assert wanted[..., index].abs().max() < 1e-12
+        derived = table.predict(snapshot.genotype(best(supernet, excluded)))
+        assert derived != pytest.approx(expected(point, excluded).item(), rel=0.01)
+        for share in 0.5, 0.99, 1.01, 2:
+            target = derived / share
+            penalty = LatencyDeviation(table, target, excluded)(coders, lambda: 0.4)
+            assert penalty.item() == pytest.approx(abs(share - 1), abs=1e-9)
+            (grad,) = torch.autograd.grad(penalty, point)
+            torch.testing.assert_close(grad, wanted / target * (1 if share > 1 else -1))
 
 
 # -- a search
@@ -145,36 +158,31 @@ LOG = "--log-format json --log-interval 20"
 
 @pytest.mark.parametrize("strategy", ["darts", "gdas"])
 def test_search_meets_its_target(data, tmp_path, strategy):
-    """Expected and derived; without a penalty it does not. A resumed search, whatever its strategy,
-    has the target that it is given."""
+    """Without a penalty it does not. A resumed search, whatever its strategy, has the target that
+    it is given."""
     table = latency_table()
     (tmp_path / "table.json").write_text(table.to_json())
     kind = [*SUPERNET, *f"--optimizer bilevel_adam --search-strategy {strategy}".split()]
     options = "--max-update 160 --arch-lr 0.05 --disable-validation --seed 2".split()
 
-    def latencies(folder) -> tuple[float, float]:
-        snapshot = snapshot_of(checkpoint(folder), "last")
-        expected = sum(table.fixed.values())
-        for stack, weights in snapshot.weights.items():
-            costs = torch.tensor(table.costs(stack, snapshot.candidates[stack], len(weights)))
-            expected += float((weights * costs).sum())
-        return expected, table.predict(derive(snapshot))
+    def latency(folder) -> float:
+        return table.predict(derive(snapshot_of(checkpoint(folder), "last")))
 
     train(kind, data, tmp_path / "free", *options)
-    assert min(latencies(tmp_path / "free")) > 1.1 * 11
+    assert latency(tmp_path / "free") > 1.1 * 11
 
     target = ["--arch-penalty", "latency:2", "--latency-table", str(tmp_path / "table.json")]
     target += ["--latency-target"]
     folder = tmp_path / "limited"
     run = train(kind, data, folder, *options, *target, "11", *LOG.split())
     logged = [float(x) for x in re.findall(r'"latency": "([\d.]+)"', run.stderr + run.stdout)]
-    expected, derived = latencies(folder)
-    assert logged[-1] == pytest.approx(expected, abs=0.5) and logged[-1] < logged[0]
-    assert expected == pytest.approx(11, rel=0.1) and derived < 1.1 * 11
+    found = latency(folder)
+    assert found == pytest.approx(11, rel=0.1)
+    assert logged[-1] == pytest.approx(found, abs=1e-3)
 
     if strategy == "gdas":
         train(kind, data, folder, *options, *target, "9.5", "--max-update", "240")
-        assert latencies(folder)[0] < min(expected - 0.3, 1.1 * 9.5)
+        assert latency(folder) < min(found, 1.1 * 9.5)
         (tmp_path / "table.json").unlink()  # only a training needs it
         where = folder / "checkpoints", "checkpoint_last.pt", data
         assert DARTSformerSearchModel.from_pretrained(*where).models
