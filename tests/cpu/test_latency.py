@@ -196,6 +196,17 @@ def run(monkeypatch, *arguments) -> None:
     command.cli_main()
 
 
+def test_a_language_model_has_the_steps_alone():
+    options = "--embed-dim 8 --hidden-dim 24 --decoder-layers 2 --attention-heads 2 --cpu"
+    cfg = training_config("dartsformer_lm_search", options.split())
+    timed = Bench(cfg, 48, Translation(sentences=2, beam=3, length=4))
+    rows = []
+    timed.model.decoder.register_forward_hook(lambda m, args, out: rows.append(out[0].shape))
+    assert len(timed.translate()) == 4 and rows == [(6, 1, 48)] * 4
+    (choice,) = timed.random(1).values()
+    assert choice.keys() == {"decoder"}
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_command(arch, tmp_path, monkeypatch, capsys):
     """It measures a table, compares it with random genotypes, and predicts from it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.attempts import attempt, contents
-from helpers.fairseq_commands import DARTS, SAMPLING, SEARCH, train
+from helpers.fairseq_commands import DARTS, SAMPLING, SEARCH, TEXT_SEARCH, train
 
 from fairseq_dartsformer.cli import derive as command
 from fairseq_dartsformer.evolution.perturbation import Perturbation, PerturbationConfig
@@ -26,6 +26,7 @@ KINDS = {
     "pruned dartsformer": [*SEARCH, *PRUNED],
     "pruned darts_transformer": [*DARTS, *PRUNED],
     "trained darts_transformer": [*DARTS, *USEFUL],
+    "text": [*TEXT_SEARCH, "--max-update", "12"],
     "sampling": [*SAMPLING, "--max-update", "1"],
 }
 SEARCHES = list(KINDS)[:4]
@@ -76,7 +77,7 @@ def test_the_useful_candidate_is_kept(search, data, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "exclude"),
     [
-        *((kind, None) for kind in SEARCHES),
+        *((kind, None) for kind in [*SEARCHES, "text"]),
         *((kind, ("conv_3", "self_attention")) for kind in SEARCHES[::3]),
     ],
 )
