@@ -13,7 +13,7 @@ INTERVAL = 10  # steps of alpha between two of the dual variable
 
 
 class ADMM:
-    """`½ ‖W - Z + U‖`, a norm for each node, with a discrete Z that follows alpha.
+    """`½ ‖W - Z + U‖`, a norm for each stack, with a discrete Z that follows alpha.
 
     Attributes:
         steps: of alpha so far.
@@ -33,7 +33,7 @@ class ADMM:
             weights = coder.mixing_weights()
             dual = self.dual.get(stack, torch.zeros_like(weights)).to(weights)
             target = self.target.get(stack, discretised(weights).detach()).to(weights)
-            distances.append((weights - target + dual).norm(dim=-1).sum())
+            distances.append((weights - target + dual).norm())
         return sum(distances) / 2
 
     @torch.no_grad()

@@ -89,8 +89,8 @@ class DARTSPrime(OnDemandStrategy):
         """Advance the schedule and the dual variable, and prune."""
         moved = self.moves_alpha(update_num - 1)
         super().after_update(model, optimizer, update_num)
-        norm = float(optimizer.optimizer.gradient_norm)
-        self.information = MEMORY * norm**2 + (1 - MEMORY) * self.information
+        newest = float(optimizer.optimizer.gradient_norm) ** 2
+        self.information = MEMORY * newest + (1 - MEMORY) * (self.information or newest)
         if update_num >= self.arch_start:
             self.due = 0 < self.information < self.threshold
             self.threshold *= GROWTH ** (-SHRINKING if self.due else 1)

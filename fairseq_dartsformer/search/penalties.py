@@ -35,14 +35,14 @@ def beta(coders: Mapping[str, nn.Module], progress: Callable[[], float]) -> Tens
 
 
 def proximity(coders: Mapping[str, nn.Module], progress: Callable[[], float]) -> Tensor:
-    """`t/T · sum ½ ‖W - disc(W)‖`, a norm for each node (DARTS-PRIME, 2106.11655).
+    """`t/T · sum ½ ‖W - disc(W)‖`, a norm for each stack (DARTS-PRIME, 2106.11655).
 
     `disc` keeps the largest mixing weight of a node as 1 and makes the others 0.
     """
     distances = []
     for coder in coders.values():
         weights = coder.mixing_weights()
-        distances.append((weights - discretised(weights)).norm(dim=-1).sum())
+        distances.append((weights - discretised(weights)).norm())
     return progress() * sum(distances) / 2
 
 
