@@ -91,6 +91,8 @@ def get_parser() -> argparse.ArgumentParser:
     ):
         required = table in ("searches", "found")
         compare.add_argument(f"--{table}", type=Path, required=required, help=help)
+    seeds = "compare these search seeds alone, as those that did not choose the finalists"
+    compare.add_argument("--search-seeds", type=int, nargs="+", metavar="N", help=seeds)
     hours = "compare costs in CPU time: CPU hours of a random genotype's training on the machine of"
     compare.add_argument("--training-hours", type=float, metavar="H", help=f"{hours} the searches")
     only = "a search's cost leaves out the training of its genotype"
@@ -202,6 +204,10 @@ def compare(args: argparse.Namespace) -> None:
         if path is not None and not path.exists():
             raise ValueError(f"--{name.replace('_', '-')} {path}: there is no such table")
         tables[name] = Table(path).rows() if path else []
+    if args.search_seeds:
+        seeds = {*map(str, args.search_seeds)}
+        for name in ("found", "without_zero"):
+            tables[name] = [r for r in tables[name] if r["name"].rpartition("-")[2] in seeds]
     if args.training_hours is not None and not 0 < args.training_hours < math.inf:
         raise ValueError(f"--training-hours is {args.training_hours}, it must be above 0")
     benchmark = Benchmark(args.random, frozenset(args.leave_out))

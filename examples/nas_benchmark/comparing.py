@@ -70,7 +70,8 @@ class Line:
         loss: validation loss at the end in bits, the mean over search seeds of ``seeds``.
         loss_interval: of ``loss``.
         seeds: mean loss of each search seed's genotype over its trainings; a baseline's trainings.
-        percentile, adjusted: see ``placing.Place``, with these intervals.
+        percentile, adjusted: of ``loss``, see ``placing.Place``, with these intervals.
+        seed_percentiles: of each of ``seeds``.
         bleu, chrf: of the test set, means.
         parameters: mean.
         cost: of a search; ``None`` for a baseline.
@@ -87,6 +88,7 @@ class Line:
     seeds: tuple[float, ...]
     percentile: float
     percentile_interval: Interval
+    seed_percentiles: tuple[float, ...]
     adjusted: float
     adjusted_interval: Interval
     bleu: float
@@ -229,6 +231,7 @@ class Comparison:
             seeds=seeds,
             percentile=place.percentile,
             percentile_interval=known(place.interval),
+            seed_percentiles=tuple(map(self.benchmark.percentile, seeds)),
             adjusted=place.adjusted,
             adjusted_interval=known(place.adjusted_interval),
             bleu=mean("bleu"),

@@ -12,7 +12,15 @@ from typing import Any
 
 from comparing import Cost, Line
 
-HEAD = ("", "loss (seeds)", "percentile", "at equal parameters", "BLEU", "chrF", "parameters")
+HEAD = (
+    "",
+    "loss (seeds)",
+    "percentile (seeds)",
+    "at equal parameters",
+    "BLEU",
+    "chrF",
+    "parameters",
+)
 HEAD += ("updates", "passes", "CPU hours", "GB")
 HEAD += ("random search: trainings for this loss", "CPU hours", "k", "loss minus best of k")
 
@@ -27,7 +35,7 @@ def save_lines(lines: Sequence[Line], path: Path) -> None:
     """Write all numbers, as JSON if the file's name ends so, otherwise as CSV.
 
     In JSON, null stands for what is infinite or unknown, and for the costs of a baseline. In CSV,
-    an interval has two columns, the losses of several seeds are separated by spaces, and a
+    an interval has two columns, the numbers of several seeds are separated by spaces, and a
     baseline's costs are empty.
     """
     if path.suffix == ".json":
@@ -45,7 +53,8 @@ def _cells(line: Line) -> Iterator[str]:
     yield line.name
     seeds = ", ".join(f"{loss:.3f}" for loss in line.seeds)
     yield f"{line.loss:.3f} {_interval(line.loss_interval, 3)} ({seeds})"
-    yield f"{line.percentile:.0f} {_interval(line.percentile_interval, 0)}"
+    seeds = ", ".join(f"{percentile:.0f}" for percentile in line.seed_percentiles)
+    yield f"{line.percentile:.0f} {_interval(line.percentile_interval, 0)} ({seeds})"
     yield f"{line.adjusted:.0f} {_interval(line.adjusted_interval, 0)}"
     yield from (f"{line.bleu:.2f}", f"{line.chrf:.2f}", f"{line.parameters:,.0f}")
     cost = line.cost

@@ -140,6 +140,10 @@ class Benchmark:
         rows = [row for row in self.rows if row["decoder"]]  # others are no genotypes
         return [row for row in rows if to_cells(from_cells(row)) == to_cells(genotype)]
 
+    def percentile(self, loss: float) -> float:
+        """Percentage of the random genotypes with a higher loss; ties count half."""
+        return float(_percentile(self.column(self.losses[-1])[None], loss)[0])
+
     def resamples(self) -> np.ndarray:
         """Bootstrap samples of random genotypes: indices, resamples × genotypes."""
         count = len(self.random)
@@ -170,7 +174,7 @@ class Benchmark:
         if errors is None:
             errors = error_of_mean(self.deviation(), seeds).rvs(RESAMPLES, random_state=2)
         noisy = loss + errors[:, None]
-        percentile = float(_percentile(losses[None], loss)[0])
+        percentile = self.percentile(loss)
         adjusted = adjusted_interval = None
         if parameters is not None:
             size = np.log(parameters)

@@ -160,6 +160,8 @@ def test_place_of_a_strategy(lines, comparison):
         ):
             assert found[0] <= known[0] and found[1] >= known[1]
         assert line.random_trainings == exact.trainings
+        for loss, found in zip(line.seeds, line.seed_percentiles, strict=True):
+            assert found == comparison.benchmark.place(loss, errors=np.zeros(10_000)).percentile
 
 
 @pytest.mark.parametrize("search_only", [False, True])
@@ -237,7 +239,7 @@ def run(monkeypatch, *words) -> None:
     command.main()
 
 
-def test_command(tables, tmp_path, monkeypatch, capsys):
+def test_command(tables, lines, tmp_path, monkeypatch, capsys):
     """It prints, writes and draws; what it lacks is named."""
     paths = {name: table.path for name, table in tables.items()}
     given = [w for n, path in paths.items() for w in (f"--{n.replace('_', '-')}", path)]
@@ -245,6 +247,11 @@ def test_command(tables, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert all(f"| {name} |" in printed for name in (*STRATEGIES, "transformer"))
     assert "all: 0.0" in printed and (tmp_path / "c.svg").read_text().startswith("<?xml")
+    run(monkeypatch, "compare", *given, "--search-seeds", 2, "-o", tmp_path / "second.json")
+    for line in json.loads((tmp_path / "second.json").read_text()):
+        if line["cost"]:
+            both = lines[line["name"]].seeds
+            assert line["seeds"] == [both[-1]] and len(line["seed_percentiles"]) == 1
     table = ["--random", paths["random"], "--searches", paths["searches"], "--found"]
     (tmp_path / "empty.csv").write_text(",".join(columns(4000)) + "\n")
     (tmp_path / "short.csv").write_text("name,seed,loss_2000\ndarts-1,1,6.0\n")
