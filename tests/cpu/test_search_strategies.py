@@ -9,7 +9,8 @@ from signal import SIGKILL
 import pytest
 import torch
 from helpers.fairseq_commands import (
-    SUPERNET,
+    DARTS,
+    SEARCH,
     TEXT_SEARCH,
     Run,
     checkpoint,
@@ -51,15 +52,11 @@ CASES = [
     "prune_then_search --prune-at 6 --prune-rounds 2",
     "prune_then_search --prune-at 2 --then-strategy idarts --arch-interval 2",
 ]
-# Others do in every update what these do, and have more state.
-SIMPLE = ("single_level", "snas", "unas")
 LEARNING = [name for name, strategy in STRATEGIES.items() if strategy.learns_alpha()]
 
 
-def kind(case: str, text: bool = False) -> list[str]:
-    if text:
-        return [*TEXT_SEARCH, *f"--search-strategy {case}".split()]
-    return [*SUPERNET, *f"--optimizer bilevel_adam --arch-lr 3e-3 --search-strategy {case}".split()]
+def kind(case: str, search: list[str] = SEARCH) -> list[str]:
+    return [*search, *f"--search-strategy {case}".split()]
 
 
 TRANSLATION, TEXT = "dartsformer_search", "dartsformer_lm_search"
@@ -176,24 +173,29 @@ def options_of(case: str) -> list[str]:
     return [*options.split(), *["--arch-start", "2"] * (case in MOVING)]
 
 
+SPACES = {"dartsformer": SEARCH, "darts_transformer": DARTS, "dartsformer_lm": TEXT_SEARCH}
+
+
 @pytest.fixture(scope="module")
 def complete(data, tmp_path_factory) -> Callable[..., Run]:
-    """A recorded search by a case, of translation or of text, that nothing interrupts."""
+    """A recorded search by a case that nothing interrupts."""
 
     @cache
-    def search(case: str, text: bool = False) -> Run:
+    def search(case: str, space: str = "dartsformer") -> Run:
         folder = tmp_path_factory.mktemp("complete")
-        return train(kind(case, text), data, folder, *options_of(case), record=True)
+        arguments = kind(case, SPACES[space])
+        return train(arguments, data, folder, *options_of(case), record=True)
 
     return search
 
 
 @pytest.mark.parametrize(
-    ("case", "text"),
+    ("case", "space"),
     [
-        *((case, False) for case in MOVING),
+        *((case, "dartsformer") for case in MOVING),
+        *((case, "darts_transformer") for case in MOVING),
         *(
-            (case, True)
+            (case, "dartsformer_lm")
             for case in (
                 "single_level",
                 "dsnas",
@@ -204,9 +206,9 @@ def complete(data, tmp_path_factory) -> Callable[..., Run]:
         ),
     ],
 )
-def test_updates_move_only_their_levels(complete, case, text):
+def test_updates_move_only_their_levels(complete, case, space):
     """And alpha rests before ``--arch-start``."""
-    run = complete(case, text)
+    run = complete(case, space)
     moved = set()
     for before, after in pairwise(run.steps):
         for level in LEVELS:
@@ -218,7 +220,7 @@ def test_updates_move_only_their_levels(complete, case, text):
     assert "genotype after 8 updates" in run.stdout
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case not in SIMPLE])
+@pytest.mark.parametrize("case", CASES)
 def test_killed_search_ends_with_the_same_bits(data, complete, tmp_path, case):
     arguments = training(kind(case), data, tmp_path, *options_of(case))
     run = start("train", arguments, tmp_path, kill_after=6).wait()
@@ -246,21 +248,32 @@ def test_a_new_epoch_keeps_the_state_of_the_search(data, tmp_path):
     assert "the search was by darts_prime, whose state unas ignores" in run.stdout + run.stderr
 
 
-# A reward's sampled translations are each worker's own. Of those that prune, one is enough.
-WORKERS = [case for case in CASES[1:] if "reward" not in case and case not in SIMPLE[:2]]
-WORKERS.remove("prune_then_search --prune-at 6 --prune-rounds 2")
-BACKENDS = ("legacy_ddp", "pytorch_ddp")
-
-
-@pytest.mark.parametrize(
-    ("case", "backend"),
-    [(case, BACKENDS[i % 2]) for i, case in enumerate(WORKERS)],
-)
-def test_two_workers_reach_the_result_of_one(data, tmp_path, case, backend):
+def together(case: str) -> list[str]:
+    """Options of a search in which the number of workers makes no difference."""
     options = f"--max-update {length(case, 4)} --dropout 0 --attention-dropout 0 --adam-eps 1e-6 "
-    options += "--batch-size 40 --disable-validation --no-save --update-freq"
-    one = train(kind(case), data, tmp_path / "one", *options.split(), "2", record=True)
-    arguments = [*options.split(), "1", "--ddp-backend", backend]
+    return [*options.split(), *"--batch-size 40 --disable-validation --no-save".split()]
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory) -> Callable[[str], Run]:
+    """A search by one worker."""
+
+    @cache
+    def search(case: str) -> Run:
+        folder, options = tmp_path_factory.mktemp("alone"), [*together(case), "--update-freq", "2"]
+        return train(kind(case), data, folder, *options, record=True)
+
+    return search
+
+
+@pytest.mark.parametrize("backend", ["legacy_ddp", "pytorch_ddp"])
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if "reward" not in case],  # each worker samples its own translations
+)
+def test_two_workers_reach_the_result_of_one(data, alone, tmp_path, case, backend):
+    one = alone(case)
+    arguments = [*together(case), "--ddp-backend", backend]
     workers = train_workers(kind(case), data, tmp_path / "two", *arguments, record=True)
     for level in LEVELS:
         ends = [run.steps[-1].state[level]["value"] for run in (one, *workers)]
