@@ -64,7 +64,7 @@ class Runner:
             with alone(folder):
                 result |= self._train(row, seed, folder, genotype, records)
         if "search" in records:
-            result["updates"] = self._updates(self.scale.search, self.search_updates)
+            result["updates"] = self._updates(self._schedule(row.search), self.search_updates)
             steps = [records[name] for name in ("search", "derive", "evolve") if name in records]
             # Without a GPU, processor time: other processes may share the machine.
             clock = "seconds" if torch.cuda.is_available() else "cpu_seconds"
@@ -102,7 +102,7 @@ class Runner:
     def search_command(self, search: Search, seed: int, folder: Path) -> tuple[str, list[str]]:
         """Module and arguments of a search."""
         options = {"arch": search.arch} | self.scale.sizes[search.arch][search.size]
-        options |= self.scale.search
+        options |= self._schedule(search)
         if search.strategy != "darts":
             options = {k: v for k, v in options.items() if not k.startswith("arch_")}
             options |= {"optimizer": "adam", "search_strategy": search.strategy}
@@ -121,6 +121,10 @@ class Runner:
         options |= self._running(options, self.train_updates, self.scale.saves[1], keep)
         options |= {"seed": seed, "save_dir": folder}
         return "fairseq_cli.train", [*self.data[row.pair].arguments(), *arguments(options)]
+
+    def _schedule(self, search: Search) -> Options:
+        sampling = {} if search.strategy == "darts" else self.scale.sampling
+        return {**self.scale.search, **sampling}
 
     @staticmethod
     def _updates(options: Options, replaced: int | None) -> int:

@@ -7,7 +7,7 @@ override some.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class Scale:
     Attributes:
         sizes: options by architecture and name of the size.
         search: options of a search.
+        sampling: what replaces them in a search by `uniform_sampling`.
         train: options of a training by name of the size; ``""`` is the default.
         evolve, generate: options of these commands.
         saves: number of checkpoints of a search and of a training.
@@ -90,6 +91,7 @@ class Scale:
     evolve: Options
     generate: Options
     hidden_dims: tuple[int, ...]
+    sampling: Options = field(default_factory=dict)
     saves: tuple[int, int] = (2, 4)
     average: int = 1
     matched: bool = True
@@ -245,5 +247,6 @@ SHORT = _small(
     {"max_update": 8000, "max_tokens": 2000, "lr": 3e-3, "warmup_updates": 200},
     evolve={"generations": 4, "population": 50, "parents": 10, "mutations": 25, "crossovers": 25},
     hidden_dims=(60, 120),
+    sampling={"max_update": 4000},  # an update trains one candidate
 )
 SCALES = {"paper": PAPER, "small": SMALL, "short": SHORT, "tiny": TINY}
