@@ -9,7 +9,6 @@ draw them; the derived model has the same architecture and sizes, and the same -
 from __future__ import annotations
 
 import argparse
-from functools import partial
 
 import torch
 from measuring import device, machine, print_table, times
@@ -84,15 +83,15 @@ def main() -> None:
             genotype = ("--genotype", search.genotype())
             derived = Update("dartsformer", args, hidden_dim, *options, *genotype)
             updates = {"one candidate": search, "derived model": derived}
-            seconds = times({name: partial(u.run) for name, u in updates.items()}, args.rounds)
+            seconds = times({name: u.run for name, u in updates.items()}, args.rounds)
             own, other = seconds.values()
             peaks = [update.peak() / 1e6 for update in updates.values()]
-            rows.append([hidden_dim, backprop, own, other, own / other])
+            rows.append([f"{hidden_dim}, {backprop}", own, other, own / other])
             rows[-1] += [*peaks, peaks[0] / peaks[1]]
     print()
     print_table(
         [
-            *("d", "--backprop", "one candidate (s)", "derived model (s)", "ratio"),
+            *("d, --backprop", "one candidate (s)", "derived model (s)", "ratio"),
             *("one candidate (MB)", "derived model (MB)", "ratio"),
         ],
         rows,

@@ -17,6 +17,7 @@ SCRIPTS = {
         ["store", "checkpoint"],
     ),
     "profile_update": (f"--hidden-dim 120 --level alpha --rows 3 {UPDATE}", []),
+    "one_candidate": (f"--hidden-dims 120 --rounds 1 {UPDATE}", ["120, reconstruct", "120, store"]),
     "output_layer": ("--tokens 50 --vocabulary 300 --dim 8 --rounds 1", ["complete", "chunked"]),
     "libraries": (
         "--layers 2 --width 32 --tokens 100 --rounds 1",
