@@ -449,4 +449,11 @@ def test_nothing_is_pruned_before_alpha_moves(data, tmp_path):
     ],
 )
 def test_a_text_has_no_references_to_reward_by(data, tmp_path, case, named):
-    refused(kind(case, TEXT_SEARCH), data, tmp_path, "--max-update", "9", pattern=f"{named} translations")
+    refused(
+        kind(case, TEXT_SEARCH),
+        data,
+        tmp_path,
+        "--max-update",
+        "9",
+        pattern=f"{named} translations",
+    )
