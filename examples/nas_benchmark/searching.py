@@ -98,14 +98,15 @@ class Search(Job):
         return words
 
     def _evolve(self, checkpoint: Path, lock: int) -> Genotype:
-        """Search the sampled supernet's architectures; its time counts."""
+        """Search the sampled supernet's architectures; its time and memory count."""
         found, log = self.folder / "genotype.json", self.folder / "evolve.log"
         if not found.exists():
             words = ["-m", "fairseq_dartsformer.cli.evolve", str(checkpoint)]
             words += [str(self.text), "-o", str(found), *EVOLUTION.split()]
-            seconds, _ = self.execute([*words, str(self.seed)], log, lock)
-            cost = self.folder / "cpu_seconds"
+            seconds, peak = self.execute([*words, str(self.seed)], log, lock)
+            cost, memory = (self.folder / name for name in ("cpu_seconds", "peak_bytes"))
             cost.write_text(f"{float(cost.read_text()) + seconds:.0f}")
+            memory.write_text(str(max(int(memory.read_text()), peak)))
         return Genotype.load(str(found))
 
 
