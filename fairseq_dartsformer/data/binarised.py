@@ -4,9 +4,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from fairseq.data import FairseqDataset
 from fairseq.data.indexed_dataset import infer_dataset_impl, make_dataset
 
 from ..errors import InputError
+
+
+def prefetch_all(dataset: FairseqDataset) -> None:
+    """Have every sentence read, if the format of the data gives them only after that."""
+    if dataset.supports_prefetch:
+        dataset.prefetch(range(len(dataset)))
 
 
 def check_binarised(

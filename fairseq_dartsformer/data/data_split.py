@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..errors import InputError
 from ..search_space.levels import ALPHA, LEVELS, WEIGHTS
 from .bilevel_dataset import BilevelDataset
+from .binarised import prefetch_all
 from .documents import DocumentDataset
 
 logger = logging.getLogger(__name__)
@@ -151,7 +152,6 @@ def pair_keys(dataset: LanguagePairDataset) -> np.ndarray:
         return int.from_bytes(blake2b(pair, digest_size=8).digest(), "little")
 
     for side in (dataset.src, dataset.tgt):
-        if side.supports_prefetch:  # these give nothing else
-            side.prefetch(range(len(side)))
+        prefetch_all(side)
     indices = tqdm(range(len(dataset.src)), "comparing sentence pairs", delay=5, disable=None)
     return np.fromiter(map(key, indices), dtype=np.uint64, count=len(dataset.src))

@@ -13,6 +13,8 @@ from fairseq.data.shorten_dataset import TruncateDataset
 from torch import Tensor
 from tqdm import tqdm
 
+from .binarised import prefetch_all
+
 BLANK = 1  # length of a line without words: it has the end of the line alone
 
 
@@ -38,8 +40,7 @@ class DocumentDataset(BaseWrapperDataset):
         lines = self.lines.dataset if shortened else self.lines
         starts = np.flatnonzero(np.diff(self.document, prepend=-1))
         ends = [*starts[1:], len(self.document)]
-        if lines.supports_prefetch:  # these give nothing else
-            lines.prefetch(range(len(lines)))
+        prefetch_all(lines)
         pairs = tqdm(zip(starts, ends, strict=True), "comparing documents", delay=5, disable=None)
         return np.fromiter((key(lines, *pair) for pair in pairs), np.uint64, len(starts))
 
