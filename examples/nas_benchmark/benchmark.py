@@ -28,7 +28,7 @@ from jobs import Job, RunError, work
 from placing import TABLE, Benchmark
 from sampling import Named, read_list, sample, write_list
 from searching import Search, found_in
-from settings import BUDGET_UPDATES, SETTINGS
+from settings import BUDGET_UPDATES, PERTURBATION, SETTINGS
 from supernet import rank, tau_interval, write
 from table import Table
 from training import UPDATES, Run
@@ -75,6 +75,8 @@ def get_parser() -> argparse.ArgumentParser:
     search.add_argument("--with-zero", action="store_true", help="zero is a candidate, too")
     note = "a table of dartsformer-latency, and milliseconds: the searches' penalty on latency"
     search.add_argument("--latency", nargs=2, metavar=("TABLE", "MS"), help=note)
+    help = "select node by node, by perturbation on training text, not by every node's argmax"
+    search.add_argument("--perturbation", action="store_true", help=help)
 
     command = commands.add_parser("found", help="write the genotypes of a table of searches")
     command.add_argument("table", type=Path)
@@ -151,7 +153,8 @@ def train(args: argparse.Namespace) -> None:
 def search_of(named: Named, searches: Path) -> Path:
     """The checkpoint of the search that found a genotype, which `found` named STRATEGY-SEED."""
     strategy, _, seed = named.name.rpartition("-")
-    checkpoint = searches.resolve() / f"{strategy}.seed{seed}" / "checkpoint_last.pt"
+    folder = f"{strategy.removesuffix(PERTURBATION)}.seed{seed}"
+    checkpoint = searches.resolve() / folder / "checkpoint_last.pt"
     if not checkpoint.exists():
         raise ValueError(f"--warm-start {searches}: {named.name} needs {checkpoint}")
     return checkpoint
@@ -170,12 +173,15 @@ def search(args: argparse.Namespace) -> None:
     data, out = args.data.resolve(), args.out.resolve()
     if args.updates < 1:
         raise ValueError(f"--updates is {args.updates}, it must be positive")
+    for option in ("latency", "perturbation"):
+        if getattr(args, option) and "uniform_sampling" in args.strategies:
+            raise ValueError(f"--{option}: uniform_sampling learns no alpha")
+    if args.perturbation and args.with_zero:
+        raise ValueError("--perturbation: derives no second genotype, as --with-zero does")
     latency = None
     if args.latency:
-        if "uniform_sampling" in args.strategies:
-            raise ValueError("--latency: uniform_sampling learns no alpha to penalise")
         latency = Path(args.latency[0]).resolve(), float(args.latency[1])
-    where = (data, out, args.updates, args.with_zero, latency)
+    where = (data, out, args.updates, args.with_zero, latency, args.perturbation)
     searches = [Search(n, seed, *where) for seed in args.seeds for n in args.strategies]
     complete(searches, args)
 

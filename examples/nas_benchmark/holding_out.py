@@ -11,9 +11,9 @@ from fairseq.data import Dictionary, data_utils, indexed_dataset
 from fairseq_dartsformer.data.data_split import pair_keys
 
 
-def hold_out(data: Path, out: Path, languages: tuple[str, str]) -> None:
-    """Divide the training pairs into a folder of binarised data, with about as many pairs in its
-    `valid` as in that of ``data`` and the rest in its `train`.
+def hold_out(data: Path, out: Path, languages: tuple[str, str], pairs: int | None = None) -> None:
+    """Divide the training pairs into a folder of binarised data: some are its `valid`, the rest its
+    `train`.
 
     The hash of a pair decides, so that all copies of a pair are on one side. The folder is complete
     or missing, also after a kill.
@@ -22,6 +22,7 @@ def hold_out(data: Path, out: Path, languages: tuple[str, str]) -> None:
         data: binarised, with the splits `train` and `valid`.
         out: the folder to write.
         languages: source and target.
+        pairs: about how many are held out, by default as many as the `valid` of ``data`` has.
     """
     pair = "-".join(languages)
     train, valid = (
@@ -32,7 +33,7 @@ def hold_out(data: Path, out: Path, languages: tuple[str, str]) -> None:
         for split in ("train", "valid")
     )
     keys = pair_keys(SimpleNamespace(src=train[0], tgt=train[1]))
-    held = keys % max(2, len(keys) // len(valid[0])) == 0
+    held = keys % max(2, len(keys) // (pairs or len(valid[0]))) == 0
     partial = out.with_name(f"{out.name}.tmp")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from holding_out import hold_out
 from jobs import Job
 from sampling import from_cells, to_cells
-from settings import BUDGET_UPDATES, WITH_ZERO, options, scaled
+from settings import BUDGET_UPDATES, HELD_OUT, PERTURBATION, WITH_ZERO, options, scaled
 from training import MODEL, OPTIMIZATION
 
 from fairseq_dartsformer.search.snapshot import derive, load_snapshot
@@ -21,8 +21,9 @@ SEARCH = f"""
 """
 EVOLUTION = """
 --score loss --population 50 --parents 10 --generations 4 --crossovers 25 --mutations 25
---max-tokens 8000 --seed
+--max-tokens 8000
 """
+SELECT = "--selection perturbation --max-tokens 8000 --cpu"
 COLUMNS = ["name", "seed", "updates", "cpu_seconds", "peak_bytes"]
 WITHOUT_ZERO = "without zero: "  # how the columns of the second genotype begin
 
@@ -36,6 +37,7 @@ class Search(Job):
         with_zero: whether `zero` is a candidate.
         latency: the table of `dartsformer-latency` and the target in milliseconds that penalise
             alpha's loss.
+        perturbation: select by perturbation, on training text, in place of the argmax.
     """
 
     strategy: str
@@ -45,10 +47,20 @@ class Search(Job):
     budget: int = BUDGET_UPDATES
     with_zero: bool = False
     latency: tuple[Path, float] | None = None
+    perturbation: bool = False
 
     @property
     def name(self) -> str:
         """In the table."""
+        return self._searched + PERTURBATION * self.perturbation
+
+    @property
+    def folder(self) -> Path:
+        """That of the search, whatever selects afterwards."""
+        return self.out / f"{self._searched}.seed{self.seed}"
+
+    @property
+    def _searched(self) -> str:
         target = f"-{self.latency[1]:g}ms" if self.latency else ""
         return self.strategy + WITH_ZERO * self.with_zero + target
 
@@ -58,7 +70,10 @@ class Search(Job):
         return scaled(self.strategy, self.budget)
 
     def complete(self, lock: int) -> dict[str, str]:
-        """Search and derive, with and without `zero`; sampling is followed by evolution."""
+        """Search and derive, with and without `zero`.
+
+        Where a command follows that derives but once, its time and memory count.
+        """
         words = self.command()
         self.claim(words)
         if not self.text.exists():
@@ -66,16 +81,17 @@ class Search(Job):
         last = self.folder / "checkpoint_last.pt"
         if not (self.folder / "cpu_seconds").exists():
             self.train_to_the_end(words, self.updates, lock)
-        if self.strategy == "uniform_sampling":
-            genotype = without = self._evolve(last, lock)
+        seconds, peak = (int((self.folder / name).read_text()) for name in COLUMNS[3:])
+        if self.perturbation or self.strategy == "uniform_sampling":
+            genotype, more, its_peak = self._follow_up(last, lock)
+            without, seconds, peak = genotype, seconds + more, max(peak, its_peak)
         else:
             snapshot = load_snapshot(str(last))
             genotype, without = derive(snapshot), derive(snapshot, ("zero",))
         cells = to_cells(genotype)
         cells |= {WITHOUT_ZERO + name: cell for name, cell in to_cells(without).items()}
-        numbers = [self.name, str(self.seed), str(self.updates)]
-        numbers += [(self.folder / name).read_text() for name in COLUMNS[3:]]
-        return dict(zip(COLUMNS, numbers, strict=True)) | cells
+        numbers = map(str, (self.seed, self.updates, seconds, peak))
+        return dict(zip(COLUMNS, [self.name, *numbers], strict=True)) | cells
 
     @property
     def text(self) -> Path:
@@ -97,17 +113,24 @@ class Search(Job):
             words[words.index("--optimizer") + 1] = "bilevel_adam"
         return words
 
-    def _evolve(self, checkpoint: Path, lock: int) -> Genotype:
-        """Search the sampled supernet's architectures; its time and memory count."""
-        found, log = self.folder / "genotype.json", self.folder / "evolve.log"
-        if not found.exists():
-            words = ["-m", "fairseq_dartsformer.cli.evolve", str(checkpoint)]
-            words += [str(self.text), "-o", str(found), *EVOLUTION.split()]
-            seconds, peak = self.execute([*words, str(self.seed)], log, lock)
-            cost, memory = (self.folder / name for name in ("cpu_seconds", "peak_bytes"))
-            cost.write_text(f"{float(cost.read_text()) + seconds:.0f}")
-            memory.write_text(str(max(int(memory.read_text()), peak)))
-        return Genotype.load(str(found))
+    def _follow_up(self, checkpoint: Path, lock: int) -> tuple[Genotype, int, int]:
+        """What evolution or selection by perturbation finds, its CPU seconds and peak memory."""
+        kind = "perturbation" if self.perturbation else "evolution"
+        found, cost, log = (self.folder / f"{kind}.{end}" for end in ("json", "cost", "log"))
+        if not cost.exists():
+            if self.perturbation:
+                held = self.folder / "held-out"
+                if not held.exists():
+                    hold_out(self.data / "data-bin", held, self.languages(), HELD_OUT)
+                words = ["derive", str(checkpoint), "--data", str(held), *SELECT.split()]
+            else:
+                words = ["evolve", str(checkpoint), str(self.text), *EVOLUTION.split()]
+            words[0] = f"fairseq_dartsformer.cli.{words[0]}"
+            words += ["--seed", str(self.seed), "-o", str(found)]
+            seconds, peak = self.execute(["-m", *words], log, lock)
+            cost.write_text(f"{seconds:.0f} {peak}")
+        seconds, peak = map(int, cost.read_text().split())
+        return Genotype.load(str(found)), seconds, peak
 
 
 def found_in(row: dict[str, str], without_zero: bool) -> Genotype:

@@ -12,13 +12,14 @@ went to it in all nodes of `gdas` and `dsnas` (see the README).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATIONS
 
 C = 12.5  # candidates of a node that compute: 12 in the encoder, 13 in the decoder
 DENSE = 3 * C  # passes of an update in which all candidates run
 WITH_ZERO = "-with-zero"  # follows the strategy's name if zero is a candidate
+PERTURBATION = "-perturbation"  # follows that if it selected so
 LATER = 4 / 5  # share of the updates in which alpha moves
 BUDGET_UPDATES = 1000  # of darts
 BUDGET = BUDGET_UPDATES * DENSE
@@ -58,6 +59,10 @@ class Setting:
 LOGITS = "--arch-lr 1e-2 --arch-weight-decay 0"
 # The betas of DARTS' own code, which many methods began with; the DARTSformer's are (0.9, 0.98).
 AS_DARTS = f"{LOGITS} --arch-adam-betas (0.5,0.999)"
+# Selection by perturbation validates 8 nodes' candidates on the held-out pairs, of 18 tokens each.
+# Nodes run one candidate once they have been decided, and all before.
+HELD_OUT = 400
+SELECTION = sum(C * ((8 - decided) * C + decided) / 8 for decided in range(8)) * HELD_OUT * 0.018
 HALF_PRUNED = 0.5 * DENSE + 0.5 * DENSE / 2  # half of the candidates for half of the updates
 
 SETTINGS: dict[str, Setting] = {
@@ -106,7 +111,8 @@ SETTINGS: dict[str, Setting] = {
 
 def setting(name: str) -> Setting:
     """That of a search, by its name in tables."""
-    return SETTINGS[name.partition("-")[0]]
+    found = SETTINGS[name.partition("-")[0]]
+    return replace(found, after=SELECTION) if name.endswith(PERTURBATION) else found
 
 
 def scaled(strategy: str, budget: int) -> int:

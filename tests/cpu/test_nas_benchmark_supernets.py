@@ -11,6 +11,7 @@ import torch
 from fairseq.data.data_utils import load_indexed_dataset
 from scipy import stats
 
+from fairseq_dartsformer.evolution.perturbation import Perturbation
 from fairseq_dartsformer.evolution.scoring import ScoreConfig, Scorer
 from fairseq_dartsformer.operations import DECODER_OPERATIONS
 from fairseq_dartsformer.search_space.sampling import draw, searched_node
@@ -19,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "nas_benchmark")
 import benchmark as command
 from derivatives import Measurement
 from holding_out import hold_out
+from jobs import work
 from sampling import to_cells
-from searching import Search
-from settings import SETTINGS, setting
+from searching import Search, found_in
+from settings import SETTINGS, C, setting
 from supernet import COLUMNS, tau_interval
 from table import Table, columns
 
@@ -42,6 +44,8 @@ def test_held_out_text(data, tmp_path):
     assert sorted(parts[0] + parts[1]) == sorted(pairs(data, "train"))
     assert not set(parts[0]) & set(parts[1])
     assert len(parts[1]) == pytest.approx(len(pairs(data, "valid")), rel=0.5)
+    hold_out(data, tmp_path / "few", PAIR, len(parts[1]) // 3)
+    assert 0 < len(pairs(tmp_path / "few", "valid")) < len(parts[1]) / 2
     for language in PAIR:
         name = f"dict.{language}.txt"
         assert (tmp_path / "data-bin" / name).read_text() == (data / name).read_text()
@@ -73,6 +77,34 @@ def test_names_of_searches(data, tmp_path):
             named[search.name] = search.folder
     assert len(named) == len({*named.values()}) == 6
     assert {"darts", "darts-with-zero", "darts-12.5ms", "darts-with-zero-9ms"} < {*named}
+
+
+def test_search_and_selection_by_perturbation(data, logged_search, tmp_path):
+    """The same search; selection on training text adds its time, and has a row of its own."""
+    (tmp_path / "data-bin").symlink_to(data)
+    plain, search = (
+        Search("darts", 1, tmp_path, tmp_path / "out", perturbation=p) for p in (False, True)
+    )
+    assert plain.folder == search.folder and plain.command() == search.command()
+    assert (search.name, setting(search.name).passes) == ("darts-perturbation", 3 * C)
+    assert setting(search.name).cost(1000) > setting(plain.name).cost(1000)
+    search.folder.mkdir(parents=True)
+    made = logged_search / "checkpoints" / "checkpoint_last.pt"
+    (search.folder / "checkpoint_last.pt").symlink_to(made)
+    (search.folder / "cpu_seconds").write_text("1000")
+    (search.folder / "peak_bytes").write_text("1")
+    table = Table(tmp_path / "table.csv")
+    assert work([plain, search], table) == ([], [])
+    by_argmax, row = table.rows()
+    assert (by_argmax["cpu_seconds"], by_argmax["peak_bytes"]) == ("1000", "1")
+    assert int(row["cpu_seconds"]) > 1000 and int(row["peak_bytes"]) > 10**8
+    held = search.folder / "held-out"
+    assert {*pairs(held, "valid")} <= {*pairs(data, "train")} - {*pairs(held, "train")}
+    scorer = Scorer(ScoreConfig(str(made), str(held), max_tokens=8000))
+    selection = Perturbation(scorer)
+    for _ in selection.run():
+        pass
+    assert found_in(row, without_zero=False) == selection.genotype
 
 
 def test_ranking_of_a_supernet(data, logged_search, tmp_path, monkeypatch, capsys):
