@@ -12,6 +12,8 @@ from helpers.fairseq_commands import (
     EVOLVED,
     SAMPLING,
     SEARCH,
+    TEXT_DERIVED,
+    TEXT_SEARCH,
     checkpoint,
     prepare_data,
     training,
@@ -22,6 +24,7 @@ from fairseq_dartsformer.report.run import read_retraining
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 KINDS = {"search": SEARCH, "darts": DARTS, "sampling": SAMPLING}
 KINDS |= {"derived": DERIVED, "evolved": EVOLVED}
+KINDS |= {"text-search": TEXT_SEARCH, "text-derived": TEXT_DERIVED}
 
 
 @pytest.fixture(scope="module")
