@@ -36,7 +36,7 @@ positive() {
   local name value
   for name in "$@"; do
     value=${name//-/_}
-    [[ ${!value} =~ ^[1-9][0-9]*$ ]] || die "--$name is ${!value}, it must be a positive integer"
+    [[ ${!value} =~ ^[1-9][0-9]{0,8}$ ]] || die "--$name is ${!value}, it must be a positive integer of up to 9 digits"
   done
 }
 
@@ -82,7 +82,7 @@ activate() {
   bash "$library/install.sh" "$venv" "$@"
   PATH=$(cd "$venv/bin" && pwd):$PATH
   export PYTHONUNBUFFERED=1
-  export OMP_NUM_THREADS=$(($(nproc) > 1 ? 2 : 1)) # more do not pay in networks this small
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) > 1 ? 2 : 1))} # more do not pay in networks this small
   SECONDS=0
 }
 
@@ -90,6 +90,7 @@ activate() {
 # another script has it.
 alone() {
   local lock
+  [[ $1 ]] || die "the name of the output folder is empty"
   mkdir -p "$1"
   exec {lock}>"$1/.script.lock"
   flock -n "$lock" && return
@@ -146,13 +147,14 @@ export_model() {
 }
 
 # train FOLDER UPDATES ARGUMENTS...: runs fairseq-train on the array `dataset` with $seed, for at most $minutes, unless
-# it has been run before; resumes from the last checkpoint, shows progress and keeps the log. First removes
-# the results of an earlier end, the paths in the array `later`.
+# it has been run before for as many updates, or until a time limit as late; resumes from the last checkpoint,
+# shows progress and keeps the log. First removes the results of an earlier end, the paths in the array `later`.
 train() {
   local folder=$1 updates=$2 status=0 result made=0 limit=''
   [[ -e $folder/done ]] && read -r made _ limit <"$folder/done"
-  ((updates < made)) && return # fewer are no reason to remove what came of more
-  ((updates == made)) && [[ ! $limit || $limit == "$minutes" ]] && return
+  # Fewer updates or minutes are no reason to remove what came of more.
+  ((updates < made)) && return
+  ((updates == made)) && { [[ ! $limit ]] || ((minutes <= limit)); } && return
   for result in "${later[@]}"; do
     [[ -e $result ]] && echo "   removing $result, made from an earlier checkpoint" && rm -r "$result"
   done

@@ -15,6 +15,7 @@ from typing import TextIO
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 BLOCK = 100_000  # lines that are encoded at a time
+LONGEST = 1 << 24  # bytes of a line; sentencepiece skips longer ones, by default above 4,192
 
 
 def learn(lines: Iterable[str], model: Path, vocabulary: int) -> None:
@@ -34,6 +35,7 @@ def learn(lines: Iterable[str], model: Path, vocabulary: int) -> None:
                 model_type="bpe",
                 vocab_size=vocabulary,
                 character_coverage=1.0,
+                max_sentence_length=LONGEST,
                 minloglevel=1,
             )
     except RuntimeError as error:

@@ -66,7 +66,7 @@ changes='' # of the default tokenisation, under which the options of earlier ver
 [[ $normalise == yes ]] || changes+=" --normalise no"
 [[ $lower_case == no ]] || changes+=" --lower-case yes"
 same_options "$out/prepare.options" \
-  "--text $text ($checksum) --source-lang $source_lang --target-lang $target_lang ${size[*]} --max-tokens $max_tokens --max-ratio $max_ratio --held-out $held_out$changes"
+  "--text with checksum $checksum --source-lang $source_lang --target-lang $target_lang ${size[*]} --max-tokens $max_tokens --max-ratio $max_ratio --held-out $held_out$changes"
 
 split() {
   local valid=() empty pairs

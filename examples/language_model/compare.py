@@ -315,6 +315,8 @@ def main() -> None:
         {"size": size, "train": train, "report": report}[args.command](args)
     except (RunError, InputError, ValueError, OSError) as error:
         sys.exit(f"compare.py: error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("compare.py: interrupted; the same command continues")
 
 
 if __name__ == "__main__":

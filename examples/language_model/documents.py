@@ -76,6 +76,9 @@ def split(text: Path) -> Splits:
         ValueError: a file is missing or not UTF-8, or a split would have no document.
     """
     if text.is_dir():
+        for name in (*HELD_OUT, "train"):
+            if not (text / f"{name}.txt").is_file():
+                raise ValueError(f"{text}: there is no {name}.txt")
         splits = {name: documents(lines(text / f"{name}.txt")) for name in HELD_OUT}
         splits["train"] = documents(lines(text / "train.txt"))
     else:
@@ -83,11 +86,17 @@ def split(text: Path) -> Splits:
         held = max(1, len(found) // SHARE)
         splits = {"train": found[: -2 * held], "valid": found[-2 * held : -held]}
         splits["test"] = found[-held:]
-    held_out = {document for name in HELD_OUT for document in splits[name]}
-    splits["train"] = [d for d in splits["train"] if d not in held_out]
     for name, found in splits.items():
         if not found:
-            raise ValueError(f"{text}: {name} has no document")
+            count = sum(map(len, splits.values()))
+            raise ValueError(
+                f"{text}: {name} has no document, of {count} in all; blank lines separate documents"
+                ", and without any blank line each line is one"
+            )
+    held_out = {document for name in HELD_OUT for document in splits[name]}
+    splits["train"] = [d for d in splits["train"] if d not in held_out]
+    if not splits["train"]:
+        raise ValueError(f"{text}: each document of train is also one of valid or test")
     return splits
 
 

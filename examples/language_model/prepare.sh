@@ -36,7 +36,7 @@ log=$out/prepare.log
 [[ -d $text ]] && inputs=("$text"/{train,valid,test}.txt) || inputs=("$text")
 checksum=$(cat "${inputs[@]}" 2>/dev/null | cksum) || true
 [[ -e $out/text.done ]] || rm -f "$out/prepare.options"
-same_options "$out/prepare.options" "--text $text ($checksum) --lang $lang ${size[*]}"
+same_options "$out/prepare.options" "--text with checksum $checksum --lang $lang ${size[*]}"
 
 split() { python "$here/documents.py" split "$text" "$1"; }
 

@@ -19,8 +19,8 @@
 #   --prompt TEXT         the beginning of a text, which the model continues
 #
 # After an interruption the same command continues: it skips finished steps, and search and training
-# resume from their last checkpoint. With more updates, a finished search or training continues, and the
-# results of its earlier end are removed: genotype, derived model, perplexity, exported folder. The environment
+# resume from their last checkpoint. With more updates, or more minutes where the time limit ended it, a finished
+# search or training continues, and the results of its earlier end are removed: genotype, derived model, perplexity, exported folder. The environment
 # is installed in .venv, or $VENV.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

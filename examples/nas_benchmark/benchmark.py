@@ -303,6 +303,8 @@ def main() -> None:
             COMMANDS[args.command](args)
     except (RunError, InputError, ValueError, OSError) as error:
         sys.exit(f"benchmark.py: error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("benchmark.py: interrupted; the same command continues")
 
 
 if __name__ == "__main__":

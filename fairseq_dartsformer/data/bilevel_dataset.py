@@ -92,7 +92,7 @@ def check_sentences(indices: np.ndarray, purpose: str, max_positions: Any) -> No
     """Raise an :class:`InputError` if there is no sentence."""
     if len(indices) == 0:
         raise InputError(
-            f"no sentence is left to {purpose}: the split is empty, or every sentence, or window "
-            "of a text, is longer than --max-source-positions, --max-target-positions or "
-            f"--max-tokens allow {max_positions}"
+            f"no sentence is left to {purpose}: the split is empty, or all sentences, or windows "
+            f"of a text, are longer than {max_positions} tokens, the least of --max-tokens, "
+            "--max-source-positions and --max-target-positions (of a text, --tokens-per-sample)"
         )

@@ -26,7 +26,20 @@ class LanguageModel(HubModel, StackedModel, FairseqLanguageModel):
     def build(
         cls, cfg: LanguageModelConfig, task: FairseqTask, *blocks_and_more, **more
     ) -> LanguageModel:
-        """As the base class describes it; an input is by default as long as the task's windows."""
+        """As the base class describes it; an input is by default as long as the task's windows.
+
+        Raises:
+            InputError: the task predicts more than the next token, windows are empty, or as the
+                base class.
+        """
+        for target in {*getattr(task, "targets", ())} - {"future"}:
+            raise InputError(
+                f"--{target}-target is given, but the model predicts the next token alone"
+            )
+        if cfg.tokens_per_sample is not None and cfg.tokens_per_sample < 1:
+            raise InputError(
+                f"--tokens-per-sample is {cfg.tokens_per_sample}, it must be at least 1"
+            )
         if cfg.max_target_positions is None and cfg.tokens_per_sample is not None:
             cfg.max_target_positions = cfg.tokens_per_sample + bool(cfg.add_bos_token)
         return super().build(cfg, task, *blocks_and_more, **more)

@@ -195,6 +195,37 @@ def test_scripts_that_write_to_one_folder_take_turns(tmp_path):
             assert second.stdout.readline() == "begins\n"
 
 
+@pytest.mark.parametrize(
+    ("ended", "updates", "minutes", "again"),
+    [
+        ("100", 100, 1, False),
+        ("100", 90, 9, False),
+        ("100", 101, 1, True),
+        ("100 in 7", 100, 7, False),
+        ("100 in 7", 100, 3, False),
+        ("100 in 7", 100, 8, True),
+        ("100 in 7", 101, 7, True),
+    ],
+)
+def test_only_more_updates_or_minutes_train_again(tmp_path, ended, updates, minutes, again):
+    """What a training of less would replace is kept."""
+    folder, result = tmp_path / "train", tmp_path / "result"
+    folder.mkdir()
+    result.touch()
+    (folder / "done").write_text(f"{ended}\n")
+    (folder / "checkpoint_last.pt").touch()
+    script = f"source {EXAMPLES}/lib.sh; fairseq-train() {{ echo trained; }}; seed=1 dataset=()"
+    script += f" minutes={minutes}; later=({result}); train {folder} {updates}"
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], check=True)
+    assert result.exists() != again and (folder / "train.log").exists() == again
+
+
+def test_an_empty_folder_name_is_refused():
+    command = ["bash", "-c", f"source {EXAMPLES}/lib.sh; alone ''"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 1 and "name of the output folder is empty" in ended.stderr
+
+
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("lower_case", [True, False])
 def test_tokenisation_is_the_one_of_sacremoses(tmp_path, monkeypatch, normalise, lower_case):

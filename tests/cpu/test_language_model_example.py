@@ -61,11 +61,25 @@ def test_the_last_documents_are_held_out_and_kept_from_train(tmp_path, blank, co
     assert documents.split(tmp_path / "out") == splits
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_text_of_too_few_documents_is_refused(tmp_path, count):
-    (tmp_path / "text").write_text("line\n" * count)
-    with pytest.raises(ValueError, match=r"text: \w+ has no document"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("line\n", "train has no document, of 1 in all; blank lines separate documents"),
+        ("a\nb\n", "train has no document, of 2 in all"),
+        ("a\nb\nc\nd\n\n", "train has no document, of 1 in all"),
+        ("line\n" * 9, "each document of train is also one of valid or test"),
+    ],
+)
+def test_a_text_of_too_few_documents_is_refused(tmp_path, text, message):
+    (tmp_path / "text").write_text(text)
+    with pytest.raises(ValueError, match=f"text: {message}"):
         documents.split(tmp_path / "text")
+
+
+def test_a_folder_without_one_of_the_files_is_refused(tmp_path):
+    (tmp_path / "train.txt").write_text("a\n")
+    with pytest.raises(ValueError, match=f"{tmp_path}: there is no valid.txt"):
+        documents.split(tmp_path)
 
 
 def parameters(model: Model) -> int:
@@ -201,6 +215,10 @@ def test_every_step_and_the_comparison(work):
     ("command", "message"),
     [
         ("run.sh --minutes 0", "--minutes is 0, it must be a positive integer"),
+        (
+            "run.sh --seed 9999999999",
+            "--seed is 9999999999, it must be a positive integer of up to",
+        ),
         ("run.sh --bpe char", "--bpe is char, it must be subword_nmt or sentencepiece"),
         ("run.sh --merges 9 --vocabulary 9", "--vocabulary is 9, it must be left out"),
         ("prepare.sh --text none --out out", "--text is none, it must be a folder or a file"),

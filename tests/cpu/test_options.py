@@ -7,6 +7,7 @@ import torch
 from fairseq import options, tasks
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models import ARCH_MODEL_REGISTRY
+from helpers.fairseq_commands import TEXT_GENOTYPE
 from helpers.models import (
     Task,
     batch,
@@ -124,6 +125,25 @@ def test_a_task_of_source_and_target_is_refused(data, arch):
     task = tasks.setup_task(cfg.task)
     with pytest.raises(InputError, match=r"--task is translation, but .* use language_modeling"):
         task.build_model(cfg.model)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--self-target", "--self-target is given, but the model predicts the next token alone"),
+        ("--past-target --future-target", "--past-target is given, but the model predicts"),
+        ("--tokens-per-sample 0", "--tokens-per-sample is 0, it must be at least 1"),
+    ],
+)
+@pytest.mark.parametrize("arch", ["dartsformer_lm_search", "dartsformer_lm"])
+def test_windows_and_targets_of_a_language_model(tmp_path, arch, option, message):
+    (tmp_path / "dict.txt").write_text("a 1\n")
+    given = [str(tmp_path), "--task", "language_modeling", "--arch", arch, *option.split()]
+    given += ["--genotype", TEXT_GENOTYPE.to_json()] * (arch == "dartsformer_lm")
+    args = options.parse_args_and_arch(options.get_training_parser("language_modeling"), given)
+    cfg = convert_namespace_to_omegaconf(args)
+    with pytest.raises(InputError, match=message):
+        tasks.setup_task(cfg.task).build_model(cfg.model)
 
 
 @torch.no_grad()
