@@ -48,7 +48,7 @@ unset PYTHONUNBUFFERED # so that workers, which share a pipe, write complete lin
 )
 table=$out/models.csv
 others=$((${#found[@]} + 2))
-echo "== [1/2, $(clock)] $others models, $seeds trainings each, and $count random genotypes; $updates updates"
+echo "== [1/2, $(clock)] $others models by $seeds training seeds, and $count random genotypes; $updates updates each"
 complete "$table" $((others * seeds + count)) python "$here/compare.py" train "$data" --models "$out/models.json" \
   --out "$out/runs" --table "$table" --seeds "$seeds" --updates "$updates"
 

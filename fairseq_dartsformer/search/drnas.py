@@ -2,10 +2,9 @@
 
 from ..errors import InputError
 from ..search_space.relaxation import dirichlet, dirichlet_mean
-from ..search_space.sampling import searched_stacks
 from .options import at_least
 from .penalties import flat_dirichlet
-from .pruning import keep_best, share_to_keep
+from .pruning import prune, share_to_keep
 from .split_strategy import SplitStrategy
 
 PENALTY = 1e-3  # of the divergence from the flat distribution, as in the authors' code
@@ -46,5 +45,4 @@ class DrNAS(SplitStrategy):
         """Prune, once."""
         super().after_update(model, optimizer, update_num)
         if update_num == self.prune_at:
-            for coder in searched_stacks(model).values():
-                keep_best(coder, self.prune_keep, self.exclude)
+            prune(model, self.prune_keep, self.exclude)

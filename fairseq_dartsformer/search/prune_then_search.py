@@ -15,7 +15,7 @@ from ..search_space.sampling import parameters_pruned, searched_stacks
 from .followed import Followed
 from .options import at_least
 from .policy import Policy
-from .pruning import check_memory, keep_best, share_that_fits, share_to_keep
+from .pruning import check_memory, prune, share_that_fits, share_to_keep
 
 # From fairseq's configuration of the search, the number of symbols, the name of the strategy that
 # follows, and the share of candidates that remain, to the peak of its updates in bytes.
@@ -89,16 +89,15 @@ class PruneThenSearch(Followed, Policy):
             self.inner.after_update(model, optimizer, update_num)
             return
         super().after_update(model, optimizer, update_num)
-        state, coders = optimizer.optimizer.state, searched_stacks(model).values()
+        state = optimizer.optimizer.state
         learning = self.prune_at - self.arch_start
         for r in range(1, self.rounds + 1):
             if update_num == self.arch_start + max(1, learning * r // self.rounds):
-                for coder in coders:
-                    keep_best(coder, self.keep ** (r / self.rounds), self.exclude)
+                prune(model, self.keep ** (r / self.rounds), self.exclude)
                 for parameter in parameters_pruned(model):
                     state.pop(parameter, None)
         if update_num == self.prune_at:
-            for coder in coders:
+            for coder in searched_stacks(model).values():
                 coder.alpha.mul_(1e-3 / coder.alpha.std().clamp_min(1e-12))
                 self.inner.begin(coder)
                 state.pop(coder.alpha, None)

@@ -17,7 +17,7 @@ from fairseq.distributed.utils import get_global_rank
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..search_space.sampling import best_of_stack
+from ..search_space.sampling import best_of_stack, searched_stacks
 from .options import read_option
 from .strategy import SearchStrategy
 
@@ -73,6 +73,21 @@ def share_that_fits(peak: Callable[[float], int], budget: float, candidates: int
             f"--prune-memory {budget}: {count} of {candidates} candidates will remain in each node"
         )
     return shares[count - 1]
+
+
+def prune(supernet: nn.Module, share: float, exclude: Collection[str] = ()) -> None:
+    """Keep the best candidates of encoder and decoder, see :func:`keep_best`, and log their
+    number."""
+    stacks = searched_stacks(supernet)
+    for coder in stacks.values():
+        keep_best(coder, share, exclude)
+    if get_global_rank() == 0:
+        remaining = (
+            f"{int(coder.remaining[0, 0].sum())} of {coder.alpha.size(-1)} candidates in a node of "
+            f"the {name}"
+            for name, coder in stacks.items()
+        )
+        logger.info(f"pruned: {', '.join(remaining)} remain")
 
 
 def keep_best(coder: nn.Module, share: float, exclude: Collection[str] = ()) -> None:

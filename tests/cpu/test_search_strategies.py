@@ -372,7 +372,7 @@ def test_search_stops_when_the_eigenvalue_has_grown():
 def test_pruned_search_is_derived_from_what_remains(data, tmp_path):
     options = "--max-update 6 --save-interval-updates 6 --disable-validation --log-interval 2"
     case = "drnas --prune-at 4 --prune-keep 0.4 --derive-exclude zero"
-    train(kind(case), data, tmp_path, *options.split())
+    run = train(kind(case), data, tmp_path, *options.split())
     snapshot = snapshot_of(checkpoint(tmp_path), "last")
     for node in snapshot.nodes():
         remaining = snapshot.remaining[node.stack][node.layer, node.row]
@@ -382,6 +382,8 @@ def test_pruned_search_is_derived_from_what_remains(data, tmp_path):
         weights = dict(snapshot.ranked(node))
         assert {name for name, weight in weights.items() if weight > 0} == kept
         assert snapshot.best[snapshot.name(node)] in kept - {"zero"}
+        told = f"{len(kept)} of {len(names)} candidates in a node of the {node.stack}"
+        assert told in run.stdout + run.stderr
 
 
 def test_clamped_weights_leave_an_operation_that_can_be_derived():
