@@ -153,8 +153,7 @@ train() {
   local folder=$1 updates=$2 status=0 result made=0 limit=''
   [[ -e $folder/done ]] && read -r made _ limit <"$folder/done"
   # Fewer updates or minutes are no reason to remove what came of more.
-  ((updates < made)) && return
-  ((updates == made)) && { [[ ! $limit ]] || ((minutes <= limit)); } && return
+  ((updates <= made)) && { [[ ! $limit ]] || ((minutes <= limit)); } && return
   for result in "${later[@]}"; do
     [[ -e $result ]] && echo "   removing $result, made from an earlier checkpoint" && rm -r "$result"
   done

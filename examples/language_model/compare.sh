@@ -25,7 +25,7 @@ options "work out genotypes count seeds updates jobs" "$@"
 positive count seeds updates jobs
 ((updates % 8 == 0)) || die "--updates is $updates, it must be a multiple of 8"
 ((count > 1)) || die "--count is $count, it must be 2 or more"
-trap 'die "interrupted; run the same command to continue"' INT TERM
+trap 'die "interrupted; run the same command to continue"' INT
 out=${out:-$work/compare}
 data=$work/prepared/data-bin
 [[ -e $work/prepared/data-bin.done ]] || die "--work is $work, it must be a folder of examples/language_model/run.sh"

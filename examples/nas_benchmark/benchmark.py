@@ -177,7 +177,7 @@ def search(args: argparse.Namespace) -> None:
         if getattr(args, option) and "uniform_sampling" in args.strategies:
             raise ValueError(f"--{option}: uniform_sampling learns no alpha")
     if args.perturbation and args.with_zero:
-        raise ValueError("--perturbation: derives no second genotype, as --with-zero does")
+        raise ValueError("--perturbation derives one genotype, --with-zero two: give one of them")
     latency = None
     if args.latency:
         latency = Path(args.latency[0]).resolve(), float(args.latency[1])

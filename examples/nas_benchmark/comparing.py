@@ -195,14 +195,15 @@ class Comparison:
         return {(row["name"], row["seed"]): row for row in self.searches}
 
     def _groups(self, found: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
-        """The trainings by strategy and search seed."""
+        """The trainings by strategy and search seed, in the seeds' order."""
         groups: dict[str, dict[str, list[Row]]] = {}
         for row in found:
             strategy, _, seed = row["name"].rpartition("-")
             if (strategy, seed) not in self._searched:
                 raise ValueError(f"{row['name']} is in no row of the table of searches")
             groups.setdefault(strategy, {}).setdefault(seed, []).append(row)
-        return groups
+        by_seed = {n: sorted(of.items(), key=lambda of: int(of[0])) for n, of in groups.items()}
+        return {name: dict(of) for name, of in by_seed.items()}
 
     def _mean(self, rows: Sequence[Row], column: str | None = None) -> float:
         return float(np.mean([float(row[column or self.end]) for row in rows]))

@@ -11,7 +11,13 @@ from fairseq.data import Dictionary, data_utils, indexed_dataset
 from fairseq_dartsformer.data.data_split import pair_keys
 
 
-def hold_out(data: Path, out: Path, languages: tuple[str, str], pairs: int | None = None) -> None:
+def hold_out(
+    data: Path,
+    out: Path,
+    languages: tuple[str, str],
+    pairs: int | None = None,
+    splits: tuple[str, ...] = ("train", "valid"),
+) -> None:
     """Divide the training pairs into a folder of binarised data: some are its `valid`, the rest its
     `train`.
 
@@ -23,6 +29,7 @@ def hold_out(data: Path, out: Path, languages: tuple[str, str], pairs: int | Non
         out: the folder to write.
         languages: source and target.
         pairs: about how many are held out, by default as many as the `valid` of ``data`` has.
+        splits: those to write.
     """
     pair = "-".join(languages)
     train, valid = (
@@ -40,10 +47,10 @@ def hold_out(data: Path, out: Path, languages: tuple[str, str], pairs: int | Non
     for language, sentences in zip(languages, train, strict=True):
         dictionary = shutil.copy(data / f"dict.{language}.txt", partial)
         size = len(Dictionary.load(str(dictionary)))
-        for split, indices in (("train", (~held).nonzero()[0]), ("valid", held.nonzero()[0])):
+        for split in splits:
             prefix = str(partial / f"{split}.{pair}.{language}")
             builder = indexed_dataset.make_builder(f"{prefix}.bin", "mmap", size)
-            for i in indices:
+            for i in (held if split == "valid" else ~held).nonzero()[0]:
                 builder.add_item(sentences[i])
             builder.finalize(f"{prefix}.idx")
     partial.replace(out)

@@ -8,7 +8,7 @@ from pathlib import Path
 from holding_out import hold_out
 from jobs import Job
 from sampling import from_cells, to_cells
-from settings import BUDGET_UPDATES, HELD_OUT, PERTURBATION, WITH_ZERO, options, scaled
+from settings import BUDGET_UPDATES, PERTURBATION, SELECTION_PAIRS, WITH_ZERO, options, scaled
 from training import MODEL, OPTIMIZATION
 
 from fairseq_dartsformer.search.snapshot import derive, load_snapshot
@@ -72,7 +72,7 @@ class Search(Job):
     def complete(self, lock: int) -> dict[str, str]:
         """Search and derive, with and without `zero`.
 
-        Where a command follows that derives but once, its time and memory count.
+        Evolution, or selection by perturbation, gives one genotype; its time and memory are added.
         """
         words = self.command()
         self.claim(words)
@@ -114,15 +114,16 @@ class Search(Job):
         return words
 
     def _follow_up(self, checkpoint: Path, lock: int) -> tuple[Genotype, int, int]:
-        """What evolution or selection by perturbation finds, its CPU seconds and peak memory."""
+        """Run the evolution or the selection by perturbation: genotype, CPU seconds, peak bytes."""
         kind = "perturbation" if self.perturbation else "evolution"
         found, cost, log = (self.folder / f"{kind}.{end}" for end in ("json", "cost", "log"))
         if not cost.exists():
             if self.perturbation:
-                held = self.folder / "held-out"
-                if not held.exists():
-                    hold_out(self.data / "data-bin", held, self.languages(), HELD_OUT)
-                words = ["derive", str(checkpoint), "--data", str(held), *SELECT.split()]
+                pairs = self.folder / "selection-pairs"
+                if not pairs.exists():
+                    where = self.data / "data-bin", pairs, self.languages()
+                    hold_out(*where, SELECTION_PAIRS, splits=("valid",))
+                words = ["derive", str(checkpoint), "--data", str(pairs), *SELECT.split()]
             else:
                 words = ["evolve", str(checkpoint), str(self.text), *EVOLUTION.split()]
             words[0] = f"fairseq_dartsformer.cli.{words[0]}"

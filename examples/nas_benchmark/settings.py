@@ -3,8 +3,9 @@
 Every search costs as much as 1,000 updates of `darts` on 1,000 tokens, counted in candidate passes:
 one candidate's forward or backward pass over one batch. With reconstruction an update costs three
 passes a candidate (forward, recomputation, backward); c candidates a node make 3c passes. No
-search has more than 4,000 updates. The weights are trained as the benchmark trains a genotype;
-alpha's rate is 1e-2, its betas are the source's; alpha first moves after a fifth of the updates.
+search has more than 4,000 updates. Selection by perturbation comes on top of that cost. The weights
+are trained as the benchmark trains a genotype; alpha's rate is 1e-2, its betas are the source's;
+alpha first moves after a fifth of the updates.
 
 `zero` is no candidate. Its derivative is 0 whatever it replaces; where it was a candidate, alpha
 went to it in all nodes of `gdas` and `dsnas` (see the README).
@@ -19,7 +20,7 @@ from fairseq_dartsformer.operations import DECODER_OPERATIONS, ENCODER_OPERATION
 C = 12.5  # candidates of a node that compute: 12 in the encoder, 13 in the decoder
 DENSE = 3 * C  # passes of an update in which all candidates run
 WITH_ZERO = "-with-zero"  # follows the strategy's name if zero is a candidate
-PERTURBATION = "-perturbation"  # follows that if it selected so
+PERTURBATION = "-perturbation"  # then this, if the genotype was selected by perturbation
 LATER = 4 / 5  # share of the updates in which alpha moves
 BUDGET_UPDATES = 1000  # of darts
 BUDGET = BUDGET_UPDATES * DENSE
@@ -39,12 +40,14 @@ class Setting:
         why: how they are counted.
         options: besides those that all share.
         after: passes over 1,000 tokens that follow the updates.
+        left: candidates of a node that run at the end.
     """
 
     passes: float
     why: str
     options: str = ""
     after: float = 0
+    left: float = C
 
     @property
     def updates(self) -> int:
@@ -59,10 +62,8 @@ class Setting:
 LOGITS = "--arch-lr 1e-2 --arch-weight-decay 0"
 # The betas of DARTS' own code, which many methods began with; the DARTSformer's are (0.9, 0.98).
 AS_DARTS = f"{LOGITS} --arch-adam-betas (0.5,0.999)"
-# Selection by perturbation validates 8 nodes' candidates on the held-out pairs, of 18 tokens each.
-# Nodes run one candidate once they have been decided, and all before.
-HELD_OUT = 400
-SELECTION = sum(C * ((8 - decided) * C + decided) / 8 for decided in range(8)) * HELD_OUT * 0.018
+NODES = 8
+SELECTION_PAIRS = 400  # of 18 tokens each
 HALF_PRUNED = 0.5 * DENSE + 0.5 * DENSE / 2  # half of the candidates for half of the updates
 
 SETTINGS: dict[str, Setting] = {
@@ -75,6 +76,7 @@ SETTINGS: dict[str, Setting] = {
         HALF_PRUNED,
         "3c, and 3c/2 after half of the updates",
         f"{AS_DARTS} --prune-at {{half}} --prune-keep 0.5",
+        left=C / 2,
     ),
     "idarts": Setting(
         (1 + LATER * 7 / 4) * DENSE,
@@ -95,6 +97,7 @@ SETTINGS: dict[str, Setting] = {
         0.5 * 3 + 0.5 * DENSE / 2,
         "3 for half of the updates, then 3c/2",
         f"{LOGITS} --prune-at {{half}} --prune-keep 0.5",
+        left=C / 2,
     ),
     "sequence_reward": Setting(
         3 * DENSE,
@@ -112,7 +115,19 @@ SETTINGS: dict[str, Setting] = {
 def setting(name: str) -> Setting:
     """That of a search, by its name in tables."""
     found = SETTINGS[name.partition("-")[0]]
-    return replace(found, after=SELECTION) if name.endswith(PERTURBATION) else found
+    if not name.endswith(PERTURBATION):
+        return found
+    return replace(found, after=selection_passes(found.left) * SELECTION_PAIRS * 0.018)
+
+
+def selection_passes(candidates: float, nodes: int = NODES) -> float:
+    """Passes of a selection by perturbation, over all its text.
+
+    It validates each candidate of each node. A decided node runs one candidate, the others run all;
+    the node that is being decided leaves one out.
+    """
+    running = ((nodes - decided) * candidates - 1 + decided for decided in range(nodes))
+    return candidates * sum(running) / nodes
 
 
 def scaled(strategy: str, budget: int) -> int:

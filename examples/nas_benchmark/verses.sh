@@ -32,7 +32,7 @@ export PYTHONUTF8=1 PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 unset PYTHONUNBUFFERED # so that workers, which share a pipe, write complete lines
 
 steps=5 # that have a headline
-trap 'die "interrupted; run the same command to continue"' INT TERM
+trap 'die "interrupted; run the same command to continue"' INT
 
 benchmark() { python "$here/benchmark.py" "$@"; }
 

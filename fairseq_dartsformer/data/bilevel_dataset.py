@@ -93,6 +93,6 @@ def check_sentences(indices: np.ndarray, purpose: str, max_positions: Any) -> No
     if len(indices) == 0:
         raise InputError(
             f"no sentence is left to {purpose}: the split is empty, or all sentences, or windows "
-            f"of a text, are longer than {max_positions} tokens, the least of --max-tokens, "
-            "--max-source-positions and --max-target-positions (of a text, --tokens-per-sample)"
+            "of a text, are longer than --max-tokens, --max-source-positions, "
+            f"--max-target-positions or, of a text, --tokens-per-sample allow: {max_positions}"
         )

@@ -36,8 +36,8 @@ class NormalizedMoses:
             if language is None or "$" in language:  # fairseq resolves "${...}" if it has a task
                 raise InputError(
                     f"{flag(name)} is missing: the tokenizer normalized_moses needs it (for "
-                    "--eval-bleu-detok, in --eval-bleu-detok-args; tasks on a text alone do not "
-                    "have it: use --tokenizer moses there)"
+                    "--eval-bleu-detok, in --eval-bleu-detok-args; language modeling tasks have no "
+                    "such option: use --tokenizer moses)"
                 )
         # Its import reads tables, which take a tenth of the time of the package's import.
         from sacremoses import MosesDetokenizer, MosesPunctNormalizer, MosesTokenizer

@@ -1,29 +1,21 @@
 """examples/: text stays aligned and without leaks, and bad input is one clear error."""
 
-import importlib.util
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from fairseq.data.data_utils import infer_language_pair
 from helpers.example_scripts import EXAMPLES, script
 
+sys.path.insert(0, str(EXAMPLES))
+import corpus
+import prepare_text
+
 SPLITS = ("train", "valid", "test")
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-prepare_text, corpus = load("prepare_text"), load("corpus")
 
 
 def database(rows: list[tuple[int, str, str]]) -> sqlite3.Connection:
@@ -151,6 +143,18 @@ def prepared(tmp_path_factory) -> Path:
     return folder
 
 
+def test_prepared_data_of_an_earlier_version_are_kept(prepared):
+    """Their options have the path of the text, under which it need not be named again."""
+    record = prepared / "prepare.options"
+    options = record.read_text()
+    checksum = options.removeprefix("text with checksum ").partition(" --")[0]
+    record.write_text(options.replace(f"text with checksum {checksum}", f"--text raw ({checksum})"))
+    given = "--source-lang en --target-lang pt-BR --merges 20 --max-ratio 9".split()
+    result = script("prepare.sh", "--text", prepared / "." / "raw", "--out", prepared, *given)
+    assert result.returncode == 0 and "[prepare" not in result.stdout
+    assert record.read_text() == options
+
+
 @pytest.mark.parametrize("language", ["en", "pt-BR"])
 def test_one_sentence_is_tokenised_as_the_corpus(prepared, language):
     """One command, on the raw lines, gives the lines from which BPE is learnt and applied."""
@@ -200,6 +204,7 @@ def test_scripts_that_write_to_one_folder_take_turns(tmp_path):
     [
         ("100", 100, 1, False),
         ("100", 90, 9, False),
+        ("100 in 7", 90, 8, True),
         ("100", 101, 1, True),
         ("100 in 7", 100, 7, False),
         ("100 in 7", 100, 3, False),

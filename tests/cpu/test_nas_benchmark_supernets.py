@@ -11,7 +11,7 @@ import torch
 from fairseq.data.data_utils import load_indexed_dataset
 from scipy import stats
 
-from fairseq_dartsformer.evolution.perturbation import Perturbation
+from fairseq_dartsformer.evolution.perturbation import Perturbation, PerturbationConfig
 from fairseq_dartsformer.evolution.scoring import ScoreConfig, Scorer
 from fairseq_dartsformer.operations import DECODER_OPERATIONS
 from fairseq_dartsformer.search_space.sampling import draw, searched_node
@@ -21,9 +21,9 @@ import benchmark as command
 from derivatives import Measurement
 from holding_out import hold_out
 from jobs import work
-from sampling import to_cells
+from sampling import Named, to_cells
 from searching import Search, found_in
-from settings import SETTINGS, C, setting
+from settings import SETTINGS, C, selection_passes, setting
 from supernet import COLUMNS, tau_interval
 from table import Table, columns
 
@@ -79,15 +79,14 @@ def test_names_of_searches(data, tmp_path):
     assert {"darts", "darts-with-zero", "darts-12.5ms", "darts-with-zero-9ms"} < {*named}
 
 
-def test_search_and_selection_by_perturbation(data, logged_search, tmp_path):
+def test_search_and_selection_by_perturbation(data, logged_search, tmp_path, monkeypatch):
     """The same search; selection on training text adds its time, and has a row of its own."""
     (tmp_path / "data-bin").symlink_to(data)
     plain, search = (
-        Search("darts", 1, tmp_path, tmp_path / "out", perturbation=p) for p in (False, True)
+        Search("darts", 2, tmp_path, tmp_path / "out", perturbation=p) for p in (False, True)
     )
     assert plain.folder == search.folder and plain.command() == search.command()
     assert (search.name, setting(search.name).passes) == ("darts-perturbation", 3 * C)
-    assert setting(search.name).cost(1000) > setting(plain.name).cost(1000)
     search.folder.mkdir(parents=True)
     made = logged_search / "checkpoints" / "checkpoint_last.pt"
     (search.folder / "checkpoint_last.pt").symlink_to(made)
@@ -98,13 +97,49 @@ def test_search_and_selection_by_perturbation(data, logged_search, tmp_path):
     by_argmax, row = table.rows()
     assert (by_argmax["cpu_seconds"], by_argmax["peak_bytes"]) == ("1000", "1")
     assert int(row["cpu_seconds"]) > 1000 and int(row["peak_bytes"]) > 10**8
-    held = search.folder / "held-out"
-    assert {*pairs(held, "valid")} <= {*pairs(data, "train")} - {*pairs(held, "train")}
-    scorer = Scorer(ScoreConfig(str(made), str(held), max_tokens=8000))
-    selection = Perturbation(scorer)
+    text = search.folder / "selection-pairs"
+    assert {*pairs(text, "valid")} <= {*pairs(data, "train")}
+    scorer = Scorer(ScoreConfig(str(made), str(text), max_tokens=8000))
+    running, score = [], scorer.score_mixtures
+
+    def count(mixtures) -> float:
+        nodes = [len(row) for m in mixtures.values() for layer in m.active for row in layer]
+        running.append(sum(nodes) / len(nodes))
+        return score(mixtures)
+
+    monkeypatch.setattr(scorer, "score_mixtures", count)
+    selection = Perturbation(scorer, cfg=PerturbationConfig(seed=2))
     for _ in selection.run():
         pass
     assert found_in(row, without_zero=False) == selection.genotype
+    assert selection.genotype != found_in(by_argmax, without_zero=False)
+    nodes = [len(candidates) for candidates in selection.candidates.values()]
+    expected = selection_passes(sum(nodes) / len(nodes), len(nodes))
+    assert sum(running) == pytest.approx(expected, rel=0.05)
+    assert command.search_of(Named("darts-perturbation-2", None), tmp_path / "out") == (
+        search.folder / "checkpoint_last.pt"
+    )
+
+
+def test_costs_of_selection():
+    """That of a pruned supernet is cheaper, by the candidates that it validates and runs."""
+    costs = {n: setting(f"{n}-perturbation").after for n in ("darts", "gdas", "drnas")}
+    assert 5000 < costs["darts"] == costs["gdas"] < 6000
+    assert 3.5 < costs["darts"] / costs["drnas"] < 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("uniform_sampling --perturbation", "--perturbation: uniform_sampling learns no alpha"),
+        ("darts --perturbation --with-zero", "--perturbation derives one genotype, --with-zero"),
+    ],
+)
+def test_selections_that_cannot_be(tmp_path, monkeypatch, words, message):
+    given = f"benchmark.py search {words} --data {tmp_path} --out {tmp_path}"
+    monkeypatch.setattr(sys, "argv", given.split())
+    with pytest.raises(SystemExit, match=message):
+        command.main()
 
 
 def test_ranking_of_a_supernet(data, logged_search, tmp_path, monkeypatch, capsys):
