@@ -56,7 +56,7 @@ class Runner:
         if row.search is not None:
             folder = self._folder("search", row.search.name, self.search_data, seed)
             with alone(folder):
-                records, genotype = self._search(row.search, seed, folder)
+                records, genotype = self._search(row, seed, folder)
         if row.random is not None:
             genotype = random_genotype(row.random).to_json()
         if row.arch is not None:
@@ -65,7 +65,8 @@ class Runner:
                 result |= self._train(row, seed, folder, genotype, records)
         if "search" in records:
             result["updates"] = self._updates(self._schedule(row.search), self.search_updates)
-            steps = [records[name] for name in ("search", "derive", "evolve") if name in records]
+            names = ("search", "derive", "perturbation", "evolve")
+            steps = [records[name] for name in names if name in records]
             # Without a GPU, processor time: other processes may share the machine.
             clock = "seconds" if torch.cuda.is_available() else "cpu_seconds"
             result["hidden size of search"] = self.scale.hidden_dim(
@@ -80,17 +81,22 @@ class Runner:
     def _folder(self, kind: str, name: str, data: Data, seed: int) -> Path:
         return (self.out / kind / f"{name}.{data.name}.seed{seed}").resolve()
 
-    def _search(self, search: Search, seed: int, folder: Path) -> tuple[dict[str, Any], str]:
+    def _search(self, row: Row, seed: int, folder: Path) -> tuple[dict[str, Any], str]:
         """The records of the steps, and the genotype."""
+        search, data = row.search, str(self.search_data.folder.resolve())
         checkpoint, genotype = folder / "checkpoint_last.pt", folder / "genotype.json"
         records = {
             "search": Step(folder, "search", *self.search_command(search, seed, folder)).run()
         }
-        if search.strategy == "darts":
+        if row.perturbation:
+            genotype = folder / "genotype-perturbation.json"
+            given = [str(checkpoint), "-o", str(genotype), "--selection", "perturbation"]
+            given += ["--data", data, "--seed", str(seed)]
+            step = Step(folder, "perturbation", "fairseq_dartsformer.cli.derive", given)
+        elif search.strategy == "darts":
             given = [str(checkpoint), "-o", str(genotype)]
             step = Step(folder, "derive", "fairseq_dartsformer.cli.derive", given)
         else:
-            data = str(self.search_data.folder.resolve())
             given = [str(checkpoint), data, "-o", str(genotype), "--seed", str(seed)]
             given += arguments(self.scale.evolve)
             step = Step(folder, "evolve", "fairseq_dartsformer.cli.evolve", given)
