@@ -243,3 +243,11 @@ same_options() {
   mkdir -p "${1%/*}"
   echo "$2" >"$1"
 }
+
+# same_text CHECKSUM OPTIONS: as same_options, of the text that $out is prepared from, wherever it lies.
+same_text() {
+  [[ -e $out/text.done ]] || rm -f "$out/prepare.options"
+  # Earlier versions wrote the path of the text, too.
+  [[ ! -e $out/prepare.options ]] || sed -Ei 's/^--text .* \(([0-9]+ [0-9]+)\)/text with checksum \1/' "$out/prepare.options"
+  same_options "$out/prepare.options" "text with checksum $1 $2"
+}

@@ -61,14 +61,11 @@ export PYTHONUTF8=1
 log=$out/prepare.log
 [[ -d $text ]] && inputs=("$text"/{train,valid,test}) || inputs=("$text"{,.valid,.test})
 checksum=$(cat "${inputs[@]/%/.$source_lang}" "${inputs[@]/%/.$target_lang}" 2>/dev/null | cksum) || true
-[[ -e $out/text.done ]] || rm -f "$out/prepare.options"
-# Earlier versions wrote the path of the text, too.
-[[ ! -e $out/prepare.options ]] || sed -Ei 's/^--text .* \(([0-9]+ [0-9]+)\)/text with checksum \1/' "$out/prepare.options"
 changes='' # of the default tokenisation, under which the options of earlier versions are valid
 [[ $normalise == yes ]] || changes+=" --normalise no"
 [[ $lower_case == no ]] || changes+=" --lower-case yes"
-same_options "$out/prepare.options" \
-  "text with checksum $checksum --source-lang $source_lang --target-lang $target_lang ${size[*]} --max-tokens $max_tokens --max-ratio $max_ratio --held-out $held_out$changes"
+same_text "$checksum" \
+  "--source-lang $source_lang --target-lang $target_lang ${size[*]} --max-tokens $max_tokens --max-ratio $max_ratio --held-out $held_out$changes"
 
 split() {
   local valid=() empty pairs

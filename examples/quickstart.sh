@@ -18,9 +18,9 @@
 #   --minutes M           time limit of the training, on a slow machine; the search has half of it (default: 11)
 #
 # After an interruption the same command continues: it skips finished steps, and search and training
-# resume from their last checkpoint. With more updates, a finished search or training continues, and the
-# results of its earlier end are removed: genotype, derived model, translations. The environment is
-# installed in .venv, or $VENV.
+# resume from their last checkpoint. With more updates, or more minutes where the time limit ended it, a finished
+# search or training continues, and the results of its earlier end are removed: genotype, derived model,
+# translations. The environment is installed in .venv, or $VENV.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")

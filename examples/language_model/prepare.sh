@@ -35,10 +35,7 @@ export PYTHONUTF8=1
 log=$out/prepare.log
 [[ -d $text ]] && inputs=("$text"/{train,valid,test}.txt) || inputs=("$text")
 checksum=$(cat "${inputs[@]}" 2>/dev/null | cksum) || true
-[[ -e $out/text.done ]] || rm -f "$out/prepare.options"
-# Earlier versions wrote the path of the text, too.
-[[ ! -e $out/prepare.options ]] || sed -Ei 's/^--text .* \(([0-9]+ [0-9]+)\)/text with checksum \1/' "$out/prepare.options"
-same_options "$out/prepare.options" "text with checksum $checksum --lang $lang ${size[*]}"
+same_text "$checksum" "--lang $lang ${size[*]}"
 
 split() { python "$here/documents.py" split "$text" "$1"; }
 

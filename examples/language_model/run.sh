@@ -20,8 +20,8 @@
 #
 # After an interruption the same command continues: it skips finished steps, and search and training
 # resume from their last checkpoint. With more updates, or more minutes where the time limit ended it, a finished
-# search or training continues, and the results of its earlier end are removed: genotype, derived model, perplexity, exported folder. The environment
-# is installed in .venv, or $VENV.
+# search or training continues, and the results of its earlier end are removed: genotype, derived model,
+# perplexity, exported folder. The environment is installed in .venv, or $VENV.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 examples=$(dirname "$here")

@@ -202,8 +202,7 @@ class Comparison:
             if (strategy, seed) not in self._searched:
                 raise ValueError(f"{row['name']} is in no row of the table of searches")
             groups.setdefault(strategy, {}).setdefault(seed, []).append(row)
-        by_seed = {n: sorted(of.items(), key=lambda of: int(of[0])) for n, of in groups.items()}
-        return {name: dict(of) for name, of in by_seed.items()}
+        return {name: {s: of[s] for s in sorted(of, key=int)} for name, of in groups.items()}
 
     def _mean(self, rows: Sequence[Row], column: str | None = None) -> float:
         return float(np.mean([float(row[column or self.end]) for row in rows]))

@@ -14,6 +14,7 @@ from .config import LanguageModelConfig
 from .embedding import FactorizedEmbedding, StackInput
 from .encoder_decoder import Decoder
 from .hub import HubModel
+from .option_checks import check_at_least
 from .stacked import StackedModel
 
 
@@ -36,10 +37,8 @@ class LanguageModel(HubModel, StackedModel, FairseqLanguageModel):
             raise InputError(
                 f"--{target}-target is given, but the model predicts the next token alone"
             )
-        if cfg.tokens_per_sample is not None and cfg.tokens_per_sample < 1:
-            raise InputError(
-                f"--tokens-per-sample is {cfg.tokens_per_sample}, it must be at least 1"
-            )
+        if cfg.tokens_per_sample is not None:
+            check_at_least(cfg, "tokens_per_sample", 1, most=None)
         if cfg.max_target_positions is None and cfg.tokens_per_sample is not None:
             cfg.max_target_positions = cfg.tokens_per_sample + bool(cfg.add_bos_token)
         return super().build(cfg, task, *blocks_and_more, **more)
